@@ -1,0 +1,35 @@
+"""ImageNet backbones for perceptual losses: VGG19 and SqueezeNet 1.1 of torchvision."""
+
+from srzoo import ExtractorSpec, WeightFile, hookimpl
+
+VGG19 = (
+    WeightFile("vgg19-dcbb9e9d.pth", "dcbb9e9d", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"),
+)
+SQUEEZENET = (
+    WeightFile(
+        "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"
+    ),
+    WeightFile(
+        "squeezenet1_1_features.safetensors", "7fe577dcb00b1205709ba32fd698cfaccd1252b3e98c20113e2cc803e33c125a"
+    ),
+)
+
+
+@hookimpl
+def srzoo_extractors():
+    return [
+        ExtractorSpec(
+            "vgg19",
+            "srzoo_backbones.vgg:VGG19",
+            summary="VGG19 by layer: conv1_1, relu1_1, ..., conv5_4, relu5_4, pool1 to pool5",
+            paper="arXiv:1409.1556",
+            weights=VGG19,
+        ),
+        ExtractorSpec(
+            "squeezenet1_1",
+            "srzoo_backbones.squeezenet:SqueezeNet",
+            summary="SqueezeNet 1.1 by layer: conv1, relu1, fire2_conv, fire2_relu, ..., fire9_relu",
+            paper="arXiv:1602.07360",
+            weights=SQUEEZENET,
+        ),
+    ]

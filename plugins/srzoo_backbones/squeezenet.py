@@ -1,0 +1,75 @@
+"""SqueezeNet 1.1 as a feature extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torchvision.models import squeezenet1_1
+
+from srzoo.errors import UnknownNameError, did_you_mean
+from srzoo.features import ImageNetExtractor
+from srzoo.weights import find_backbone, load_into, load_tensors
+
+from . import SQUEEZENET as WEIGHTS
+
+_FIRES = {3: 2, 4: 3, 6: 4, 7: 5, 9: 6, 10: 7, 11: 8, 12: 9}
+"""Index of a fire module in ``squeezenet1_1().features`` to its number in the paper."""
+
+
+def layer_names() -> list[str]:
+    """Return the layers: before (conv) and after (relu) the activation of the stem and of every fire module."""
+    names = ["conv1", "relu1"]
+    for number in _FIRES.values():
+        names += [f"fire{number}_conv", f"fire{number}_relu"]
+    return names
+
+
+class SqueezeNet(ImageNetExtractor):
+    """SqueezeNet 1.1 (arXiv:1602.07360): 0.7 million weights, where VGG19 has 20.
+
+    ``fireN_conv`` is the concatenation of both expanding convolutions before their activation.
+
+    Args:
+        pretrained: ImageNet weights from the weights folder; without them the weights are random.
+    """
+
+    def __init__(self, pretrained: bool = True) -> None:
+        super().__init__()
+        self.names = layer_names()
+        self.features = squeezenet1_1(weights=None).features
+        if pretrained:
+            tensors = load_tensors(path := find_backbone(WEIGHTS, "the perceptual extractor squeezenet1_1 is"))
+            own = {name.removeprefix("features."): t for name, t in tensors.items() if name.startswith("features.")}
+            load_into(self.features, own, str(path))
+        for module in self.features.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        for name in layers:
+            if name not in self.names:
+                raise UnknownNameError(
+                    f"squeezenet1_1 has no layer {name!r}.{did_you_mean(name, self.names)} "
+                    f"Layers: {', '.join(self.names)}."
+                )
+
+    def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        last = max(self.names.index(name) for name in layers)
+        found: dict[str, torch.Tensor] = {}
+        for index, module in enumerate(self.features):
+            if index == 0:
+                images = found["conv1"] = module(images)
+            elif index == 1:
+                images = found["relu1"] = module(images)
+            elif index in _FIRES:
+                squeezed = module.squeeze_activation(module.squeeze(images))
+                before = torch.cat([module.expand1x1(squeezed), module.expand3x3(squeezed)], dim=1)
+                images = torch.relu(before)
+                found[f"fire{_FIRES[index]}_conv"], found[f"fire{_FIRES[index]}_relu"] = before, images
+            else:
+                images = module(images)
+            if self.names[last] in found:
+                break
+        return {name: found[name] for name in layers}

@@ -1,0 +1,63 @@
+"""VGG19 as a feature extractor, every layer by its name in the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torchvision.models import vgg19
+
+from srzoo.errors import UnknownNameError, did_you_mean
+from srzoo.features import ImageNetExtractor
+from srzoo.weights import find_backbone, load_into, load_tensors
+
+from . import VGG19 as WEIGHTS
+
+_CONVS = (2, 2, 4, 4, 4)
+
+
+def layer_names() -> list[str]:
+    """Return the name of each module of torchvision's ``vgg19().features``: conv1_1, relu1_1, ..., pool5."""
+    names = []
+    for stage, count in enumerate(_CONVS, start=1):
+        for index in range(1, count + 1):
+            names += [f"conv{stage}_{index}", f"relu{stage}_{index}"]
+        names.append(f"pool{stage}")
+    return names
+
+
+class VGG19(ImageNetExtractor):
+    """VGG19 (arXiv:1409.1556). SRGAN's VGG22 is ``relu2_2``, VGG54 ``relu5_4``; ESRGAN's tap is ``conv5_4``.
+
+    Args:
+        pretrained: ImageNet weights from the weights folder; without them the weights are random.
+    """
+
+    def __init__(self, pretrained: bool = True) -> None:
+        super().__init__()
+        self.names = layer_names()
+        self.features = vgg19(weights=None).features
+        if pretrained:
+            tensors = load_tensors(path := find_backbone(WEIGHTS, "the perceptual extractor vgg19 is"))
+            own = {name.removeprefix("features."): t for name, t in tensors.items() if name.startswith("features.")}
+            load_into(self.features, own, str(path))
+        for module in self.features:
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # else 'conv5_4' would be overwritten by 'relu5_4'
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        for name in layers:
+            if name not in self.names:
+                raise UnknownNameError(
+                    f"vgg19 has no layer {name!r}.{did_you_mean(name, self.names)} Layers: {', '.join(self.names)}."
+                )
+
+    def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        last = max(self.names.index(name) for name in layers)
+        found = {}
+        for name, module in zip(self.names[: last + 1], self.features, strict=False):
+            images = module(images)
+            if name in layers:
+                found[name] = images
+        return found

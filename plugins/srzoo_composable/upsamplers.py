@@ -1,0 +1,96 @@
+"""Upsamplers: (N, C, H, W) to (N, out_channels, scale*H, scale*W). A scale of 1 leaves the features alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from srzoo.layers import activation as make_activation
+from srzoo.layers import conv, normalisation, upsample_factors
+
+
+class PixelShuffle(nn.Module):
+    """Sub-pixel convolution (Shi et al., arXiv:1609.05158): conv to factor^2 x channels, shuffle, activation.
+
+    Args:
+        activation: after each shuffle; SRResNet has prelu, EDSR none.
+    """
+
+    def __init__(
+        self, channels: int, scale: int, activation: Literal["none", "relu", "leaky_relu", "prelu"] = "none"
+    ) -> None:
+        super().__init__()
+        self.out_channels = channels
+        steps: list[nn.Module] = []
+        for factor in upsample_factors(scale):
+            steps += [
+                conv(channels, channels * factor**2),
+                nn.PixelShuffle(factor),
+                make_activation(activation, channels),
+            ]
+        self.steps = nn.Sequential(*steps)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.steps(features)
+
+
+class NearestConv(nn.Module):
+    """Nearest-neighbour enlargement, conv, activation; free of the checkerboard of transposed convolutions.
+
+    Args:
+        num_features: channels after the first step; the trunk's own by default.
+        activation: after each convolution; ESRGAN has leaky_relu.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        scale: int,
+        num_features: int | None = None,
+        activation: Literal["none", "relu", "leaky_relu", "prelu"] = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        self.factors = upsample_factors(scale)
+        width = num_features or channels
+        self.out_channels = width if self.factors else channels
+        self.convs = nn.ModuleList(conv(channels if i == 0 else width, width) for i in range(len(self.factors)))
+        self.activations = nn.ModuleList(make_activation(activation, width) for _ in self.factors)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        for factor, layer, act in zip(self.factors, self.convs, self.activations, strict=True):
+            features = act(layer(F.interpolate(features, scale_factor=factor, mode="nearest")))
+        return features
+
+
+class TransposedConv(nn.Module):
+    """Transposed convolution as in DCGAN (arXiv:1511.06434, sec. 3): 4x4 stride 2, or 5x5 stride 3.
+
+    Args:
+        norm: after each convolution; DCGAN has batch.
+        activation: after the normalisation.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        scale: int,
+        norm: Literal["none", "batch"] = "none",
+        activation: Literal["none", "relu", "leaky_relu", "prelu"] = "relu",
+    ) -> None:
+        super().__init__()
+        self.out_channels = channels
+        steps: list[nn.Module] = []
+        for factor in upsample_factors(scale):
+            kernel = 2 * factor - factor % 2  # with padding 1, the output is exactly factor times as large
+            steps += [
+                nn.ConvTranspose2d(channels, channels, kernel, stride=factor, padding=1),
+                normalisation(norm, channels),
+                make_activation(activation, channels),
+            ]
+        self.steps = nn.Sequential(*steps)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.steps(features)

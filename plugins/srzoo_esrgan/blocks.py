@@ -1,0 +1,49 @@
+"""ESRGAN's dense block and residual-in-residual dense block."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from srzoo.layers import conv
+
+
+class DenseBlock(nn.Module):
+    """Five 3x3 convolutions, each seeing all features before it (arXiv:1809.00219, fig. 4). Shape is kept.
+
+    Args:
+        growth: channels that each of the first four convolutions adds.
+        residual_scale: factor on the last convolution's output before it is added to the input.
+    """
+
+    def __init__(self, channels: int, growth: int = 32, residual_scale: float = 0.2) -> None:
+        super().__init__()
+        self.residual_scale = residual_scale
+        self.convs = nn.ModuleList(
+            conv(channels + index * growth, growth if index < 4 else channels) for index in range(5)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        seen = [features]
+        for layer in self.convs[:-1]:
+            seen.append(F.leaky_relu(layer(torch.cat(seen, dim=1)), 0.2, inplace=True))
+        residual = self.convs[-1](torch.cat(seen, dim=1))
+        return features + self.residual_scale * residual
+
+
+class RRDB(nn.Module):
+    """Residual-in-residual dense block: three dense blocks inside a scaled skip. Shape is kept.
+
+    Args:
+        growth: of the dense blocks.
+        residual_scale: beta, at both levels.
+    """
+
+    def __init__(self, channels: int, growth: int = 32, residual_scale: float = 0.2) -> None:
+        super().__init__()
+        self.residual_scale = residual_scale
+        self.dense_blocks = nn.Sequential(*(DenseBlock(channels, growth, residual_scale) for _ in range(3)))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features + self.residual_scale * self.dense_blocks(features)

@@ -1,0 +1,109 @@
+"""Perceptual losses: distances between features of a frozen, pretrained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class _FeatureLoss(nn.Module):
+    """An extractor that is frozen and stays in evaluation mode, and weighted layers."""
+
+    def __init__(
+        self, extractor: Callable[[], nn.Module], layers: dict[str, float], distance: Literal["l1", "mse"]
+    ) -> None:
+        super().__init__()
+        if not layers:
+            raise ValueError("layers: name at least one layer, e.g. {conv5_4: 1.0}")
+        self.extractor = extractor().eval().requires_grad_(False)
+        check = getattr(self.extractor, "check_layers", None)
+        if check is not None:
+            check(list(layers))
+        self.layers = dict(layers)
+        self.distance = F.l1_loss if distance == "l1" else F.mse_loss
+
+    def train(self, mode: bool = True) -> _FeatureLoss:
+        """Stay in evaluation mode whatever the training loop asks for."""
+        return super().train(False)
+
+    def describe(self, features: torch.Tensor) -> torch.Tensor:
+        """Return what is compared of a layer's features."""
+        return features
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        names = list(self.layers)
+        with torch.no_grad():
+            wanted = self.extractor(hr, names)
+        found = self.extractor(sr, names)
+        terms = [
+            weight * self.distance(self.describe(found[name]), self.describe(wanted[name].detach()))
+            for name, weight in self.layers.items()
+        ]
+        return torch.stack(terms).sum()
+
+
+class Perceptual(_FeatureLoss):
+    """Distance of feature maps.
+
+    VGG54 of SRGAN (arXiv:1609.04802, eq. 5) is ``{relu5_4: 1.0}`` with mse and ``feature_scale`` 1/12.75;
+    ESRGAN (arXiv:1809.00219, sec. 3.3) is ``{conv5_4: 1.0}``, before the activation, with l1.
+
+    Args:
+        extractor: the network.
+        layers: layer name to weight; ``conv...`` is before and ``relu...`` after the activation.
+        distance: l1 or mse, averaged over all elements.
+        feature_scale: factor on the features before they are compared.
+    """
+
+    def __init__(
+        self,
+        extractor: Callable[[], nn.Module],
+        layers: dict[str, float],
+        distance: Literal["l1", "mse"] = "l1",
+        feature_scale: float = 1.0,
+    ) -> None:
+        super().__init__(extractor, layers, distance)
+        self.feature_scale = feature_scale
+
+    def describe(self, features: torch.Tensor) -> torch.Tensor:
+        return features if self.feature_scale == 1.0 else features * self.feature_scale
+
+
+class Texture(_FeatureLoss):
+    """Texture matching of EnhanceNet (arXiv:1612.07919, sec. 4.2.3): Gram matrices of feature patches.
+
+    Args:
+        extractor: the network.
+        layers: layer name to weight.
+        patch_size: side of the patches in pixels of the image; the layer's stride is taken off.
+        distance: l1 or mse between the Gram matrices.
+    """
+
+    def __init__(
+        self,
+        extractor: Callable[[], nn.Module],
+        layers: dict[str, float],
+        patch_size: int = 16,
+        distance: Literal["l1", "mse"] = "mse",
+    ) -> None:
+        super().__init__(extractor, layers, distance)
+        if patch_size < 1:
+            raise ValueError(f"patch_size must be at least 1, not {patch_size}")
+        self.patch_size = patch_size
+        self._image_side = 0
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        self._image_side = sr.shape[-1]
+        return super().forward(sr, hr)
+
+    def describe(self, features: torch.Tensor) -> torch.Tensor:
+        stride = max(1, round(self._image_side / features.shape[-1]))
+        side = min(max(1, self.patch_size // stride), features.shape[-2], features.shape[-1])
+        n, channels = features.shape[:2]
+        patches = F.unfold(features, side, stride=side)  # (N, C*side*side, patches)
+        patches = patches.view(n, channels, side * side, -1).permute(0, 3, 1, 2)  # (N, patches, C, side*side)
+        return patches @ patches.transpose(-1, -2) / (side * side)

@@ -1,0 +1,54 @@
+"""LPIPS from the ``lpips`` package, with a backbone from the weights folder instead of a download."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+
+import torch
+from torch import nn
+
+from srzoo.weights import find_backbone, load_tensors
+
+from . import ALEXNET, SQUEEZENET, VGG16
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual distance, v0.1 linear heads (Zhang et al., arXiv:1801.03924).
+
+    RGB (N, 3, H, W) in [0, 1] to (N,); 0 for equal images, smaller is closer.
+    """
+
+    def __init__(self, net: str, backbone: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        import lpips
+
+        # pnet_rand builds the backbone without downloading it; the heads come from the package. It prints, and
+        # calls torchvision in a way that warns.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+        features = {name.removeprefix("features."): value for name, value in backbone.items() if "features." in name}
+        with torch.no_grad():
+            for name, parameter in self.model.net.named_parameters():
+                parameter.copy_(features[name.split(".", 1)[1]])  # slice3.6.weight is torchvision's features.6.weight
+        self.eval().requires_grad_(False)
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        return self.model(sr, hr, normalize=True).flatten()
+
+
+def lpips_alex() -> LPIPS:
+    """LPIPS on AlexNet, the default of the literature."""
+    return LPIPS("alex", load_tensors(find_backbone([ALEXNET], "lpips_alex is")))
+
+
+def lpips_vgg() -> LPIPS:
+    """LPIPS on VGG16."""
+    return LPIPS("vgg", load_tensors(find_backbone([VGG16], "lpips_vgg is")))
+
+
+def lpips_squeeze() -> LPIPS:
+    """LPIPS on SqueezeNet 1.1."""
+    return LPIPS("squeeze", load_tensors(find_backbone(SQUEEZENET, "lpips_squeeze is")))

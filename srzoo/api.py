@@ -1,0 +1,91 @@
+"""The functions that ``import srzoo`` offers. Nothing here imports torch before it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .zoo import get_zoo
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .benchmark import BenchResult
+    from .recipe import Entry
+    from .training import TrainResult
+
+
+def list_entries(pattern: str = "*") -> list[str]:
+    """Return the names of the zoo's entries that match a shell-style pattern, e.g. ``"*gan*"``."""
+    return get_zoo().names(pattern)
+
+
+def create_generator(entry: str, pretrained: bool = False, **overrides: Any) -> nn.Module:
+    """Build the generator of a zoo entry.
+
+    It maps RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W), in evaluation mode if pretrained.
+
+    Args:
+        pretrained: load the entry's weights, checked by hash.
+        overrides: ``scale``, or options of the generator, e.g. ``num_blocks=8``.
+
+    Raises:
+        UnknownNameError, OptionError, CompositionError: the entry or an override is not valid.
+        MissingWeightsError, WeightsError: the weights are missing, damaged, or not for this composition.
+    """
+    from .compose import build_generator
+    from .pretrained import generator_spec, load_pretrained
+
+    changes = {key if key == "scale" else f"generator.{key}": value for key, value in overrides.items()}
+    resolved = get_zoo().entry(entry, changes)
+    generator = build_generator(resolved)
+    if pretrained and generator_spec(resolved).trainable:
+        load_pretrained(generator, get_zoo().entry(entry), resolved)
+        generator.eval()
+    return generator
+
+
+def create(kind: str, name: str, **options: Any) -> Any:
+    """Build one registered component, e.g. ``create("loss", "charbonnier", eps=1e-4)``.
+
+    See :func:`srzoo.compose.create`.
+    """
+    from .compose import create as build
+
+    return build(kind, name, **options)
+
+
+def upscale(image: Any, entry: str | Path) -> Any:
+    """Upscale a picture with a zoo entry. See :func:`srzoo.upscaling.upscale`."""
+    from .upscaling import upscale as run
+
+    return run(image, entry)
+
+
+def train(
+    entry: str | Entry,
+    out: str | Path | None = None,
+    *,
+    data: str | Sequence[str] | None = None,
+    steps: int | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None,
+) -> TrainResult:
+    """Train a zoo entry; run it again to go on with an interrupted run. See :func:`srzoo.training.train`."""
+    from .training import train as run
+
+    return run(entry, out, data=data, steps=steps, overrides=overrides, progress=progress)
+
+
+def bench(
+    entries: str | Sequence[str] | None = None,
+    data: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    **options: Any,
+) -> BenchResult:
+    """Benchmark zoo entries against each other. See :func:`srzoo.benchmark.bench`."""
+    from .benchmark import DEFAULT_DATA, DEFAULT_METRICS
+    from .benchmark import bench as run
+
+    return run(entries, data or DEFAULT_DATA, metrics or DEFAULT_METRICS, **options)

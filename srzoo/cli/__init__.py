@@ -1,0 +1,71 @@
+"""The command line. Each command is a thin layer over the function of the same name in :mod:`srzoo.api`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import PluginWarning
+from .catalog import list_command, plugins_command, show_command
+from .console import errors
+from .work import bench_command, train_command, upscale_command
+
+app = typer.Typer(
+    name="srzoo",
+    help="Compose, train and benchmark super-resolution GANs. Every part is a plugin.\n\n"
+    "Start with [bold]srzoo list[/bold], then [bold]srzoo show ESRGAN-X4[/bold] in lower case; "
+    "[bold]srzoo bench[/bold] compares what is ready to use.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"srzoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    zoo: Annotated[
+        str, typer.Option("--zoo", help="A zoo file of your own; its entries join the zoo.", metavar="FILE")
+    ] = "",
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if zoo:
+        before = os.environ.get("SRZOO_ZOO", "")
+        os.environ["SRZOO_ZOO"] = os.pathsep.join(part for part in (before, zoo) if part)
+
+
+app.command("list")(list_command)
+app.command("show")(show_command)
+app.command("plugins")(plugins_command)
+app.command("train")(train_command)
+app.command("bench")(bench_command)
+app.command("upscale")(upscale_command)
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0, 1 (the run failed) or 2 (the input was wrong)."""
+    warnings.filterwarnings("ignore")  # of libraries; srzoo's own follow
+    warnings.filterwarnings("always", category=PluginWarning)
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except BrokenPipeError:  # 'srzoo list | head'
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    errors.print(f"[yellow]warning:[/yellow] {message}", highlight=False)

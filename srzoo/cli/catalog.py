@@ -1,0 +1,268 @@
+"""``list``, ``show`` and ``plugins``: looking around, without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.markup import escape
+
+from ..costs import HR_SIZE, cost_of, remembered_cost
+from ..errors import InputError, SrzooError, UnknownNameError, did_you_mean
+from ..options import signature_of
+from ..recipe import Entry
+from ..registry import Component, get_registry
+from ..specs import KINDS, ComponentSpec
+from ..zoo import diff_entries, get_zoo
+from .console import console, make_table, print_error, print_json, reports_errors
+
+_ENTRY_KINDS = ("entry", "entries")
+
+
+def _kind_of(word: str) -> str | None:
+    """Return the kind a word names, singular or plural; None if it names none."""
+    for kind in KINDS:
+        if word in (kind, f"{kind}s", f"{kind}es"):
+            return kind
+    return None
+
+
+@reports_errors
+def list_command(
+    kind: Annotated[
+        str, typer.Argument(help="entry, " + ", ".join(KINDS) + "; or the pattern itself.", show_default=False)
+    ] = "entry",
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern, e.g. '*gan*'.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List zoo entries, or the components of a kind.
+
+    Examples: [bold]srzoo list[/bold], [bold]srzoo list '*gan*'[/bold], [bold]srzoo list block[/bold].
+    """
+    found_kind = _kind_of(kind)
+    if found_kind is not None:
+        _list_components(found_kind, pattern, as_json)
+        return
+    if kind not in _ENTRY_KINDS:
+        if pattern != "*":
+            raise UnknownNameError(
+                f"There is no kind {kind!r}.{did_you_mean(kind, [*KINDS, 'entry'])} Kinds: entry, {', '.join(KINDS)}."
+            )
+        pattern = kind
+    _list_entries(pattern, as_json)
+
+
+def _list_components(kind: str, pattern: str, as_json: bool) -> None:
+    components = get_registry().list(kind, pattern)
+    if as_json:
+        print_json([_component_data(c) for c in components])
+        return
+    table = make_table([kind, "owner", "summary"])
+    for c in components:
+        table.add_row(f"[bold]{c.name}[/bold]", c.owner.name, escape(c.spec.summary))
+    console.print(table)
+    console.print(f"[dim]srzoo show {kind}/NAME tells its options.[/dim]")
+
+
+def _list_entries(pattern: str, as_json: bool) -> None:
+    zoo = get_zoo()
+    names = zoo.names(pattern)
+    if not names:
+        raise UnknownNameError(f"No entry matches {pattern!r}.{did_you_mean(pattern, zoo.names())}")
+    broken: list[SrzooError] = []
+    entries: list[Entry] = []
+    for name in names:
+        try:
+            entries.append(zoo.entry(name))
+        except SrzooError as error:
+            broken.append(error)
+    if as_json:
+        print_json([{**_entry_facts(e), "summary": e.summary, "paper": e.paper} for e in entries])
+    else:
+        table = make_table(["entry", "scale", "stages", "weights", "summary"], right=["scale"])
+        for e in entries:
+            facts = _entry_facts(e)
+            stages = ">".join(facts["stages"]) or "-"
+            weights = {True: "[green]yes[/green]", False: "no", None: "-"}[facts["weights"]]
+            table.add_row(f"[bold]{e.name}[/bold]", f"x{e.scale}", stages, weights, escape(e.summary))
+        console.print(table)
+    for error in [*broken, *zoo.file_problems]:
+        print_error(str(error))
+    if broken or zoo.file_problems:
+        raise typer.Exit(2)
+
+
+def _entry_facts(entry: Entry) -> dict[str, Any]:
+    trained = entry.training is not None
+    return {
+        "name": entry.name,
+        "scale": entry.scale,
+        "stages": list(entry.training.stages) if entry.training is not None else [],
+        "weights": entry.weights is not None if trained else None,
+    }
+
+
+@reports_errors
+def show_command(
+    name: Annotated[str, typer.Argument(help="An entry, or KIND/NAME of a component.", show_default=False)],
+    diff: Annotated[str, typer.Option("--diff", help="Another entry: show only what differs.", metavar="OTHER")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show an entry (composition, recipe, cost, scores) or a component (options with types and defaults).
+
+    Examples: [bold]srzoo show esrgan-x4[/bold], [bold]srzoo show block/rrdb[/bold],
+    [bold]srzoo show srgan-x4 --diff esrgan-x4[/bold].
+    """
+    kind, _, rest = name.partition("/")
+    if rest and _kind_of(kind) is not None:
+        if diff:
+            raise InputError("--diff compares entries, not components.")
+        _show_component(get_registry().get(_kind_of(kind) or kind, rest), as_json)
+    elif diff:
+        _show_diff(get_zoo().entry(name), get_zoo().entry(diff), as_json)
+    else:
+        _show_entry(get_zoo().entry(name), as_json)
+
+
+def _show_entry(entry: Entry, as_json: bool) -> None:
+    data = entry.model_dump(mode="json", exclude_defaults=True)
+    if as_json:
+        cost = cost_of(entry)
+        print_json({**data, "parameters": cost.parameters, "multiply_adds": cost.multiply_adds})
+        return
+    console.print(f"[bold]{entry.name}[/bold]  {escape(entry.summary)}")
+    if entry.paper:
+        console.print(f"[dim]{escape(entry.paper)}[/dim]")
+    console.print()
+    shown = {key: value for key, value in data.items() if key not in ("name", "summary", "paper")}
+    text = yaml.safe_dump({"scale": entry.scale, **shown}, sort_keys=False, default_flow_style=None, width=100)
+    console.print(escape(text), end="", highlight=False)
+    console.print()
+    cost = remembered_cost(entry)
+    if cost is None:
+        with console.status("counting parameters and multiply-adds (once) ..."):
+            cost = cost_of(entry)
+    console.print(
+        f"{cost.parameters:,} parameters, {cost.multiply_adds / 1e9:,.1f} G multiply-adds "
+        f"for an output of {HR_SIZE[1]}x{HR_SIZE[0]}",
+        highlight=False,
+    )
+
+
+def _show_diff(left: Entry, right: Entry, as_json: bool) -> None:
+    skipped = ("name", "summary", "weights", "recorded")
+    found = [row for row in diff_entries(left, right) if row[0].split(".")[0] not in skipped]
+    if as_json:
+        print_json([{"key": key, left.name: a, right.name: b} for key, a, b in found])
+        return
+    if not found:
+        console.print(f"{left.name} and {right.name} are composed and trained alike.")
+        return
+    table = make_table(["key", left.name, right.name])
+    for key, a, b in found:
+        table.add_row(key, *(("[dim]-[/dim]" if v is None else escape(str(v))) for v in (a, b)))
+    console.print(table)
+
+
+def _component_data(component: Component) -> dict[str, Any]:
+    spec = component.spec
+    signature = signature_of(component)
+    return {
+        "kind": spec.kind,
+        "name": spec.name,
+        "owner": component.owner.name,
+        "distribution": component.owner.distribution,
+        "version": component.owner.version,
+        "summary": spec.summary,
+        "paper": spec.paper,
+        "licence": spec.licence,
+        "facts": _spec_facts(spec),
+        "options": [
+            {"name": o.name, "type": o.type_text, "default": o.default_text, "help": o.help} for o in signature.options
+        ],
+        "slots": [{"name": o.name, "help": o.help} for o in signature.slots],
+    }
+
+
+def _spec_facts(spec: ComponentSpec) -> dict[str, Any]:
+    shared = {f.name for f in fields(ComponentSpec)}
+    facts = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in shared}
+    if "weights" in facts:
+        facts["weights"] = [w.filename for w in facts["weights"]]
+    return facts
+
+
+def _show_component(component: Component, as_json: bool) -> None:
+    data = _component_data(component)
+    if as_json:
+        print_json(data)
+        return
+    console.print(f"[bold]{component.kind}/{component.name}[/bold]  {escape(component.spec.summary)}")
+    console.print(f"[dim]owner {component.full_name}, {component.owner.distribution} {component.owner.version}[/dim]")
+    if component.spec.paper:
+        console.print(f"[dim]{escape(component.spec.paper)}[/dim]")
+    facts = ", ".join(f"{key}: {value}" for key, value in data["facts"].items() if value not in (None, [], ()))
+    if facts:
+        console.print(escape(facts), highlight=False)
+    signature = signature_of(component)
+    if not signature.options and not signature.slots:
+        console.print("\nIt takes no options.")
+        return
+    table = make_table(["option", "type", "default", ""])
+    for option in signature.slots:
+        table.add_row(f"[bold]{option.name}[/bold]", f"a {option.name}", option.default_text or "-", escape(option.help))
+    for option in signature.options:
+        default = "[red]required[/red]" if option.required else escape(option.default_text or "")
+        table.add_row(f"[bold]{option.name}[/bold]", escape(option.type_text), default, escape(option.help))
+    console.print(table)
+
+
+@reports_errors
+def plugins_command(
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a plugin is broken or a name clashes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the installed plugins, what they provide, and what is wrong with those that are broken.
+
+    SRZOO_PLUGINS="" leaves out all but srzoo's own; SRZOO_PLUGINS="a,b" allows those two.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table below says it better
+        registry = get_registry()
+    problems = [*registry.problems(), *(str(problem) for problem in get_zoo().file_problems)]
+    if as_json:
+        print_json(
+            {
+                "plugins": [
+                    {
+                        "name": r.name,
+                        "distribution": r.distribution,
+                        "version": r.version,
+                        "module": r.module,
+                        "status": r.status,
+                        "error": r.error,
+                        "seconds": round(r.seconds, 4),
+                        "provides": [f"{s.kind}/{s.name}" for s in r.specs],
+                    }
+                    for r in registry.records
+                ],
+                "problems": problems,
+            }
+        )
+    else:
+        table = make_table(["plugin", "distribution", "status", "provides"])
+        colours = {"ok": "green", "broken": "red", "disabled": "yellow"}
+        for r in registry.records:
+            provides = ", ".join(f"{s.kind}/{s.name}" for s in r.specs)
+            provides = ", ".join(part for part in (provides, *(path.name for path in r.zoo_files)) if part)
+            status = f"[{colours[r.status]}]{r.status}[/{colours[r.status]}]"
+            table.add_row(f"[bold]{r.name}[/bold]", f"{r.distribution} {r.version}", status, escape(provides or r.error))
+        console.print(table)
+        for problem in problems:
+            print_error(problem)
+    if strict and problems:
+        raise typer.Exit(1)

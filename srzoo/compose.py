@@ -1,0 +1,249 @@
+"""From an entry to modules: parts are looked up, their options checked, slots filled, and the whole tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from .errors import CompositionError, SrzooError
+from .options import SLOTS, check_options, signature_of
+from .plugins import describe_exception
+from .recipe import ComponentRef, Entry, LossTerm, Stage
+from .registry import Component, get_registry
+from .specs import DiscriminatorSpec, GeneratorSpec, LossSpec, UpsamplerSpec
+
+
+def create(
+    kind: str,
+    name: str,
+    *,
+    supplied: Mapping[str, Any] | None = None,
+    where: str = "create",
+    **options: Any,
+) -> Any:
+    """Build one component by kind and name.
+
+    Blocks and upsamplers need the arguments the trunk would pass: ``create("block", "rrdb", channels=64)`` and
+    ``create("upsampler", "pixelshuffle", channels=64, scale=4)``.
+
+    Args:
+        kind: ``generator``, ``block``, ``upsampler``, ``discriminator``, ``loss``, ``extractor``, ``metric`` or
+            ``dataset``.
+        name: registered name, or ``owner/name``.
+        supplied: values of arguments that the composition supplies (``scale``, ``input_size``).
+        where: prefix of error messages.
+        options: the factory's keyword arguments; a slot is a name or a mapping with ``name`` and options.
+
+    Raises:
+        UnknownNameError, OptionError, CompositionError: see :mod:`srzoo.errors`.
+    """
+    supplied = dict(supplied or {})
+    if kind in ("block", "upsampler", "generator", "discriminator"):
+        for argument in ("channels", "scale", "input_size"):
+            if argument in options:
+                supplied[argument] = options.pop(argument)
+    factory = component_factory(kind, ComponentRef.of(name, options), supplied, where=where)
+    if kind in ("block", "upsampler") and "channels" not in supplied:
+        raise CompositionError(f"{where}: {kind} {name!r} needs channels=..., as a trunk would pass it.")
+    return factory()
+
+
+def component_factory(
+    kind: str, ref: ComponentRef, supplied: Mapping[str, Any], where: str
+) -> Callable[..., Any]:
+    """Return a callable that builds the component, with options checked and slots filled.
+
+    What it raises while building is turned into a :class:`CompositionError` that names the component.
+    """
+    component = get_registry().get(kind, ref.name)
+    options = check_options(component, ref.options, where)
+    signature = signature_of(component)
+    for slot in signature.slots:
+        if slot.name in options:
+            value = options[slot.name]
+            part = ComponentRef.model_validate(value)
+            options[slot.name] = component_factory(
+                SLOTS[slot.name], part, {}, where=f"{where}.{slot.name}"
+            )
+    if kind in ("block", "upsampler"):
+        options |= {k: v for k, v in supplied.items() if k in ("channels", "scale")}
+    options |= {name: supplied[name] for name in signature.supplied if name in supplied}
+    return _Guarded(component, options, where)
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A factory with its options bound, whose failures name the component."""
+
+    component: Component
+    options: dict[str, Any]
+    where: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            built = self.component.spec.load()(*arguments, **self.options)
+        except SrzooError:
+            raise
+        except Exception as error:
+            label = f"{self.component.kind} {self.component.full_name!r}"
+            raise CompositionError(
+                f"{self.where}: {label} cannot be built: {describe_exception(error)}."
+            ) from error
+        if self.component.kind not in ("metric", "loss", "dataset") and not isinstance(built, nn.Module):
+            raise CompositionError(
+                f"{self.where}: {self.component.kind} {self.component.full_name!r} must build an nn.Module, "
+                f"not {type(built).__name__}."
+            )
+        return built
+
+
+def build_generator(entry: Entry) -> nn.Module:
+    """Build the generator of an entry with fresh weights.
+
+    Raises:
+        CompositionError: a part refuses, or the scale is not one the generator has.
+    """
+    where = f"entry {entry.name!r}: generator"
+    spec = get_registry().get("generator", entry.generator.name).spec
+    assert isinstance(spec, GeneratorSpec)
+    if entry.scale not in spec.scales:
+        raise CompositionError(f"{where} {spec.name!r} has scales {_listed(spec.scales)}, not {entry.scale}.")
+    upsampler = entry.generator.options.get("upsampler")
+    if upsampler is not None:
+        name = ComponentRef.model_validate(upsampler).name
+        part = get_registry().get("upsampler", name).spec
+        if isinstance(part, UpsamplerSpec) and entry.scale not in part.scales:
+            raise CompositionError(f"{where}: upsampler {name!r} has scales {_listed(part.scales)}, not {entry.scale}.")
+    build = component_factory("generator", entry.generator, {"scale": entry.scale}, where=where)
+    return cast(nn.Module, build())
+
+
+def build_discriminator(entry: Entry) -> nn.Module:
+    """Build the discriminator of an entry for its patch size.
+
+    Raises:
+        CompositionError: there is none, or it does not take the patch size.
+    """
+    if entry.discriminator is None or entry.training is None:
+        raise CompositionError(
+            f"entry {entry.name!r} has an adversarial loss but no discriminator; add e.g. discriminator: srgan."
+        )
+    size = entry.training.patch_size
+    where = f"entry {entry.name!r}: discriminator"
+    spec = get_registry().get("discriminator", entry.discriminator.name).spec
+    assert isinstance(spec, DiscriminatorSpec)
+    if spec.input_size is not None and size != spec.input_size:
+        raise CompositionError(
+            f"{where} {spec.name!r} takes patches of {spec.input_size} only; training.patch_size is {size}."
+        )
+    if size < spec.min_size or size % spec.size_multiple:
+        rule = f"at least {spec.min_size}" + (f" and a multiple of {spec.size_multiple}" if spec.size_multiple > 1 else "")
+        raise CompositionError(f"{where} {spec.name!r} takes patches of {rule}; training.patch_size is {size}.")
+    build = component_factory("discriminator", entry.discriminator, {"input_size": size}, where=where)
+    return cast(nn.Module, build())
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss term ready to be used: label, configuration, role and the loss itself."""
+
+    label: str
+    config: LossTerm
+    role: str
+    loss: Any
+
+
+def build_terms(entry: Entry, stage_name: str) -> list[Term]:
+    """Build the loss terms of one stage; terms of weight zero are left out.
+
+    Raises:
+        CompositionError: two adversarial terms, a regulariser without one, or a loss that refuses.
+        MissingWeightsError: a backbone is not on this machine.
+    """
+    assert entry.training is not None
+    stage = entry.training.stages[stage_name]
+    where = f"entry {entry.name!r}: training.stages.{stage_name}.losses"
+    terms = []
+    for label, config in stage.losses.items():
+        if config.weight == 0:
+            continue
+        spec = get_registry().get("loss", config.name).spec
+        assert isinstance(spec, LossSpec)
+        build = component_factory(
+            "loss", ComponentRef.of(config.name, config.options), {}, where=f"{where}.{label}"
+        )
+        terms.append(Term(label, config, spec.role, build()))
+    adversarial = [term.label for term in terms if term.role == "adversarial"]
+    if len(adversarial) > 1:
+        raise CompositionError(f"{where} has several adversarial terms ({', '.join(adversarial)}); keep one.")
+    regularisers = [term.label for term in terms if term.role == "regulariser"]
+    if regularisers and not adversarial:
+        raise CompositionError(
+            f"{where}: {regularisers[0]} regularises a discriminator, but there is no adversarial term."
+        )
+    if all(term.role == "regulariser" for term in terms):
+        raise CompositionError(f"{where} has no term for the generator.")
+    return terms
+
+
+def has_adversarial_term(stage: Stage) -> bool:
+    """Whether a stage trains a discriminator."""
+    registry = get_registry()
+    specs = [registry.get("loss", t.name).spec for t in stage.losses.values() if t.weight > 0]
+    return any(isinstance(spec, LossSpec) and spec.role == "adversarial" for spec in specs)
+
+
+def preflight(entry: Entry) -> None:
+    """Compose the whole entry and push shapes through it, without memory or arithmetic, before any data is read.
+
+    Raises:
+        CompositionError: some part does not fit; says which and what its rule is.
+    """
+    with torch.device("meta"):
+        _try_generator(build_generator(entry), entry)
+        if entry.training is None:
+            return
+        for stage in entry.training.stages.values():
+            if has_adversarial_term(stage):
+                _try_discriminator(build_discriminator(entry), entry)
+
+
+def _try_generator(generator: nn.Module, entry: Entry) -> None:
+    spec = get_registry().get("generator", entry.generator.name).spec
+    assert isinstance(spec, GeneratorSpec)
+    side = max(16, spec.size_multiple)
+    if entry.training is not None:
+        side = entry.training.patch_size // entry.scale
+    expected = (2, 3, side * entry.scale, side * entry.scale)
+    shape = _shape_through(generator, torch.empty(2, 3, side, side), f"entry {entry.name!r}: generator")
+    if shape != expected:
+        raise CompositionError(
+            f"entry {entry.name!r}: the generator maps (2, 3, {side}, {side}) to {shape}, not {expected}; "
+            "check that its block keeps the shape and its upsampler follows the scale."
+        )
+
+
+def _try_discriminator(discriminator: nn.Module, entry: Entry) -> None:
+    assert entry.training is not None
+    size = entry.training.patch_size
+    where = f"entry {entry.name!r}: discriminator"
+    shape = _shape_through(discriminator, torch.empty(2, 3, size, size), where)
+    if len(shape) not in (2, 4) or shape[:2] != (2, 1):
+        raise CompositionError(f"{where} gives logits of shape {shape}; it must be (N, 1) or (N, 1, h, w).")
+
+
+def _shape_through(module: nn.Module, images: torch.Tensor, where: str) -> tuple[int, ...]:
+    try:
+        with torch.no_grad():
+            output = module.train()(images)
+    except Exception as error:
+        raise CompositionError(
+            f"{where} fails on {tuple(images.shape)}: {describe_exception(error)}."
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise CompositionError(f"{where} returns {type(output).__name__}, not a tensor.")
+    return tuple(output.shape)

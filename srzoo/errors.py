@@ -1,0 +1,74 @@
+"""Every error srzoo raises on purpose.
+
+The message of each says what was wrong, where, and what to write instead; the command line prints it
+without a traceback and exits with ``exit_code``: 2 where the user's input was wrong, 1 where the run failed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SrzooError(Exception):
+    """Base class. ``exit_code`` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class InputError(SrzooError, ValueError):
+    """Something the user wrote is wrong and can be written differently."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """No component, entry, dataset or layer has this name."""
+
+
+class AmbiguousNameError(InputError):
+    """Several plugins register this name; ``owner/name`` picks one."""
+
+
+class OptionError(InputError):
+    """An option is unknown, missing or of the wrong type."""
+
+
+class EntryError(InputError):
+    """A zoo file or an override does not describe a valid entry."""
+
+
+class CompositionError(InputError):
+    """Parts that are each valid do not fit together."""
+
+
+class DataError(InputError):
+    """A dataset or an image cannot be found or read."""
+
+
+class WeightsError(InputError):
+    """A weight file is damaged or belongs to another model."""
+
+
+class MissingWeightsError(WeightsError):
+    """A weight file is not on this machine; the message says which file to put where."""
+
+
+class PluginError(SrzooError):
+    """A plugin broke its contract while it was being used."""
+
+
+class TrainingError(SrzooError):
+    """A training run cannot go on."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin was skipped because it is broken."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x' or 'y'?"`` for the nearest known names, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(repr(match) for match in close) + "?"

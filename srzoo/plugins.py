@@ -1,0 +1,212 @@
+"""Discovery that one broken plugin cannot bring down.
+
+Each entry point is loaded, checked and asked on its own. What goes wrong is kept as a record with the
+distribution, the plugin and the cause; the other plugins never notice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from . import hookspecs
+from .specs import KINDS, ComponentSpec, hook_name
+
+GROUP = "srzoo"
+OWN_DISTRIBUTION = "srzoo"
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One entry point and what became of it.
+
+    Attributes:
+        name: the entry point's name; the *owner* of everything the plugin registers.
+        distribution: the installed package it came from.
+        status: ``ok``; ``broken``: skipped, see ``error``; ``disabled``: by ``SRZOO_PLUGINS``.
+        error: the cause, in one line.
+        seconds: time spent importing it and calling its hooks.
+        folder: of the plugin's own file, where weights of its entries may lie.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    status: Literal["ok", "broken", "disabled"] = "ok"
+    error: str = ""
+    seconds: float = 0.0
+    specs: tuple[ComponentSpec, ...] = field(default=(), repr=False)
+    zoo_files: tuple[Path, ...] = ()
+    folder: Path | None = None
+
+    @property
+    def first_party(self) -> bool:
+        """Whether the plugin is shipped with srzoo itself."""
+        return self.distribution == OWN_DISTRIBUTION
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} ({self.distribution} {self.version})"
+
+
+def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> list[PluginRecord]:
+    """Load every plugin and return one record each, first-party ones first.
+
+    ``SRZOO_PLUGINS`` chooses among the plugins of *other* distributions: unset, all; empty, none; otherwise
+    a comma-separated list of plugin or distribution names.
+
+    Args:
+        entry_points: what to load instead of the installed entry points; for tests.
+    """
+    if entry_points is None:
+        entry_points = metadata.entry_points(group=GROUP)
+    allowed = _allowed_plugins()
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+
+    records: list[PluginRecord] = []
+    taken: dict[str, PluginRecord] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for entry_point in sorted(entry_points, key=_load_order):
+        record = _describe(entry_point)
+        identity = (record.name, record.distribution, record.module)
+        if identity in seen:  # the same installation found twice on sys.path
+            continue
+        seen.add(identity)
+        if not record.first_party and allowed is not None and not allowed & {record.name, record.distribution}:
+            records.append(replace(record, status="disabled", error="not named in SRZOO_PLUGINS"))
+            continue
+        if record.name in taken:
+            record = replace(
+                record, status="broken", error=f"the plugin name {record.name!r} is already taken by {taken[record.name]}"
+            )
+        else:
+            record = _load(manager, entry_point, record)
+            taken[record.name] = record
+        records.append(record)
+    return records
+
+
+def _allowed_plugins() -> set[str] | None:
+    value = os.environ.get("SRZOO_PLUGINS")
+    if value is None:
+        return None
+    return {name.strip() for name in value.split(",") if name.strip()}
+
+
+def _load_order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
+    record = _describe(entry_point)
+    return (not record.first_party, record.distribution, record.name)
+
+
+def _describe(entry_point: metadata.EntryPoint) -> PluginRecord:
+    dist = entry_point.dist
+    return PluginRecord(
+        name=entry_point.name,
+        distribution=dist.name.lower() if dist is not None else "unknown",
+        version=dist.version if dist is not None else "?",
+        module=entry_point.value,
+    )
+
+
+def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, record: PluginRecord) -> PluginRecord:
+    """Import, register and ask one plugin; all of its specs are taken, or none."""
+    start = time.perf_counter()
+    registered = None
+    try:
+        plugin = entry_point.load()
+        _check_hook_names(manager, plugin)
+        registered = manager.register(plugin, name=record.name)
+        specs, zoo_files = _ask(manager, record.name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may well call sys.exit() at import
+        if registered is not None:
+            manager.unregister(name=record.name)
+        return replace(record, status="broken", error=describe_exception(error), seconds=time.perf_counter() - start)
+    file = getattr(plugin, "__file__", None)
+    return replace(
+        record,
+        specs=specs,
+        zoo_files=zoo_files,
+        folder=Path(file).parent if file else None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return an exception as one line, with the place in the plugin's own code that raised it."""
+    text = " ".join(str(error).split()) or "no message"
+    place = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        filename = frame.f_code.co_filename
+        if not filename.startswith("<") and Path(filename).parent != Path(__file__).parent:
+            place = f" ({Path(filename).name}, line {traceback.tb_lineno})"
+        traceback = traceback.tb_next
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
+    """Refuse a misspelt hook, which pluggy would otherwise never call."""
+    from .errors import did_you_mean
+
+    known = [name for name in dir(hookspecs) if name.startswith("srzoo_")]
+    marked = 0
+    for name in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None:
+            if name in known:
+                raise TypeError(f"{name}() is not marked with @srzoo.hookimpl")
+            continue
+        marked += 1
+        hook = options.get("specname") or name
+        if hook not in known:
+            raise TypeError(f"srzoo has no hook {hook!r}.{did_you_mean(hook, known)} Hooks: {', '.join(known)}")
+    if not marked:
+        raise TypeError("implements no hook; mark one of " + ", ".join(known) + " with @srzoo.hookimpl")
+
+
+def _ask(manager: pluggy.PluginManager, name: str) -> tuple[tuple[ComponentSpec, ...], tuple[Path, ...]]:
+    specs: list[ComponentSpec] = []
+    for kind, spec_class in KINDS.items():
+        for spec in _call(manager, hook_name(kind), name):
+            if not isinstance(spec, spec_class):
+                raise TypeError(
+                    f"{hook_name(kind)}() must return a list of {spec_class.__name__}, "
+                    f"not one with {type(spec).__name__} {_short(spec)}"
+                )
+            if any(other.kind == spec.kind and other.name == spec.name for other in specs):
+                raise ValueError(f"{hook_name(kind)}() returns {spec.name!r} twice")
+            specs.append(spec)
+    zoo_files: list[Path] = []
+    for path in _call(manager, "srzoo_entries", name):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"srzoo_entries() must return a list of paths, not one with {_short(path)}")
+        zoo_files.append(Path(path))
+    return tuple(specs), tuple(zoo_files)
+
+
+def _call(manager: pluggy.PluginManager, hook: str, plugin_name: str) -> Sequence[Any]:
+    results: list[Any] = []
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        if implementation.plugin_name != plugin_name:
+            continue
+        result = implementation.function()
+        if not isinstance(result, (list, tuple)):
+            raise TypeError(f"{hook}() must return a list, not {type(result).__name__} {_short(result)}")
+        results.extend(result)
+    return results
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

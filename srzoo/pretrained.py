@@ -1,0 +1,154 @@
+"""Generators with their weights: of a zoo entry, of a checkpoint file, or of a training run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from .compose import build_generator
+from .composition import full_composition
+from .errors import MissingWeightsError, UnknownNameError, WeightsError
+from .recipe import ComponentRef, Entry
+from .registry import get_registry
+from .specs import GeneratorSpec
+from .weights import check_composition, check_hash, file_sha256, load_into, read_checkpoint
+from .zoo import get_zoo
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator ready to upscale.
+
+    Attributes:
+        name: what it is called in results.
+        size_multiple: what its input's sides must be multiples of.
+        digest: SHA-256 of the weight file; empty where there are no weights.
+    """
+
+    name: str
+    entry: Entry
+    generator: nn.Module
+    size_multiple: int = 1
+    digest: str = ""
+
+
+def load_model(reference: str | Path) -> Model:
+    """Return the model a name or a path stands for.
+
+    Args:
+        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, or the folder of its run.
+
+    Raises:
+        UnknownNameError: there is no such entry or file.
+        MissingWeightsError, WeightsError: the weights are missing, damaged, or of another model.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) != 1:
+            raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.")
+        path = files[0]
+    if path.suffix == ".safetensors":
+        return _load_file(path)
+    entry = get_zoo().entry(str(reference))
+    generator = build_generator(entry)
+    digest = ""
+    if generator_spec(entry).trainable:
+        load_pretrained(generator, entry)
+        digest = file_sha256(weights_path(entry))
+    return Model(entry.name, entry, generator.eval(), generator_spec(entry).size_multiple, digest)
+
+
+def _load_file(path: Path) -> Model:
+    tensors, description = read_checkpoint(path)
+    composition = description.get("composition")
+    if not isinstance(composition, dict):
+        raise WeightsError(f"{path} does not say what it is the weights of; srzoo train writes that into its files.")
+    try:
+        entry = Entry(
+            name=path.stem,
+            summary=f"weights from {path.name}",
+            scale=composition["scale"],
+            generator=ComponentRef.model_validate(composition["generator"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path}: its description is damaged: {error}.") from None
+    generator = build_generator(entry)
+    load_into(generator, tensors, str(path))
+    return Model(path.stem, entry, generator.eval(), generator_spec(entry).size_multiple, file_sha256(path))
+
+
+def generator_spec(entry: Entry) -> GeneratorSpec:
+    """Return the spec of an entry's generator."""
+    spec = get_registry().get("generator", entry.generator.name).spec
+    assert isinstance(spec, GeneratorSpec)
+    return spec
+
+
+def is_ready(name: str) -> bool:
+    """Whether an entry can upscale at once: it has weights here, or needs none."""
+    entry = get_zoo().entry(name)
+    if not generator_spec(entry).trainable:
+        return True
+    try:
+        weights_path(entry)
+    except MissingWeightsError:
+        return False
+    return True
+
+
+def weights_path(entry: Entry) -> Path:
+    """Return where an entry's weights lie.
+
+    Raises:
+        MissingWeightsError: the entry has none, or the file is not there.
+    """
+    if entry.weights is None:
+        run = Path("runs") / entry.name
+        hint = f"'srzoo train {entry.name}' makes some."
+        if run.is_dir():
+            hint = f"to use those of your own run, write {run} in place of the name."
+        raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
+    candidates = [folder / entry.weights.file for folder in get_zoo().source(entry.name).folders]
+    for path in candidates:
+        if path.is_file():
+            return path
+    source = f" Get it from {entry.weights.url}." if entry.weights.url else ""
+    raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")
+
+
+def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = None) -> None:
+    """Load an entry's weights into a generator, checking hash, composition, names, shapes and values.
+
+    Args:
+        source: the entry whose weights are loaded.
+        target: the entry the generator was built from, if another.
+
+    Raises:
+        MissingWeightsError, WeightsError: see :mod:`srzoo.weights`.
+    """
+    path = weights_path(source)
+    assert source.weights is not None
+    check_hash(path, source.weights.sha256)
+    tensors, description = read_checkpoint(path)
+    check_composition(description, full_composition(target or source), str(path))
+    load_into(generator, tensors, str(path))
+
+
+def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
+    """Load what a recipe's ``start_from`` names, an entry or a path, into the generator of another entry.
+
+    Raises:
+        UnknownNameError, WeightsError: there is no such thing, or it does not fit.
+    """
+    if Path(reference).suffix == ".safetensors" or Path(reference).is_dir():
+        tensors = load_model(reference).generator.state_dict()
+        load_into(generator, tensors, reference)
+        return
+    try:
+        source = get_zoo().entry(reference)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"entry {target.name!r}: training.start_from: {error}") from None
+    load_pretrained(generator, source, target)

@@ -1,0 +1,333 @@
+"""Typed, frozen models of what a zoo entry says: composition, training recipe, weights, recorded scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, Strict
+from pydantic_core import PydanticCustomError
+
+from .errors import did_you_mean
+
+# Scalars are strict ("16" is no integer, 1 no boolean); a YAML list may fill a tuple.
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=0)]
+PositiveInt = Annotated[int, Strict(), Field(gt=0)]
+PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
+
+
+class Model(pydantic.BaseModel):
+    """Frozen; an unknown key is an error that names the near miss."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise PydanticCustomError(
+                        "unknown_key",
+                        "unknown key {key!r}.{near} Keys here: {known}",
+                        {
+                            "key": str(key),
+                            "near": did_you_mean(str(key), cls.model_fields),
+                            "known": ", ".join(cls.model_fields),
+                        },
+                    )
+        return data
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON of this model, as hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ComponentRef(Model):
+    """A component by name with its options; written ``rrdb`` or ``{name: rrdb, growth: 32}``."""
+
+    name: Text
+    options: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, Any]) -> ComponentRef:
+        """Return a reference to a component with options."""
+        return cls.model_validate({**options, "name": name})
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"name": data}
+        if isinstance(data, Mapping):
+            return _split_options(data, ("name",))
+        return data
+
+    @pydantic.model_serializer
+    def flat(self) -> dict[str, Any]:
+        """Return the mapping a zoo file would hold."""
+        return {"name": self.name, **self.options}
+
+
+class LossTerm(Model):
+    """One weighted term of a stage's objective; written ``0.01`` or ``{weight: 0.01, option: value}``.
+
+    Args:
+        name: the loss; the term's own label by default.
+        weight: factor on the loss.
+        every: compute the term every this many steps only (regularisers); the weight is not rescaled.
+    """
+
+    name: Text
+    weight: NonNegative = 1.0
+    every: PositiveInt = 1
+    options: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            return _split_options(data, ("name", "weight", "every"))
+        return data
+
+    @pydantic.model_serializer
+    def flat(self) -> dict[str, Any]:
+        """Return the mapping a zoo file would hold."""
+        return {"name": self.name, "weight": self.weight, "every": self.every, **self.options}
+
+
+def _split_options(data: Mapping[str, Any], own: tuple[Text, ...]) -> dict[str, Any]:
+    options = {key: value for key, value in data.items() if key not in own}
+    return {**{key: data[key] for key in own if key in data}, "options": options}
+
+
+class Optimizer(Model):
+    """An optimizer of timm's ``create_optimizer_v2`` by name.
+
+    Args:
+        betas: of Adam-like optimizers; the optimizer's own default if not given.
+        options: further keyword arguments, for instance ``{momentum: 0.9}``.
+    """
+
+    name: Text = "adam"
+    lr: PositiveFloat
+    betas: tuple[Fraction, Fraction] | None = None
+    weight_decay: NonNegative = 0.0
+    options: dict[str, Any] = {}
+
+
+class Schedule(Model):
+    """How the learning rate moves with the step.
+
+    Args:
+        milestones: steps at which ``multistep`` multiplies the rate by ``gamma``.
+        cycles: number of cosine periods, each restarting at the full rate.
+        lr_min: where ``cosine`` ends.
+        warmup: steps of linear warm-up from zero.
+    """
+
+    name: Literal["constant", "multistep", "cosine"] = "constant"
+    milestones: tuple[PositiveInt, ...] = ()
+    gamma: PositiveFloat = 0.5
+    cycles: PositiveInt = 1
+    lr_min: NonNegative = 0.0
+    warmup: Count = 0
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Schedule:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must increase")
+        if self.milestones and self.name != "multistep":
+            raise ValueError(f"milestones belong to multistep, not to {self.name}")
+        return self
+
+    def scaled(self, factor: float) -> Schedule:
+        """Return the schedule of a run that is ``factor`` times as long."""
+        milestones = sorted({max(1, round(m * factor)) for m in self.milestones})
+        return self.model_copy(update={"milestones": tuple(milestones), "warmup": round(self.warmup * factor)})
+
+
+class Stage(Model):
+    """One stage of training; it starts from the weights the stage before ended with.
+
+    A stage with an adversarial loss trains generator and discriminator; one without, the generator alone.
+
+    Args:
+        discriminator_optimizer: the generator's optimizer settings by default.
+        ema: decay of the exponential moving average of the generator that is validated and saved; 0 for none.
+        clip_discriminator: clip the discriminator's weights to plus and minus this after each step (WGAN).
+    """
+
+    steps: PositiveInt
+    losses: dict[str, LossTerm]
+    optimizer: Optimizer
+    discriminator_optimizer: Optimizer | None = None
+    schedule: Schedule = Schedule()
+    ema: Fraction = 0.999
+    clip_discriminator: PositiveFloat | None = None
+
+    @pydantic.field_validator("losses", mode="before")
+    @classmethod
+    def _name_terms(cls, losses: Any) -> Any:
+        """Let ``l1: 0.01`` stand for ``l1: {name: l1, weight: 0.01}``."""
+        if not isinstance(losses, Mapping):
+            return losses
+        named = {}
+        for label, term in losses.items():
+            if isinstance(term, (int, float)) and not isinstance(term, bool):
+                term = {"weight": term}
+            named[label] = {"name": label, **term} if isinstance(term, Mapping) else term
+        return named
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Stage:
+        if not any(term.weight > 0 for term in self.losses.values()):
+            raise ValueError("losses: give at least one term a weight above zero")
+        return self
+
+    def shortened(self, steps: int) -> Stage:
+        """Return the stage with another number of steps, its schedule in proportion."""
+        return self.model_copy(update={"steps": steps, "schedule": self.schedule.scaled(steps / self.steps)})
+
+
+class Validation(Model):
+    """Scores during training, computed as ``srzoo bench`` does.
+
+    Args:
+        data: datasets or folders.
+        every: steps between validations.
+        metrics: their names; the first one decides which weights are best.
+    """
+
+    data: tuple[Text, ...]
+    every: PositiveInt = 5000
+    metrics: tuple[Text, ...] = ("psnr", "ssim")
+    protocol: Literal["y", "y-matlab", "rgb"] = "y"
+
+    @pydantic.field_validator("data", "metrics", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class Training(Model):
+    """The training recipe of an entry.
+
+    Args:
+        data: datasets or folders, joined.
+        start_from: entry whose weights the generator starts from.
+        patch_size: side of the high-resolution crop in pixels; a multiple of the scale.
+        batch_size: crops a step, over all processes together.
+        augment: random flips and 90-degree rotations.
+        precision: ``auto`` is bf16 where the device computes in it, else fp32.
+    """
+
+    data: tuple[Text, ...]
+    start_from: Text | None = None
+    patch_size: PositiveInt
+    batch_size: PositiveInt = 16
+    augment: Flag = True
+    seed: Count = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    validation: Validation | None = None
+    stages: dict[str, Stage]
+
+    @pydantic.field_validator("data", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @pydantic.field_validator("stages")
+    @classmethod
+    def _some(cls, stages: dict[str, Stage]) -> dict[str, Stage]:
+        if not stages:
+            raise ValueError("give at least one stage")
+        return stages
+
+    def shortened(self, total: int) -> Training:
+        """Return the recipe with ``total`` steps shared among the stages in proportion, at least one each.
+
+        Raises:
+            ValueError: fewer steps than stages.
+        """
+        if total < len(self.stages):
+            raise ValueError(f"--steps {total} is fewer than one step for each of {len(self.stages)} stages")
+        full = sum(stage.steps for stage in self.stages.values())
+        shares = {name: max(1, round(stage.steps * total / full)) for name, stage in self.stages.items()}
+        longest = max(shares, key=lambda name: shares[name])
+        shares[longest] += total - sum(shares.values())
+        return self.model_copy(
+            update={"stages": {name: stage.shortened(shares[name]) for name, stage in self.stages.items()}}
+        )
+
+
+class WeightsRef(Model):
+    """The weight file of an entry.
+
+    Args:
+        file: path relative to the zoo file.
+        sha256: digest of the file; checked on every load.
+        url: where to get the file if it is not beside the zoo file.
+    """
+
+    file: Text
+    sha256: Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{64}$")]
+    url: Text = ""
+    licence: Text = ""
+
+    @pydantic.field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        if file.startswith(("/", "\\")) or ".." in file.replace("\\", "/").split("/") or ":" in file:
+            raise ValueError("must be a path below the zoo file's folder")
+        return file
+
+
+class Recorded(Model):
+    """What a training run and a benchmark of the shipped weights gave, as it came out.
+
+    Args:
+        scores: dataset to metric to mean value, under ``protocol``.
+    """
+
+    command: Text = ""
+    device: Text = ""
+    date: Text = ""
+    steps: PositiveInt | None = None
+    hours: NonNegative | None = None
+    protocol: Literal["y", "y-matlab", "rgb"] = "y"
+    scores: dict[str, dict[str, Annotated[float, Strict()]]] = {}
+
+
+class Entry(Model):
+    """One entry of the zoo: a composition and, where it is trained, its recipe and weights."""
+
+    name: Text
+    summary: Text
+    paper: Text = ""
+    scale: PositiveInt = 4
+    generator: ComponentRef
+    discriminator: ComponentRef | None = None
+    training: Training | None = None
+    weights: WeightsRef | None = None
+    recorded: Recorded | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Entry:
+        if self.training is not None and self.training.patch_size % self.scale:
+            raise ValueError(
+                f"training.patch_size {self.training.patch_size} is not a multiple of the scale {self.scale}"
+            )
+        return self
+
+    def composition(self) -> dict[str, Any]:
+        """Return what decides the generator's function: scale and generator with its options."""
+        return {"scale": self.scale, "generator": self.generator.flat()}

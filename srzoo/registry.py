@@ -1,0 +1,131 @@
+"""The registry: every component by kind and name, with its owner."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .errors import AmbiguousNameError, PluginWarning, UnknownNameError, did_you_mean
+from .plugins import PluginRecord, discover
+from .specs import KINDS, ComponentSpec
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered spec and the plugin that owns it."""
+
+    spec: ComponentSpec
+    owner: PluginRecord
+
+    @property
+    def name(self) -> str:
+        """The bare name."""
+        return self.spec.name
+
+    @property
+    def kind(self) -> str:
+        """The kind: ``block``, ``generator``, ..."""
+        return self.spec.kind
+
+    @property
+    def full_name(self) -> str:
+        """``owner/name``, which is never ambiguous."""
+        return f"{self.owner.name}/{self.spec.name}"
+
+
+class Registry:
+    """All components of all working plugins.
+
+    A name that two plugins claim within a kind stays reachable as ``owner/name``; the bare name is refused
+    with both owners named, so that installing a package never changes what a name means.
+    """
+
+    def __init__(self, records: Iterable[PluginRecord]) -> None:
+        self.records: tuple[PluginRecord, ...] = tuple(records)
+        self._by_kind: dict[str, dict[str, list[Component]]] = {kind: {} for kind in KINDS}
+        for record in self.records:
+            for spec in record.specs:
+                self._by_kind[spec.kind].setdefault(spec.name, []).append(Component(spec, record))
+
+    def get(self, kind: str, name: str, *, scope: str | None = None) -> Component:
+        """Return the component ``name`` (or ``owner/name``) of a kind.
+
+        Args:
+            scope: distribution whose own component wins where several plugins claim the bare name; the zoo
+                file of a package means that package's parts.
+
+        Raises:
+            UnknownNameError: no such kind or name; quotes plugins that failed to load.
+            AmbiguousNameError: several plugins claim the bare name.
+        """
+        table = self._table(kind)
+        owner_name, _, bare = name.rpartition("/")
+        candidates = table.get(bare, [])
+        if owner_name:
+            candidates = [c for c in candidates if owner_name in (c.owner.name, c.owner.distribution)]
+        if not candidates:
+            raise UnknownNameError(self._unknown(kind, name, owner_name))
+        if len(candidates) > 1 and scope is not None:
+            candidates = [c for c in candidates if c.owner.distribution == scope] or candidates
+        if len(candidates) > 1:
+            raise AmbiguousNameError(
+                f"{kind} {name!r} is registered by {' and by '.join(str(c.owner) for c in candidates)}; "
+                f"write {' or '.join(repr(c.full_name) for c in candidates)}."
+            )
+        return candidates[0]
+
+    def claimants(self, kind: str, name: str) -> Sequence[Component]:
+        """Return every component of a kind that claims a bare name."""
+        return tuple(self._table(kind).get(name, ()))
+
+    def list(self, kind: str, pattern: str = "*") -> Sequence[Component]:
+        """Return the components of a kind whose name or full name matches a shell-style pattern."""
+        found = [component for group in self._table(kind).values() for component in group]
+        matching = [
+            c for c in found if fnmatch.fnmatch(c.name, pattern) or fnmatch.fnmatch(c.full_name, pattern)
+        ]
+        return sorted(matching, key=lambda c: (c.name, c.full_name))
+
+    def problems(self) -> list[str]:
+        """Return one sentence for every broken plugin and every name claimed twice."""
+        sentences = [f"{record} is broken: {record.error}" for record in self.records if record.status == "broken"]
+        for kind, table in self._by_kind.items():
+            for name, group in table.items():
+                if len(group) > 1:
+                    owners = " and by ".join(str(component.owner) for component in group)
+                    sentences.append(f"{kind} {name!r} is registered by {owners}; only owner/name picks one.")
+        return sentences
+
+    def _table(self, kind: str) -> dict[str, list[Component]]:
+        if kind not in self._by_kind:
+            raise UnknownNameError(f"There is no kind {kind!r}.{did_you_mean(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
+        return self._by_kind[kind]
+
+    def _unknown(self, kind: str, name: str, owner_name: str) -> str:
+        known = [*self._by_kind[kind], *(c.full_name for group in self._by_kind[kind].values() for c in group)]
+        message = f"No {kind} is called {name!r}.{did_you_mean(name, known)}"
+        broken = [record for record in self.records if record.status == "broken"]
+        if owner_name:
+            broken = [record for record in broken if owner_name in (record.name, record.distribution)]
+        for record in broken:
+            message += f" {str(record).capitalize()} could not be loaded and may own it: {record.error}."
+        disabled = [r.name for r in self.records if r.status == "disabled"]
+        if disabled:
+            message += f" SRZOO_PLUGINS leaves out: {', '.join(disabled)}."
+        return f"{message} 'srzoo list {kind}' shows what there is."
+
+
+@functools.cache
+def get_registry() -> Registry:
+    """Return the registry of this process, discovering plugins on first use.
+
+    Warns:
+        PluginWarning: once for each broken plugin.
+    """
+    registry = Registry(discover())
+    for problem in registry.problems():
+        warnings.warn(problem, PluginWarning, stacklevel=2)
+    return registry

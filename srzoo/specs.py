@@ -1,0 +1,224 @@
+"""Specs: what a plugin tells srzoo about each of its components, as plain frozen data.
+
+A spec names its factory as an object or as ``"package.module:Name"``. Prefer the string: it is imported on
+first use, so listing the zoo stays fast. The options of a component are the keyword arguments of its factory.
+
+Some arguments are not options but are supplied by the composition, recognised by their name:
+
+========================  ==========================================================================
+``scale``                 the entry's upscaling factor
+``input_size``            the patch size a discriminator is trained on (high-resolution pixels)
+``block``, ``upsampler``  a *slot*: a callable that builds the part, ``block(channels)`` and
+                          ``upsampler(channels, scale)``; the user fills it with a component's name
+``extractor``             a *slot*: a callable without arguments that builds the feature extractor
+========================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Factory = Callable[..., Any]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A pretrained backbone that a component needs and that is not part of any wheel.
+
+    Args:
+        filename: name of the file in the weights folder.
+        sha256: digest of the file, or its first eight or more hexadecimal digits, as torch.hub has them.
+        url: where the file can be had; never fetched with ``SRZOO_OFFLINE=1``.
+    """
+
+    filename: str
+    sha256: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """What all specs share.
+
+    Args:
+        name: how users write it; lower-case letters, digits, ``_``, ``-`` and ``.``.
+        factory: the class or function that builds the component, or ``"package.module:Name"``.
+        summary: one line for ``srzoo list``.
+        paper: arXiv identifier or citation of the source.
+        licence: licence of the component or its weights where it differs from the plugin's.
+
+    Raises:
+        ValueError: if the name, the factory or the summary is not usable.
+    """
+
+    name: str
+    factory: Factory | str
+    summary: str = ""
+    paper: str = ""
+    licence: str = ""
+
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"{type(self).__name__}: name {self.name!r} must be lower-case letters, digits, '_', '-' or '.'"
+            )
+        if isinstance(self.factory, str):
+            if not re.fullmatch(r"[\w.]+:[\w.]+", self.factory):
+                raise ValueError(
+                    f"{self.kind} {self.name!r}: factory {self.factory!r} must be 'package.module:Name' or a callable"
+                )
+        elif not callable(self.factory):
+            raise ValueError(f"{self.kind} {self.name!r}: factory {self.factory!r} is not callable")
+        if not self.summary.strip():
+            raise ValueError(f"{self.kind} {self.name!r}: give a one-line summary=...")
+
+    def load(self) -> Factory:
+        """Return the factory itself, importing it if the spec names it as a string."""
+        if not isinstance(self.factory, str):
+            return self.factory
+        module, _, attribute = self.factory.partition(":")
+        target: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+        return target  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class BlockSpec(ComponentSpec):
+    """A trunk block: ``factory(channels, **options)`` maps (N, C, H, W) to the same shape."""
+
+    kind: ClassVar[str] = "block"
+
+
+@dataclass(frozen=True)
+class UpsamplerSpec(ComponentSpec):
+    """An upsampler: ``factory(channels, scale, **options)`` maps (N, C, H, W) to (N, C', scale*H, scale*W).
+
+    The module says C' in its attribute ``out_channels`` if it differs from C.
+    """
+
+    scales: tuple[int, ...] = (1, 2, 3, 4, 8)
+    kind: ClassVar[str] = "upsampler"
+
+
+@dataclass(frozen=True)
+class GeneratorSpec(ComponentSpec):
+    """A generator: ``factory(scale=..., **options)`` maps RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W).
+
+    Args:
+        scales: the upscaling factors it can be built for.
+        size_multiple: both sides of its input must be multiples of this; inference pads and cuts.
+        trainable: False where there are no weights (interpolation), so that none are asked for.
+    """
+
+    scales: tuple[int, ...] = (1, 2, 3, 4, 8)
+    size_multiple: int = 1
+    trainable: bool = True
+    kind: ClassVar[str] = "generator"
+
+
+@dataclass(frozen=True)
+class DiscriminatorSpec(ComponentSpec):
+    """A discriminator: maps RGB (N, 3, H, W) in [0, 1] to logits, (N, 1) or a map (N, 1, h, w).
+
+    Args:
+        output: ``"logit"`` for one logit an image, ``"map"`` for one a position.
+        input_size: the only patch size it takes, or None.
+        min_size: the smallest patch it takes.
+        size_multiple: the patch size must be a multiple of this.
+    """
+
+    output: Literal["logit", "map"] = "logit"
+    input_size: int | None = None
+    min_size: int = 1
+    size_multiple: int = 1
+    kind: ClassVar[str] = "discriminator"
+
+
+@dataclass(frozen=True)
+class LossSpec(ComponentSpec):
+    """A loss term; ``role`` says how the trainer calls what the factory returns.
+
+    ==============  =============================================================================
+    role            call
+    ==============  =============================================================================
+    pixel           ``loss(sr, hr)``: scalar; both (N, 3, H, W) in [0, 1]
+    perceptual      ``loss(sr, hr)``: scalar; usually through an ``extractor``
+    adversarial     ``loss.generator_loss(real_logits, fake_logits)`` and
+                    ``loss.discriminator_loss(real_logits, fake_logits)``: scalars. With
+                    ``loss.generator_needs_real`` False, the generator's call gets None for the first
+    regulariser     ``loss(discriminator, hr, sr)``: scalar added to the discriminator's loss
+    ==============  =============================================================================
+    """
+
+    role: Literal["pixel", "perceptual", "adversarial", "regulariser"] = "pixel"
+    kind: ClassVar[str] = "loss"
+
+
+@dataclass(frozen=True)
+class ExtractorSpec(ComponentSpec):
+    """A feature extractor: RGB (N, 3, H, W) in [0, 1] to ``{layer: features}``.
+
+    The module has ``forward(images, layers)`` and normalises its input itself.
+
+    Args:
+        weights: alternative files of its pretrained weights; any one of them is enough.
+    """
+
+    weights: tuple[WeightFile, ...] = ()
+    kind: ClassVar[str] = "extractor"
+
+
+@dataclass(frozen=True)
+class MetricSpec(ComponentSpec):
+    """A full-reference metric: ``metric(sr, hr)`` maps two (N, C, H, W) in [0, 1] to (N,).
+
+    Args:
+        higher_is_better: direction.
+        value_range: smallest and largest possible value; None where there is no bound.
+        domain: ``"protocol"``: images after the protocol's rounding, colour conversion and crop, float64;
+            ``"rgb"``: rounded RGB without crop, float32.
+        weights: alternative files of its pretrained backbone; any one of them is enough.
+    """
+
+    higher_is_better: bool = True
+    value_range: tuple[float | None, float | None] = (None, None)
+    domain: Literal["protocol", "rgb"] = "protocol"
+    weights: tuple[WeightFile, ...] = ()
+    kind: ClassVar[str] = "metric"
+
+
+@dataclass(frozen=True)
+class DatasetSpec(ComponentSpec):
+    """A dataset: ``factory(**options)`` returns a :class:`srzoo.data.ImageSet`."""
+
+    kind: ClassVar[str] = "dataset"
+
+
+KINDS: dict[str, type[ComponentSpec]] = {
+    spec.kind: spec
+    for spec in (
+        GeneratorSpec,
+        BlockSpec,
+        UpsamplerSpec,
+        DiscriminatorSpec,
+        LossSpec,
+        ExtractorSpec,
+        MetricSpec,
+        DatasetSpec,
+    )
+}
+"""Kind of component to its spec class."""
+
+
+def hook_name(kind: str) -> str:
+    """Return the hook that registers components of a kind: ``srzoo_blocks``, ``srzoo_losses``, ..."""
+    return f"srzoo_{kind}es" if kind.endswith("s") else f"srzoo_{kind}s"

@@ -1,0 +1,363 @@
+"""Training: one loop for every entry and stage.
+
+Data are a pure function of seed and step, so a run that is resumed goes on with the very batches it would have
+seen. Distribution and mixed precision come from Accelerate; optimizers, schedules and the moving average from timm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.utils.data import DataLoader
+
+from . import __version__
+from .allocator import keep_freed_memory
+from .compose import (
+    build_discriminator,
+    build_generator,
+    build_terms,
+
+    has_adversarial_term,
+    preflight,
+)
+from .composition import full_composition
+from .data import PatchDataset, StepSampler, load_image_set
+from .errors import InputError, TrainingError
+from .inference import best_device
+from .pretrained import load_start
+from .recipe import Entry, Optimizer, Schedule, Stage, Training
+from .runs import RunFolder, Validator
+from .tasks import GanTask, PixelTask, Task, gradient_shares
+from .zoo import get_zoo
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run left behind.
+
+    Attributes:
+        weights: safetensors with the averaged generator of the last stage.
+        scores: the last validation, ``dataset/metric`` to mean; empty without validation.
+        seconds: time spent training, over all resumed pieces.
+    """
+
+    entry: Entry
+    out: Path
+    weights: Path
+    steps: int
+    scores: dict[str, float]
+    seconds: float
+
+
+def train(
+    entry: str | Entry,
+    out: str | Path | None = None,
+    *,
+    data: str | Sequence[str] | None = None,
+    steps: int | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    log_every: int = 50,
+    checkpoint_every: int = 500,
+    progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None,
+) -> TrainResult:
+    """Train an entry: every stage of its recipe in order, each from the weights of the one before.
+
+    Run it again with the same arguments to go on with an interrupted run.
+
+    Args:
+        entry: name of a zoo entry, or an entry.
+        out: the run's folder; ``runs/ENTRY`` by default.
+        data: datasets or folders instead of the recipe's.
+        steps: shorten every stage in proportion to this total.
+        overrides: dotted keys, e.g. ``{"training.batch_size": 8}``, on top of the entry.
+        log_every: steps between lines of ``log.jsonl``.
+        checkpoint_every: steps between checkpoints.
+        progress: called as ``progress(stage, step, steps, values)`` after every logged step.
+
+    Raises:
+        InputError: the entry, the data or the run folder do not fit; nothing has been trained.
+        TrainingError: the run cannot go on, for instance because a loss is not finite.
+    """
+    entry = resolve_for_training(entry, data, steps, overrides)
+    recipe = entry.training
+    assert recipe is not None
+    preflight(entry)
+    keep_freed_memory()
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / entry.name, entry)
+    precision = precision_for(recipe.precision, best_device())
+    # Accelerate scales fp16's gradients. bf16 needs no more than autocast, which the loop enters itself, so that
+    # a penalty can leave it.
+    accelerator = Accelerator(mixed_precision="fp16" if precision == "fp16" else "no")
+    if recipe.batch_size % accelerator.num_processes:
+        raise InputError(
+            f"training.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes."
+        )
+    set_seed(recipe.seed)
+    generator = build_generator(entry)
+    if recipe.start_from is not None:
+        load_start(generator, recipe.start_from, entry)
+    dataset = PatchDataset(
+        [load_image_set(name) for name in recipe.data],
+        entry.scale,
+        recipe.patch_size,
+        augment=recipe.augment,
+        seed=recipe.seed,
+    )
+    validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
+    run = _Run(entry, recipe, accelerator, folder, validator, precision, log_every, checkpoint_every, progress)
+    for name in recipe.stages:
+        generator = run.stage(name, generator, dataset)
+    weights = folder.save_weights(generator, run.description())
+    return TrainResult(entry, folder.path, weights, run.total_steps, run.scores, run.seconds)
+
+
+def resolve_for_training(
+    entry: str | Entry,
+    data: str | Sequence[str] | None,
+    steps: int | None,
+    overrides: Mapping[str, Any] | Sequence[str],
+) -> Entry:
+    """Return the entry with all that the call changes about it.
+
+    Raises:
+        InputError: no such entry, no recipe, or a change that is not valid.
+    """
+    if isinstance(entry, str):
+        entry = get_zoo().entry(entry, overrides)
+    elif overrides:
+        raise InputError("overrides apply to an entry given by name; change the Entry itself instead.")
+    if entry.training is None:
+        raise InputError(f"entry {entry.name!r} has no training recipe; 'srzoo list' shows entries that have one.")
+    recipe = entry.training
+    if data is not None:
+        names = [data] if isinstance(data, str) else list(data)
+        recipe = recipe.model_copy(update={"data": tuple(names)})
+    if steps is not None:
+        try:
+            recipe = recipe.shortened(steps)
+        except ValueError as error:
+            raise InputError(f"{error}.") from None
+    return entry.model_copy(update={"training": recipe})
+
+
+class _Run:
+    """The state that outlives a stage: where to log, what was scored, how long it took."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        recipe: Training,
+        accelerator: Accelerator,
+        folder: RunFolder,
+        validator: Validator | None,
+        precision: str,
+        log_every: int,
+        checkpoint_every: int,
+        progress: Callable[[str, int, int, Mapping[str, float]], None] | None,
+    ) -> None:
+        self.entry, self.recipe, self.accelerator, self.folder = entry, recipe, accelerator, folder
+        self.validator, self.progress = validator, progress
+        self.log_every, self.checkpoint_every = log_every, checkpoint_every
+        self.scores: dict[str, float] = {}
+        self.seconds = 0.0
+        self.precision = precision
+        self.total_steps = sum(stage.steps for stage in recipe.stages.values())
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context that networks run in."""
+        if self.precision == "bf16":
+            return torch.autocast(self.accelerator.device.type, torch.bfloat16)
+        return self.accelerator.autocast()  # type: ignore[no-any-return]
+
+    def description(self) -> dict[str, Any]:
+        """Return what a weight file says about itself."""
+        return {
+            "entry": self.entry.name,
+            "composition": full_composition(self.entry),
+            "training": self.recipe.model_dump(mode="json"),
+            "training_digest": self.recipe.digest(),
+            "srzoo": __version__,
+            "torch": torch.__version__,
+        }
+
+    def stage(self, name: str, generator: nn.Module, dataset: PatchDataset) -> nn.Module:
+        """Train one stage and return the (averaged) generator it ends with."""
+        stage = self.recipe.stages[name]
+        accelerator = self.accelerator
+        order = list(self.recipe.stages)
+        saved = self.folder.read_state()
+        if saved is not None and order.index(saved["stage"]) > order.index(name):
+            return generator  # a later stage is under way; its state holds the weights
+
+        generator = generator.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True) if stage.ema else None
+        generator_optimizer = make_optimizer(generator, stage.optimizer)
+        schedules = [make_schedule(generator_optimizer, stage.schedule, stage.steps)]
+        terms = build_terms(self.entry, name)
+        for term in terms:
+            if isinstance(term.loss, nn.Module):
+                term.loss.to(accelerator.device)
+        discriminator = discriminator_optimizer = None
+        wrapped, generator_optimizer = accelerator.prepare(generator, generator_optimizer)
+        task: Task = PixelTask(wrapped, terms)
+        if has_adversarial_term(stage):
+            discriminator = build_discriminator(self.entry).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            discriminator_optimizer = make_optimizer(discriminator, stage.discriminator_optimizer or stage.optimizer)
+            schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
+            discriminator, discriminator_optimizer = accelerator.prepare(discriminator, discriminator_optimizer)
+            task = GanTask(wrapped, discriminator, terms)
+
+        parts = {"generator": generator, "generator_optimizer": generator_optimizer, "ema": ema}
+        parts |= {"discriminator": discriminator, "discriminator_optimizer": discriminator_optimizer}
+        start = 0
+        if saved is not None and saved["stage"] == name:
+            start = self._restore(saved, parts)
+        averaged = ema.module if ema is not None else generator
+
+        loader = DataLoader(
+            dataset,
+            batch_sampler=StepSampler(
+                start, stage.steps, self.recipe.batch_size, accelerator.process_index, accelerator.num_processes
+            ),
+        )
+        clock = time.perf_counter()
+        for step, batch in enumerate(loader, start):
+            last = step + 1 == stage.steps
+            log_now = (step + 1) % self.log_every == 0 or last
+            batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
+
+            with self.autocast():
+                losses = task.generator_losses(batch)
+            shares = gradient_shares(losses, task.sr) if log_now else {}
+            generator_optimizer.zero_grad(set_to_none=True)
+            accelerator.backward(torch.stack(list(losses.values())).sum())
+            generator_optimizer.step()
+
+            if discriminator is not None and discriminator_optimizer is not None:
+                with self.autocast():
+                    discriminator_losses = task.discriminator_losses(batch, step)
+                discriminator_optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(torch.stack(list(discriminator_losses.values())).sum())
+                discriminator_optimizer.step()
+                if stage.clip_discriminator is not None:
+                    clip_weights_(discriminator, stage.clip_discriminator)
+                losses = {**losses, **discriminator_losses}
+
+            if ema is not None:
+                ema.update(generator, step=step + 1)
+            for schedule in schedules:
+                schedule.step_update(step + 1)
+
+            if log_now:
+                values = {label: float(loss) for label, loss in losses.items()}
+                self.seconds, clock = self.seconds + time.perf_counter() - clock, time.perf_counter()
+                self._log(name, step + 1, stage, values, shares, generator_optimizer.param_groups[0]["lr"])
+            if (step + 1) % self.checkpoint_every == 0 or last:
+                self._save(name, step + 1, parts)
+            if self.validator is not None and ((step + 1) % self.validator.every == 0 or last):
+                self.scores = self.validator(averaged)
+                self.folder.log({"stage": name, "step": step + 1, "validation": self.scores})
+                if self.progress is not None:
+                    self.progress(name, step + 1, stage.steps, self.scores)
+        return averaged
+
+    def _log(
+        self, name: str, step: int, stage: Stage, values: dict[str, float], shares: dict[str, float], lr: float
+    ) -> None:
+        broken = [label for label, value in values.items() if not torch.isfinite(torch.tensor(value))]
+        if broken:
+            raise TrainingError(
+                f"stage {name!r}, step {step}: {', '.join(broken)} is not finite. The last checkpoint in "
+                f"{self.folder.path} is from before; lower the learning rate or the weight of that term."
+            )
+        self.folder.log(
+            {"stage": name, "step": step, "lr": lr, "seconds": round(self.seconds, 2), "losses": values, "shares": shares}
+        )
+        if self.progress is not None:
+            self.progress(name, step, stage.steps, values)
+
+    def _save(self, name: str, step: int, parts: Mapping[str, Any]) -> None:
+        state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds, "scores": self.scores}
+        state |= {key: part.state_dict() for key, part in parts.items() if part is not None}
+        state["rng"] = torch.get_rng_state()
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        if self.accelerator.is_main_process:
+            self.folder.write_state(state)
+
+    def _restore(self, saved: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
+        for key, part in parts.items():
+            if part is not None:
+                part.load_state_dict(saved[key])
+        if self.accelerator.scaler is not None and "scaler" in saved:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        torch.set_rng_state(saved["rng"])
+        self.seconds, self.scores = saved["seconds"], saved["scores"]
+        return int(saved["step"])
+
+
+def make_optimizer(module: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """Build an optimizer by timm's name for it.
+
+    Raises:
+        InputError: timm has none of this name, or it refuses an option.
+    """
+    options = dict(config.options)
+    if config.betas is not None:
+        options["betas"] = config.betas
+    try:
+        return create_optimizer_v2(
+            module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
+        )
+    except (ValueError, AssertionError, TypeError, RuntimeError) as error:
+        raise InputError(f"optimizer {config.name!r}: {error}. timm.optim.list_optimizers() names them all.") from None
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int) -> Scheduler:
+    """Build a schedule that is updated once a step."""
+    if config.name == "cosine":
+        return CosineLRScheduler(
+            optimizer,
+            t_initial=max(1, -(-steps // config.cycles)),
+            lr_min=config.lr_min,
+            cycle_limit=config.cycles,
+            warmup_t=config.warmup,
+            t_in_epochs=False,
+        )
+    return MultiStepLRScheduler(
+        optimizer,
+        decay_t=list(config.milestones),
+        decay_rate=config.gamma,
+        warmup_t=config.warmup,
+        t_in_epochs=False,
+    )
+
+
+def clip_weights_(module: nn.Module, limit: float) -> None:
+    """Clip every weight to [-limit, limit] (WGAN, arXiv:1701.07875, algorithm 1)."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.clamp_(-limit, limit)
+
+
+def precision_for(wanted: str, device: torch.device) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``: what is wanted, or what the device is fast in."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16" if fast or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() else "fp32"

@@ -1,0 +1,217 @@
+"""Weight files: safetensors with the full configuration inside, found by name, checked by hash, never unpickled.
+
+Backbones (VGG19, AlexNet, SqueezeNet) are looked for in the weights folders; entries' own weights lie beside
+their zoo file.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from .data import data_root
+from .errors import MissingWeightsError, TrainingError, WeightsError
+from .specs import WeightFile
+
+METADATA_KEY = "srzoo"
+"""Key in a safetensors header under which the JSON description of a checkpoint stands."""
+
+
+def weights_folders() -> list[Path]:
+    """Return the folders searched for backbones, first hit wins.
+
+    ``SRZOO_WEIGHTS`` (several separated by the system's path separator), ``weights`` beside the folder
+    ``SRZOO_DATA`` names, then ``srzoo/weights`` in the user's cache.
+    """
+    folders = [Path(part) for part in os.environ.get("SRZOO_WEIGHTS", "").split(os.pathsep) if part]
+    root = data_root()
+    if root is not None:
+        folders.append(root.parent / "weights")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [*folders, cache / "srzoo" / "weights"]
+
+
+def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
+    """Return the first of several acceptable weight files that is on this machine, after checking its hash.
+
+    Args:
+        owner: what needs it, for the message.
+
+    Raises:
+        MissingWeightsError: none is there; says which file to put where.
+        WeightsError: one is there, but damaged.
+    """
+    folders = weights_folders()
+    for wanted in alternatives:
+        for folder in folders:
+            path = folder / wanted.filename
+            if path.is_file():
+                check_hash(path, wanted.sha256)
+                return path
+    names = " or ".join(
+        wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives
+    )
+    raise MissingWeightsError(
+        f"{owner} not available: put {names} into {folders[0]}. "
+        "Folders searched: " + ", ".join(str(folder) for folder in folders) + " (SRZOO_WEIGHTS adds others)."
+    )
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Check a file against a SHA-256 or its first digits.
+
+    Raises:
+        WeightsError: the content differs.
+    """
+    found = file_sha256(path)
+    if not found.startswith(expected.lower()):
+        raise WeightsError(
+            f"{path} is damaged or another file: its SHA-256 begins {found[:16]}, expected {expected[:16]}. "
+            "Delete it and get it again."
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; remembered as long as its size and time of change stay."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error}.") from error
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, mtime: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from ``.safetensors`` or, without executing anything, from a torch pickle.
+
+    Raises:
+        WeightsError: the file is damaged, or a pickle that holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return read_checkpoint(path)[0]
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} cannot be loaded as plain tensors: {reason}") from None
+    if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        raise WeightsError(f"{path} is not a state dict of tensors.")
+    return loaded
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
+    """Write a safetensors file whole or not at all, with a JSON description in its header.
+
+    Raises:
+        TrainingError: it cannot be written; a file that was there before is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain, temporary, {METADATA_KEY: json.dumps(description, sort_keys=True)})
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(f"Cannot write {path}: {error}. What was there before is untouched.") from error
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return ``(tensors, description)`` of a safetensors file; the description is empty if srzoo did not write it.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            metadata = file.metadata() or {}
+        description = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except FileNotFoundError:
+        raise MissingWeightsError(f"There is no weight file {path}.") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}. Get it again.") from None
+    return tensors, description if isinstance(description, dict) else {}
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load a state dict strictly, converting its floating-point type to the module's.
+
+    Raises:
+        WeightsError: names or shapes differ, or a value is not finite; lists the first of them.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors]
+    extra = [name for name in tensors if name not in own]
+    shapes = [
+        f"{name} is {tuple(tensors[name].shape)} there and {tuple(own[name].shape)} here"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} of {len(own)} tensors are missing ({_some(missing)})")
+    if extra:
+        faults.append(f"{len(extra)} are not known here ({_some(extra)})")
+    if shapes:
+        faults.append(f"{len(shapes)} have another shape ({_some(shapes)})")
+    if faults:
+        raise WeightsError(f"{source} belongs to another model: {'; '.join(faults)}.")
+    broken = [n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    if broken:
+        raise WeightsError(f"{source} holds values that are not finite in {_some(broken)}.")
+    module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def check_composition(description: Mapping[str, Any], composition: Mapping[str, Any], source: str) -> None:
+    """Check that a checkpoint was trained with the composition it is loaded into.
+
+    Shapes alone cannot tell a ReLU from a leaky ReLU; the configuration in the file can.
+
+    Raises:
+        WeightsError: they differ; names each difference.
+    """
+    trained = description.get("composition")
+    if trained is None or trained == composition:
+        return
+    found = [
+        f"{key}: {left!r} in the file, {right!r} here" for key, left, right in differences(trained, composition)
+    ]
+    raise WeightsError(
+        f"{source} was trained as another composition (entry {description.get('entry', '?')!r}): "
+        + "; ".join(found)
+    )
+
+
+def differences(left: Any, right: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return ``(dotted key, left, right)`` wherever two nested mappings differ."""
+    if not (isinstance(left, Mapping) and isinstance(right, Mapping)):
+        return [] if left == right else [(prefix, left, right)]
+    found = []
+    for key in sorted({*left, *right}):
+        found += differences(left.get(key), right.get(key), f"{prefix}.{key}" if prefix else key)
+    return found
