@@ -37,6 +37,7 @@ class BenchResult:
     Attributes:
         rows: one for each image and metric.
         standings: the leaderboard, best first, dataset by dataset.
+        directions: metric to whether higher is better, in the order asked for.
         unavailable: metric to the reason why it could not be computed here.
         failed: entry to the reason why it could not be benchmarked.
         out: folder with ``results.csv`` and ``leaderboard.md``, if one was given.
@@ -44,6 +45,7 @@ class BenchResult:
 
     rows: list[Row] = field(default_factory=list)
     standings: list[Standing] = field(default_factory=list)
+    directions: dict[str, bool] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     out: Path | None = None
@@ -98,12 +100,14 @@ def bench(
                 result.failed[model.name] = str(error)
             finally:
                 model.generator.to("cpu")
-    directions = {metric.name: metric.spec.higher_is_better for metric in found}
-    result.standings = standings(result.rows, directions, costs)
+    result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
+    result.standings = standings(result.rows, result.directions, costs)
     if result.out is not None:
         notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
         (result.out / "leaderboard.md").write_text(
-            leaderboard_markdown(result.standings, directions, protocol, device_name(device), LATENCY_SIZE, notes),
+            leaderboard_markdown(
+                result.standings, result.directions, protocol, device_name(device), LATENCY_SIZE, notes
+            ),
             encoding="utf-8",
         )
     return result
@@ -194,7 +198,7 @@ class _Writer:
         if self._out is not None:
             try:
                 self._out.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._out / "results.csv", "w", newline="", encoding="utf-8")  # noqa: SIM115
+                self._file = open(self._out / "results.csv", "w", newline="", encoding="utf-8")
             except OSError as error:
                 raise DataError(f"Cannot write results to {self._out}: {error}.") from error
             self._writer = csv.writer(self._file)

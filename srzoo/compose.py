@@ -52,9 +52,7 @@ def create(
     return factory()
 
 
-def component_factory(
-    kind: str, ref: ComponentRef, supplied: Mapping[str, Any], where: str
-) -> Callable[..., Any]:
+def component_factory(kind: str, ref: ComponentRef, supplied: Mapping[str, Any], where: str) -> Callable[..., Any]:
     """Return a callable that builds the component, with options checked and slots filled.
 
     What it raises while building is turned into a :class:`CompositionError` that names the component.
@@ -66,9 +64,7 @@ def component_factory(
         if slot.name in options:
             value = options[slot.name]
             part = ComponentRef.model_validate(value)
-            options[slot.name] = component_factory(
-                SLOTS[slot.name], part, {}, where=f"{where}.{slot.name}"
-            )
+            options[slot.name] = component_factory(SLOTS[slot.name], part, {}, where=f"{where}.{slot.name}")
     if kind in ("block", "upsampler"):
         options |= {k: v for k, v in supplied.items() if k in ("channels", "scale")}
     options |= {name: supplied[name] for name in signature.supplied if name in supplied}
@@ -90,9 +86,7 @@ class _Guarded:
             raise
         except Exception as error:
             label = f"{self.component.kind} {self.component.full_name!r}"
-            raise CompositionError(
-                f"{self.where}: {label} cannot be built: {describe_exception(error)}."
-            ) from error
+            raise CompositionError(f"{self.where}: {label} cannot be built: {describe_exception(error)}.") from error
         if self.component.kind not in ("metric", "loss", "dataset") and not isinstance(built, nn.Module):
             raise CompositionError(
                 f"{self.where}: {self.component.kind} {self.component.full_name!r} must build an nn.Module, "
@@ -111,13 +105,17 @@ def build_generator(entry: Entry) -> nn.Module:
     spec = get_registry().get("generator", entry.generator.name).spec
     assert isinstance(spec, GeneratorSpec)
     if entry.scale not in spec.scales:
-        raise CompositionError(f"{where} {spec.name!r} has scales {_listed(spec.scales)}, not {entry.scale}.")
+        raise CompositionError(
+            f"{where} {spec.name!r} has scales {', '.join(map(str, spec.scales))}, not {entry.scale}."
+        )
     upsampler = entry.generator.options.get("upsampler")
     if upsampler is not None:
         name = ComponentRef.model_validate(upsampler).name
         part = get_registry().get("upsampler", name).spec
         if isinstance(part, UpsamplerSpec) and entry.scale not in part.scales:
-            raise CompositionError(f"{where}: upsampler {name!r} has scales {_listed(part.scales)}, not {entry.scale}.")
+            raise CompositionError(
+                f"{where}: upsampler {name!r} has scales {', '.join(map(str, part.scales))}, not {entry.scale}."
+            )
     build = component_factory("generator", entry.generator, {"scale": entry.scale}, where=where)
     return cast(nn.Module, build())
 
@@ -141,7 +139,9 @@ def build_discriminator(entry: Entry) -> nn.Module:
             f"{where} {spec.name!r} takes patches of {spec.input_size} only; training.patch_size is {size}."
         )
     if size < spec.min_size or size % spec.size_multiple:
-        rule = f"at least {spec.min_size}" + (f" and a multiple of {spec.size_multiple}" if spec.size_multiple > 1 else "")
+        rule = f"at least {spec.min_size}" + (
+            f" and a multiple of {spec.size_multiple}" if spec.size_multiple > 1 else ""
+        )
         raise CompositionError(f"{where} {spec.name!r} takes patches of {rule}; training.patch_size is {size}.")
     build = component_factory("discriminator", entry.discriminator, {"input_size": size}, where=where)
     return cast(nn.Module, build())
@@ -173,9 +173,7 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
             continue
         spec = get_registry().get("loss", config.name).spec
         assert isinstance(spec, LossSpec)
-        build = component_factory(
-            "loss", ComponentRef.of(config.name, config.options), {}, where=f"{where}.{label}"
-        )
+        build = component_factory("loss", ComponentRef.of(config.name, config.options), {}, where=f"{where}.{label}")
         terms.append(Term(label, config, spec.role, build()))
     adversarial = [term.label for term in terms if term.role == "adversarial"]
     if len(adversarial) > 1:
@@ -241,9 +239,7 @@ def _shape_through(module: nn.Module, images: torch.Tensor, where: str) -> tuple
         with torch.no_grad():
             output = module.train()(images)
     except Exception as error:
-        raise CompositionError(
-            f"{where} fails on {tuple(images.shape)}: {describe_exception(error)}."
-        ) from error
+        raise CompositionError(f"{where} fails on {tuple(images.shape)}: {describe_exception(error)}.") from error
     if not isinstance(output, torch.Tensor):
         raise CompositionError(f"{where} returns {type(output).__name__}, not a tensor.")
     return tuple(output.shape)

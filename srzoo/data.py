@@ -101,7 +101,7 @@ def load_image_set(name: str) -> ImageSet:
         DataError: the folder holds no images, or HR and LR do not match.
     """
     registry = get_registry()
-    if name in {component.name for component in registry.list("dataset")}:
+    if name in {component.name for component in registry.find("dataset")}:
         image_set = registry.get("dataset", name).spec.load()()
         if not isinstance(image_set, ImageSet):
             raise DataError(f"dataset {name!r}: its factory must return a srzoo.data.ImageSet.")
@@ -111,8 +111,10 @@ def load_image_set(name: str) -> ImageSet:
         return read_folder(root / name, name)
     if Path(name).is_dir():
         return read_folder(Path(name), Path(name).resolve().name)
-    known = [component.name for component in registry.list("dataset")]
-    known += sorted(p.name for p in root.iterdir() if _looks_like_images(p)) if root is not None and root.is_dir() else []
+    known = [component.name for component in registry.find("dataset")]
+    known += (
+        sorted(p.name for p in root.iterdir() if _looks_like_images(p)) if root is not None and root.is_dir() else []
+    )
     where = f"under SRZOO_DATA ({root})" if root is not None else "(SRZOO_DATA is not set)"
     raise UnknownNameError(
         f"No dataset is called {name!r} {where}, and there is no such folder.{did_you_mean(name, known)} "
@@ -237,7 +239,9 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
 @functools.lru_cache(maxsize=4)
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=np.array([seed, 2**63 + epoch], dtype=np.uint64))).permutation(count)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, 2**63 + epoch], dtype=np.uint64))).permutation(
+        count
+    )
 
 
 def _turn(image: UInt8Array, flip: int, turns: int) -> UInt8Array:

@@ -155,7 +155,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
     pixels = np.dstack(channels) if len(channels) > 1 else channels[0]
     temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
     try:
-        options = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+        options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
         Image.fromarray(pixels).save(temporary, **options)
         os.replace(temporary, path)
     except OSError as error:
@@ -190,7 +190,9 @@ def downscale_bicubic(rgb: UInt8Array, scale: int) -> UInt8Array:
     assert rgb.shape[0] % scale == 0 and rgb.shape[1] % scale == 0, "crop to a multiple of the scale first"
     image = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).float()
     rows = _resize_axis(image, image.shape[2] // scale, axis=2, pad=4 * scale, padder=_pad_replicate)
-    both = _resize_axis(rows.round().clamp(0, 255), image.shape[3] // scale, axis=3, pad=4 * scale, padder=_pad_replicate)
+    both = _resize_axis(
+        rows.round().clamp(0, 255), image.shape[3] // scale, axis=3, pad=4 * scale, padder=_pad_replicate
+    )
     return both.round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
 
 

@@ -26,7 +26,7 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
     bottom, right = -height % size_multiple, -width % size_multiple
     padded = F.pad(lr, (0, right, 0, bottom), mode="replicate") if bottom or right else lr
     with torch.inference_mode():
-        sr = generator(padded.to(device, dtype, memory_format=torch.channels_last))
+        sr: torch.Tensor = generator(padded.to(device, dtype, memory_format=torch.channels_last))
     return sr[..., : height * scale, : width * scale].float()
 
 

@@ -142,15 +142,12 @@ def check_options(component: Component, given: Mapping[str, Any], where: str) ->
                 source = "the entry's scale" if name == "scale" else "training.patch_size"
                 raise OptionError(f"{label} gets {name!r} from {source}; it cannot be set here.")
             options = ", ".join(str(o) for o in (*signature.options, *signature.slots)) or "none"
-            raise OptionError(
-                f"{label} has no option {name!r}.{did_you_mean(name, accepted)} It accepts: {options}."
-            )
+            raise OptionError(f"{label} has no option {name!r}.{did_you_mean(name, accepted)} It accepts: {options}.")
         result[name] = _convert(option, value, label)
     missing = [o.name for o in (*signature.options, *signature.slots) if o.required and o.name not in given]
     if missing:
         raise OptionError(f"{label} needs {' and '.join(repr(name) for name in missing)}.")
     return result
-
 
 
 def _convert(option: Option, value: Any, label: str) -> Any:
@@ -207,7 +204,9 @@ def _read_source(factory: str) -> tuple[list[Option], str] | None:
     return [_option_from_source(argument, default) for argument, default in pairs[skip:]], documentation
 
 
-def _constructor(node: ast.ClassDef, definitions: Mapping[str, ast.ClassDef | ast.FunctionDef]) -> ast.FunctionDef | None:
+def _constructor(
+    node: ast.ClassDef, definitions: Mapping[str, ast.ClassDef | ast.FunctionDef]
+) -> ast.FunctionDef | None:
     """Return ``__init__`` of a class or of the nearest base in the same module."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
@@ -230,7 +229,9 @@ def _definitions(path: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
 
 def _binds(path: str, name: str) -> bool:
     """Whether a module gets a name by other means than defining it (an import, an assignment)."""
-    stored = {node.id for node in ast.walk(_tree(path)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    stored = {
+        node.id for node in ast.walk(_tree(path)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     imported = {
         (alias.asname or alias.name).split(".")[0]
         for node in ast.walk(_tree(path))

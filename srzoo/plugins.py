@@ -85,7 +85,9 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> list[
             continue
         if record.name in taken:
             record = replace(
-                record, status="broken", error=f"the plugin name {record.name!r} is already taken by {taken[record.name]}"
+                record,
+                status="broken",
+                error=f"the plugin name {record.name!r} is already taken by {taken[record.name]}",
             )
         else:
             record = _load(manager, entry_point, record)

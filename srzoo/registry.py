@@ -81,12 +81,10 @@ class Registry:
         """Return every component of a kind that claims a bare name."""
         return tuple(self._table(kind).get(name, ()))
 
-    def list(self, kind: str, pattern: str = "*") -> Sequence[Component]:
+    def find(self, kind: str, pattern: str = "*") -> Sequence[Component]:
         """Return the components of a kind whose name or full name matches a shell-style pattern."""
         found = [component for group in self._table(kind).values() for component in group]
-        matching = [
-            c for c in found if fnmatch.fnmatch(c.name, pattern) or fnmatch.fnmatch(c.full_name, pattern)
-        ]
+        matching = [c for c in found if fnmatch.fnmatch(c.name, pattern) or fnmatch.fnmatch(c.full_name, pattern)]
         return sorted(matching, key=lambda c: (c.name, c.full_name))
 
     def problems(self) -> list[str]:

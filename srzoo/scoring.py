@@ -56,7 +56,9 @@ def available_metrics(names: Sequence[str], device: torch.device) -> tuple[list[
     return found, missing
 
 
-def score(sr: torch.Tensor, hr: torch.Tensor, metrics: Sequence[Metric], protocol: Protocol, scale: int, grey: bool) -> dict[str, float]:
+def score(
+    sr: torch.Tensor, hr: torch.Tensor, metrics: Sequence[Metric], protocol: Protocol, scale: int, grey: bool
+) -> dict[str, float]:
     """Score one output against its reference.
 
     Args:

@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader
 from . import __version__
 from .allocator import keep_freed_memory
 from .compose import (
+    Term,
     build_discriminator,
     build_generator,
     build_terms,
-
     has_adversarial_term,
     preflight,
 )
@@ -106,6 +106,8 @@ def train(
             f"training.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes."
         )
     set_seed(recipe.seed)
+    # The terms of every stage now: a backbone that is missing should not be noticed after a week of pre-training.
+    terms = {name: build_terms(entry, name) for name in recipe.stages}
     generator = build_generator(entry)
     if recipe.start_from is not None:
         load_start(generator, recipe.start_from, entry)
@@ -119,7 +121,7 @@ def train(
     validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
     run = _Run(entry, recipe, accelerator, folder, validator, precision, log_every, checkpoint_every, progress)
     for name in recipe.stages:
-        generator = run.stage(name, generator, dataset)
+        generator = run.stage(name, generator, terms[name], dataset)
     weights = folder.save_weights(generator, run.description())
     return TrainResult(entry, folder.path, weights, run.total_steps, run.scores, run.seconds)
 
@@ -193,7 +195,7 @@ class _Run:
             "torch": torch.__version__,
         }
 
-    def stage(self, name: str, generator: nn.Module, dataset: PatchDataset) -> nn.Module:
+    def stage(self, name: str, generator: nn.Module, terms: Sequence[Term], dataset: PatchDataset) -> nn.Module:
         """Train one stage and return the (averaged) generator it ends with."""
         stage = self.recipe.stages[name]
         accelerator = self.accelerator
@@ -206,7 +208,6 @@ class _Run:
         ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True) if stage.ema else None
         generator_optimizer = make_optimizer(generator, stage.optimizer)
         schedules = [make_schedule(generator_optimizer, stage.schedule, stage.steps)]
-        terms = build_terms(self.entry, name)
         for term in terms:
             if isinstance(term.loss, nn.Module):
                 term.loss.to(accelerator.device)
@@ -284,7 +285,14 @@ class _Run:
                 f"{self.folder.path} is from before; lower the learning rate or the weight of that term."
             )
         self.folder.log(
-            {"stage": name, "step": step, "lr": lr, "seconds": round(self.seconds, 2), "losses": values, "shares": shares}
+            {
+                "stage": name,
+                "step": step,
+                "lr": lr,
+                "seconds": round(self.seconds, 2),
+                "losses": values,
+                "shares": shares,
+            }
         )
         if self.progress is not None:
             self.progress(name, step, stage.steps, values)
@@ -319,11 +327,12 @@ def make_optimizer(module: nn.Module, config: Optimizer) -> torch.optim.Optimize
     if config.betas is not None:
         options["betas"] = config.betas
     try:
-        return create_optimizer_v2(
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
             module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
         )
     except (ValueError, AssertionError, TypeError, RuntimeError) as error:
         raise InputError(f"optimizer {config.name!r}: {error}. timm.optim.list_optimizers() names them all.") from None
+    return optimizer
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int) -> Scheduler:

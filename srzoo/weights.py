@@ -58,9 +58,7 @@ def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
             if path.is_file():
                 check_hash(path, wanted.sha256)
                 return path
-    names = " or ".join(
-        wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives
-    )
+    names = " or ".join(wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives)
     raise MissingWeightsError(
         f"{owner} not available: put {names} into {folders[0]}. "
         "Folders searched: " + ", ".join(str(folder) for folder in folders) + " (SRZOO_WEIGHTS adds others)."
@@ -190,7 +188,8 @@ def _some(names: Sequence[str]) -> str:
 def check_composition(description: Mapping[str, Any], composition: Mapping[str, Any], source: str) -> None:
     """Check that a checkpoint was trained with the composition it is loaded into.
 
-    Shapes alone cannot tell a ReLU from a leaky ReLU; the configuration in the file can.
+    Shapes alone cannot tell a ReLU from a leaky ReLU; the configuration in the file can. An option that the file
+    does not mention came into being after it was written and is taken to have a default that changes nothing.
 
     Raises:
         WeightsError: they differ; names each difference.
@@ -198,12 +197,9 @@ def check_composition(description: Mapping[str, Any], composition: Mapping[str, 
     trained = description.get("composition")
     if trained is None or trained == composition:
         return
-    found = [
-        f"{key}: {left!r} in the file, {right!r} here" for key, left, right in differences(trained, composition)
-    ]
+    found = [f"{key}: {left!r} in the file, {right!r} here" for key, left, right in differences(trained, composition)]
     raise WeightsError(
-        f"{source} was trained as another composition (entry {description.get('entry', '?')!r}): "
-        + "; ".join(found)
+        f"{source} was trained as another composition (entry {description.get('entry', '?')!r}): " + "; ".join(found)
     )
 
 

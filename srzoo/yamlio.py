@@ -32,7 +32,7 @@ class _Loader(_Base):  # type: ignore[misc]
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -113,8 +113,9 @@ def _construct(loader: Any, node: Any, path: KeyPath, name: str, places: dict[Ke
                 raise EntryError(f"{name}, line {key_node.start_mark.line + 1}: the key {key!r} is not a name.")
             if key in result:
                 raise EntryError(f"{name}, line {key_node.start_mark.line + 1}: the key {key!r} stands here twice.")
-            result[key] = _construct(loader, value_node, (*path, key), name, places, count)
-            places[(*path, key)] = f"{name}, line {key_node.start_mark.line + 1}"
+            below = (*path, key)
+            result[key] = _construct(loader, value_node, below, name, places, count)
+            places[below] = f"{name}, line {key_node.start_mark.line + 1}"
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, (*path, i), name, places, count) for i, item in enumerate(node.value)]

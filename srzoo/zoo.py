@@ -172,8 +172,7 @@ class Zoo:
         stages = entry.training.stages if entry.training is not None else {}
         for stage_name, stage in stages.items():
             for label, term in stage.losses.items():
-                path = ("training", "stages", stage_name, "losses", label)
-                found.append(("loss", term.name, term.options, path))
+                found.append(("loss", term.name, term.options, ("training", "stages", stage_name, "losses", label)))
         qualified: dict[KeyPath, str] = {}
         for kind, component_name, options, path in found:
             qualified |= self._check_component(entry.name, kind, component_name, options, path, document, source)
@@ -234,9 +233,7 @@ def diff_entries(left: Entry, right: Entry) -> list[tuple[str, Any, Any]]:
     """Return ``(dotted key, left value, right value)`` wherever two entries differ; None for a missing key."""
     flat_left, flat_right = _flatten(left.model_dump(mode="json")), _flatten(right.model_dump(mode="json"))
     keys = [*flat_left, *(key for key in flat_right if key not in flat_left)]
-    return [
-        (key, flat_left.get(key), flat_right.get(key)) for key in keys if flat_left.get(key) != flat_right.get(key)
-    ]
+    return [(key, flat_left.get(key), flat_right.get(key)) for key in keys if flat_left.get(key) != flat_right.get(key)]
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -315,7 +312,7 @@ def _move_places(base: Document, new: Document, to: KeyPath, origin: KeyPath, pl
         return
     for path, where in new.places.items():
         if path[: len(origin)] == origin:
-            base.places[(*to, *path[len(origin) :])] = where
+            base.places[to + path[len(origin) :]] = where
 
 
 def _explain(name: str, error: pydantic.ValidationError, document: Document) -> str:

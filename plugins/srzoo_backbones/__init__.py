@@ -2,9 +2,7 @@
 
 from srzoo import ExtractorSpec, WeightFile, hookimpl
 
-VGG19 = (
-    WeightFile("vgg19-dcbb9e9d.pth", "dcbb9e9d", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"),
-)
+VGG19 = (WeightFile("vgg19-dcbb9e9d.pth", "dcbb9e9d", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"),)
 SQUEEZENET = (
     WeightFile(
         "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"

@@ -77,7 +77,7 @@ class Trunk(nn.Module):
         self.head = nn.Sequential(conv(3, num_features, head_kernel), make_activation(head_activation, num_features))
         self.blocks = nn.Sequential(*(block(num_features) for _ in range(num_blocks)))
         self.trunk_end = nn.Sequential(
-            conv(num_features, num_features) if trunk_conv else nn.Identity(),
+            conv(num_features, num_features, bias=trunk_norm == "none") if trunk_conv else nn.Identity(),
             normalisation(trunk_norm, num_features),
         )
         self.upsampler = upsampler(num_features, scale)

@@ -86,7 +86,7 @@ class TransposedConv(nn.Module):
         for factor in upsample_factors(scale):
             kernel = 2 * factor - factor % 2  # with padding 1, the output is exactly factor times as large
             steps += [
-                nn.ConvTranspose2d(channels, channels, kernel, stride=factor, padding=1),
+                nn.ConvTranspose2d(channels, channels, kernel, stride=factor, padding=1, bias=norm == "none"),
                 normalisation(norm, channels),
                 make_activation(activation, channels),
             ]

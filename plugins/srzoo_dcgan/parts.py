@@ -18,7 +18,9 @@ class ConvBlock(nn.Sequential):
     """
 
     def __init__(self, channels: int, norm: Literal["none", "batch"] = "batch") -> None:
-        super().__init__(conv(channels, channels), normalisation(norm, channels), nn.ReLU(inplace=True))
+        super().__init__(
+            conv(channels, channels, bias=norm == "none"), normalisation(norm, channels), nn.ReLU(inplace=True)
+        )
 
 
 class DCGANDiscriminator(nn.Module):

@@ -11,7 +11,9 @@ SQUEEZENET = (
     WeightFile(
         "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"
     ),
-    WeightFile("squeezenet1_1_features.safetensors", "7fe577dcb00b1205709ba32fd698cfaccd1252b3e98c20113e2cc803e33c125a"),
+    WeightFile(
+        "squeezenet1_1_features.safetensors", "7fe577dcb00b1205709ba32fd698cfaccd1252b3e98c20113e2cc803e33c125a"
+    ),
 )
 
 

@@ -40,9 +40,8 @@ class SSIM:
         """
         n, channels, height, width = sr.shape
         if min(height, width) < len(self.window):
-            raise ValueError(
-                f"SSIM needs at least {len(self.window)}x{len(self.window)} pixels inside the border, not {width}x{height}"
-            )
+            side = len(self.window)
+            raise ValueError(f"SSIM needs at least {side}x{side} pixels inside the border, not {width}x{height}")
         x, y = sr.double(), hr.double()
         moments = torch.cat([x, y, x * x, y * y, x * y]).view(5 * n * channels, 1, height, width)
         mean_x, mean_y, xx, yy, xy = self._blur(moments).unflatten(0, (5, n, channels)).squeeze(3)

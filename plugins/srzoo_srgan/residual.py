@@ -31,11 +31,12 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.residual_scale = residual_scale
+        bias = norm == "none"  # batch normalisation has its own
         self.body = nn.Sequential(
-            conv(channels, channels),
+            conv(channels, channels, bias=bias),
             normalisation(norm, channels, norm_momentum),
             make_activation(activation, channels),
-            conv(channels, channels),
+            conv(channels, channels, bias=bias),
             normalisation(norm, channels, norm_momentum),
         )
 

@@ -55,7 +55,7 @@ def list_command(
 
 
 def _list_components(kind: str, pattern: str, as_json: bool) -> None:
-    components = get_registry().list(kind, pattern)
+    components = get_registry().find(kind, pattern)
     if as_json:
         print_json([_component_data(c) for c in components])
         return
@@ -88,8 +88,8 @@ def _list_entries(pattern: str, as_json: bool) -> None:
             weights = {True: "[green]yes[/green]", False: "no", None: "-"}[facts["weights"]]
             table.add_row(f"[bold]{e.name}[/bold]", f"x{e.scale}", stages, weights, escape(e.summary))
         console.print(table)
-    for error in [*broken, *zoo.file_problems]:
-        print_error(str(error))
+    for problem in [*broken, *zoo.file_problems]:
+        print_error(str(problem))
     if broken or zoo.file_problems:
         raise typer.Exit(2)
 
@@ -140,10 +140,10 @@ def _show_entry(entry: Entry, as_json: bool) -> None:
     text = yaml.safe_dump({"scale": entry.scale, **shown}, sort_keys=False, default_flow_style=None, width=100)
     console.print(escape(text), end="", highlight=False)
     console.print()
-    cost = remembered_cost(entry)
-    if cost is None:
+    if remembered_cost(entry) is None:
         with console.status("counting parameters and multiply-adds (once) ..."):
-            cost = cost_of(entry)
+            cost_of(entry)
+    cost = cost_of(entry)
     console.print(
         f"{cost.parameters:,} parameters, {cost.multiply_adds / 1e9:,.1f} G multiply-adds "
         f"for an output of {HR_SIZE[1]}x{HR_SIZE[0]}",
@@ -212,7 +212,9 @@ def _show_component(component: Component, as_json: bool) -> None:
         return
     table = make_table(["option", "type", "default", ""])
     for option in signature.slots:
-        table.add_row(f"[bold]{option.name}[/bold]", f"a {option.name}", option.default_text or "-", escape(option.help))
+        table.add_row(
+            f"[bold]{option.name}[/bold]", f"a {option.name}", option.default_text or "-", escape(option.help)
+        )
     for option in signature.options:
         default = "[red]required[/red]" if option.required else escape(option.default_text or "")
         table.add_row(f"[bold]{option.name}[/bold]", escape(option.type_text), default, escape(option.help))
@@ -221,7 +223,9 @@ def _show_component(component: Component, as_json: bool) -> None:
 
 @reports_errors
 def plugins_command(
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a plugin is broken or a name clashes.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a plugin is broken or a name clashes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the installed plugins, what they provide, and what is wrong with those that are broken.
@@ -260,7 +264,9 @@ def plugins_command(
             provides = ", ".join(f"{s.kind}/{s.name}" for s in r.specs)
             provides = ", ".join(part for part in (provides, *(path.name for path in r.zoo_files)) if part)
             status = f"[{colours[r.status]}]{r.status}[/{colours[r.status]}]"
-            table.add_row(f"[bold]{r.name}[/bold]", f"{r.distribution} {r.version}", status, escape(provides or r.error))
+            table.add_row(
+                f"[bold]{r.name}[/bold]", f"{r.distribution} {r.version}", status, escape(provides or r.error)
+            )
         console.print(table)
         for problem in problems:
             print_error(problem)

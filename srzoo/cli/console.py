@@ -50,10 +50,15 @@ def print_json(value: Any) -> None:
 
 def make_table(columns: Sequence[str], right: Sequence[str] = (), title: str = "") -> Table:
     """Return a table in the house style; ``right`` names the columns of numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False, padding=(0, 1))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        padding=(0, 1),
+    )
     for index, column in enumerate(columns):
         number = column in right
-        table.add_column(
-            column, justify="right" if number else "left", no_wrap=number or index == 0, overflow="fold"
-        )
+        table.add_column(column, justify="right" if number else "left", no_wrap=number or index == 0, overflow="fold")
     return table

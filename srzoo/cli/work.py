@@ -39,17 +39,27 @@ def _progress() -> Progress:
 
 @reports_errors
 def train_command(
-    entry: Annotated[str, typer.Argument(help="A zoo entry with a recipe; 'srzoo list' shows them.", show_default=False)],
+    entry: Annotated[
+        str, typer.Argument(help="A zoo entry with a recipe; 'srzoo list' shows them.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="Changes to the entry, e.g. training.batch_size=8 generator.block=rrdb.", metavar="[KEY=VALUE]..."),
+        typer.Argument(
+            help="Changes to the entry, e.g. training.batch_size=8 generator.block=rrdb.", metavar="[KEY=VALUE]..."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.  [default: runs/ENTRY]", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run.  [default: runs/ENTRY]", metavar="DIR")
+    ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", help="Datasets or folders instead of the recipe's; commas or repeats.", metavar="NAME|FOLDER"),
+        typer.Option(
+            "--data", help="Datasets or folders instead of the recipe's; commas or repeats.", metavar="NAME|FOLDER"
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Shorten every stage in proportion to this total.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Shorten every stage in proportion to this total.", min=1)
+    ] = None,
 ) -> None:
     """Train an entry: every stage of its recipe, checkpointed; run it again to go on where it stopped.
 
@@ -73,9 +83,18 @@ def train_command(
                 errors.print(f"{stage} {step}/{total}  {text}", highlight=False, soft_wrap=True)
 
         result = train(
-            entry, out, data=_split(data) or None, steps=steps, overrides=overrides or (), progress=show, log_every=10 if steps and steps < 500 else 50
+            entry,
+            out,
+            data=_split(data) or None,
+            steps=steps,
+            overrides=overrides or (),
+            progress=show,
+            log_every=10 if steps and steps < 500 else 50,
         )
-    console.print(f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}", soft_wrap=True)
+    console.print(
+        f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}",
+        soft_wrap=True,
+    )
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
     console.print(f"[dim]srzoo bench {result.out} bicubic compares it.[/dim]")
@@ -85,18 +104,26 @@ def train_command(
 def bench_command(
     entries: Annotated[
         list[str] | None,
-        typer.Argument(help="Entries, checkpoint files or run folders; all that are ready by default.", metavar="[ENTRY]..."),
+        typer.Argument(
+            help="Entries, checkpoint files or run folders; all that are ready by default.", metavar="[ENTRY]..."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", help="Datasets or folders (HR images, or HR/ and LR_x4/).  [default: photos]", metavar="NAME|FOLDER"),
+        typer.Option(
+            "--data",
+            help="Datasets or folders (HR images, or HR/ and LR_x4/).  [default: photos]",
+            metavar="NAME|FOLDER",
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", help="Metrics.  [default: psnr,ssim,lpips_alex,lpips_squeeze]", metavar="NAME"),
     ] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
-    out: Annotated[Path, typer.Option("--out", help="Folder for results.csv and leaderboard.md.", metavar="DIR")] = Path("bench"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for results.csv and leaderboard.md.", metavar="DIR")
+    ] = Path("bench"),
 ) -> None:
     """Benchmark models against each other and print a leaderboard.
 
@@ -107,7 +134,6 @@ def bench_command(
     from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, LATENCY_SIZE, bench
     from ..protocol import PROTOCOLS
     from ..report import table
-    from ..registry import get_registry
 
     chosen = next((p for p in PROTOCOLS if p == protocol), None)
     if chosen is None:
@@ -129,7 +155,7 @@ def bench_command(
             out=out,
             progress=show,
         )
-    directions = {name: getattr(get_registry().get("metric", name).spec, "higher_is_better") for name in dict.fromkeys(row.metric for row in result.rows)}
+    directions = result.directions
     for dataset in dict.fromkeys(standing.dataset for standing in result.standings):
         own = [standing for standing in result.standings if standing.dataset == dataset]
         header, cells = table(own, directions)
@@ -137,7 +163,10 @@ def bench_command(
         for row in cells:
             shown.add_row(f"[bold]{escape(row[0])}[/bold]", *row[1:])
         console.print(shown)
-    console.print(f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}[/dim]", soft_wrap=True)
+    console.print(
+        f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}[/dim]",
+        soft_wrap=True,
+    )
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
     for name, reason in result.failed.items():
