@@ -1,0 +1,58 @@
+"""Shared fixtures. Tests that need real data find it under SRZOO_DATA and say so when they skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one torch thread a worker; pytest-xdist has the cores
+
+DATA = Path(os.environ.get("SRZOO_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
+os.environ.pop("SRZOO_ZOO", None)
+os.environ.pop("SRZOO_WEIGHTS", None)
+os.environ.pop("SRZOO_PLUGINS", None)
+if DATA.is_dir():
+    os.environ["SRZOO_DATA"] = str(DATA)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with set5, set14, bsd100 and reference scores."""
+    if not (DATA / "set5").is_dir():
+        pytest.skip(f"needs the test sets under SRZOO_DATA; {DATA / 'set5'} is not there")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def squeezenet(data_root: Path) -> Path:
+    """Real SqueezeNet weights."""
+    path = data_root.parent / "weights" / "squeezenet1_1_features.safetensors"
+    if not path.is_file():
+        pytest.skip(f"needs SqueezeNet's ImageNet weights; {path} is not there")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's cache out of the tests and the tests out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[None]:
+    """Forget what was discovered, before and after."""
+    from srzoo.options import _signature
+    from srzoo.registry import get_registry
+    from srzoo.zoo import get_zoo
+
+    def clear() -> None:
+        get_registry.cache_clear()
+        get_zoo.cache_clear()
+        _signature.cache_clear()
+
+    clear()
+    yield
+    clear()
