@@ -38,7 +38,7 @@ def create_generator(entry: str, pretrained: bool = False, **overrides: Any) -> 
     from .pretrained import generator_spec, load_pretrained
 
     changes = {key if key == "scale" else f"generator.{key}": value for key, value in overrides.items()}
-    resolved = get_zoo().entry(entry, changes)
+    resolved = get_zoo().entry(entry, {**changes, "training": None})  # the recipe's patch size is no concern here
     generator = build_generator(resolved)
     if pretrained and generator_spec(resolved).trainable:
         load_pretrained(generator, get_zoo().entry(entry), resolved)
