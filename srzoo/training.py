@@ -204,6 +204,7 @@ class _Run:
         if saved is not None and order.index(saved["stage"]) > order.index(name):
             return generator  # a later stage is under way; its state holds the weights
 
+        set_seed(self.recipe.seed + order.index(name))  # so that a stage does not depend on what came before it
         generator = generator.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True) if stage.ema else None
         generator_optimizer = make_optimizer(generator, stage.optimizer)
@@ -233,6 +234,7 @@ class _Run:
             batch_sampler=StepSampler(
                 start, stage.steps, self.recipe.batch_size, accelerator.process_index, accelerator.num_processes
             ),
+            generator=torch.Generator(),  # else starting the loader would draw from the global generator
         )
         clock = time.perf_counter()
         for step, batch in enumerate(loader, start):
@@ -263,7 +265,7 @@ class _Run:
                 schedule.step_update(step + 1)
 
             if log_now:
-                values = {label: float(loss) for label, loss in losses.items()}
+                values = {label: float(loss.detach()) for label, loss in losses.items()}
                 self.seconds, clock = self.seconds + time.perf_counter() - clock, time.perf_counter()
                 self._log(name, step + 1, stage, values, shares, generator_optimizer.param_groups[0]["lr"])
             if (step + 1) % self.checkpoint_every == 0 or last:
@@ -348,7 +350,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int
         )
     return MultiStepLRScheduler(
         optimizer,
-        decay_t=list(config.milestones),
+        decay_t=[milestone + 1 for milestone in config.milestones],  # timm decays one update early
         decay_rate=config.gamma,
         warmup_t=config.warmup,
         t_in_epochs=False,

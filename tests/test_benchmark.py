@@ -1,0 +1,128 @@
+"""The benchmark: rows, leaderboard, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import srzoo
+from srzoo.benchmark import DEFAULT_METRICS, bench, ready_entries
+from srzoo.errors import DataError, MissingWeightsError, UnknownNameError
+from srzoo.report import COLUMNS, Row, format_value, leaderboard_markdown, standings, table
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    target = tmp_path / "photographs"
+    target.mkdir()
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((66, 70), Image.Resampling.BICUBIC).save(target / f"{name}.png")
+    return target
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with open(out / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_an_image_and_metric(folder: Path, tmp_path: Path) -> None:
+    result = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert tuple(rows[0]) == COLUMNS == ("entry", "dataset", "image", "metric", "protocol", "value")
+    keys = {(r["entry"], r["dataset"], r["image"], r["metric"], r["protocol"]) for r in rows}
+    assert keys == {
+        (e, "photographs", i, m, "y") for e in ("bicubic", "nearest") for i in "ab" for m in ("psnr", "ssim")
+    }
+    assert len(rows) == len(result.rows) == 8
+    assert [float(r["value"]) for r in rows] == [r.value for r in result.rows], "written without loss"
+
+
+def test_leaderboard_ranks_best_first_and_states_the_protocol(folder: Path, tmp_path: Path) -> None:
+    result = srzoo.bench("nearest,bicubic", str(folder), "psnr", protocol="rgb", out=tmp_path / "out")
+    assert [s.entry for s in result.standings] == ["bicubic", "nearest"]
+    text = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "Protocol `rgb`" in text
+    assert text.index("| bicubic") < text.index("| nearest")
+
+
+def test_mean_in_the_leaderboard_is_the_mean_of_the_rows(folder: Path) -> None:
+    result = bench("bicubic", str(folder), "psnr")
+    assert result.standings[0].means["psnr"] == pytest.approx(np.mean([r.value for r in result.rows]), abs=1e-12)
+
+
+def test_lower_is_better_metrics_rank_the_other_way() -> None:
+    rows = [Row("a", "d", "1", "lpips_alex", "y", 0.3), Row("b", "d", "1", "lpips_alex", "y", 0.1)]
+    found = standings(rows, {"lpips_alex": False}, {"a": (1.0, 1), "b": (2.0, 2)})
+    assert [s.entry for s in found] == ["b", "a"]
+
+
+def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
+    rows = [Row("a", "d", "1", "ssim", "y", float("nan")), Row("a", "d", "2", "ssim", "y", 0.5)]
+    (standing,) = standings(rows, {"ssim": True}, {})
+    assert standing.means["ssim"] == 0.5
+    assert format_value("ssim", float("nan")) == "-"
+    header, cells = table([standing], {"ssim": True})
+    assert "0.5000" in cells[0]
+    assert "| a |" in leaderboard_markdown([standing], {"ssim": True}, "y", "CPU", 128)
+    assert header[1] == "ssim ↑"
+
+
+def test_a_metric_without_backbone_is_reported_and_stops_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRZOO_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("SRZOO_DATA", str(tmp_path / "data"))
+    result = bench("bicubic", str(folder), ["psnr", "lpips_vgg"], out=tmp_path / "out")
+    assert {r.metric for r in result.rows} == {"psnr"}
+    assert "put vgg16-397923af.pth" in result.unavailable["lpips_vgg"]
+    assert "vgg16-397923af.pth" in (tmp_path / "out" / "leaderboard.md").read_text()
+
+
+def test_when_no_metric_can_be_computed_that_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRZOO_WEIGHTS", str(tmp_path))
+    with pytest.raises(DataError, match="None of the metrics"):
+        bench("bicubic", str(folder), ["lpips_vgg"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("bicubik",), UnknownNameError, "Did you mean 'bicubic'"),
+        (("bicubic", "phots"), UnknownNameError, "Did you mean 'photos'"),
+        (("bicubic", "photos", "pnsr"), UnknownNameError, "Did you mean 'psnr'"),
+        (("esrgan-x4",), MissingWeightsError, "srzoo train esrgan-x4"),
+    ],
+)
+def test_wrong_names_are_refused_with_the_near_miss(arguments, error, message) -> None:
+    with pytest.raises(error, match=message):
+        bench(*arguments)
+
+
+def test_default_is_every_entry_that_is_ready() -> None:
+    names = ready_entries()
+    assert {"bicubic", "nearest"} <= set(names)
+    assert "esrgan-x4" not in names
+    assert DEFAULT_METRICS[:2] == ("psnr", "ssim")
+
+
+def test_scoring_the_reference_itself_gives_the_best_values(folder: Path) -> None:
+    from srzoo.data import load_image_set
+    from srzoo.scoring import available_metrics, score
+
+    metrics, _ = available_metrics(["psnr", "ssim"], torch.device("cpu"))
+    _, hr, grey = load_image_set(str(folder)).items[0].read_pair(4)
+    image = torch.from_numpy(hr).permute(2, 0, 1)[None]
+    values = score(image, image, metrics, "y", 4, grey)
+    assert values["psnr"] == float("inf")
+    assert values["ssim"] == pytest.approx(1.0)
