@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .errors import UnknownNameError, did_you_mean
+
 
 class ImageNetExtractor(nn.Module):
     """Base of extractors whose backbone was trained on ImageNet-normalised RGB.
 
-    A subclass implements :meth:`extract` and :meth:`check_layers`.
+    A subclass sets ``names``, all its layers, and implements :meth:`extract`.
     """
 
+    names: Sequence[str] = ()
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -28,7 +31,12 @@ class ImageNetExtractor(nn.Module):
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Raise :class:`srzoo.errors.UnknownNameError` for a layer that the backbone does not have."""
-        raise TypeError(f"{type(self).__name__} must define check_layers(layers)")
+        for layer in layers:
+            if layer not in self.names:
+                raise UnknownNameError(
+                    f"{type(self).__name__} has no layer {layer!r}.{did_you_mean(layer, self.names)} "
+                    f"Layers: {', '.join(self.names)}."
+                )
 
     def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return ``{layer: features}`` of normalised images, computing no deeper than needed."""
@@ -37,3 +45,10 @@ class ImageNetExtractor(nn.Module):
     def forward(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return ``{layer: features (N, C, h, w)}`` of RGB (N, 3, H, W) in [0, 1]."""
         return self.extract((images - self.mean) / self.std, layers)
+
+
+def forbid_inplace(module: nn.Module) -> None:
+    """Make every ReLU write a new tensor, so that features before an activation are not overwritten by it."""
+    for layer in module.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False

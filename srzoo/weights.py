@@ -115,6 +115,18 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
+def load_features(module: nn.Module, alternatives: Sequence[WeightFile], owner: str) -> None:
+    """Load the ``features.*`` tensors of a torchvision classifier into its convolutional part.
+
+    Raises:
+        MissingWeightsError, WeightsError: see :func:`find_backbone` and :func:`load_into`.
+    """
+    path = find_backbone(alternatives, owner)
+    tensors = load_tensors(path)
+    own = {name.removeprefix("features."): t for name, t in tensors.items() if name.startswith("features.")}
+    load_into(module, own, str(path))
+
+
 def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
     """Write a safetensors file whole or not at all, with a JSON description in its header.
 

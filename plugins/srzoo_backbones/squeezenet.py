@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 from torchvision.models import squeezenet1_1
 
-from srzoo.errors import UnknownNameError, did_you_mean
-from srzoo.features import ImageNetExtractor
-from srzoo.weights import find_backbone, load_into, load_tensors
+from srzoo.features import ImageNetExtractor, forbid_inplace
+from srzoo.weights import load_features
 
 from . import SQUEEZENET as WEIGHTS
 
@@ -40,20 +38,8 @@ class SqueezeNet(ImageNetExtractor):
         self.names = layer_names()
         self.features = squeezenet1_1(weights=None).features
         if pretrained:
-            tensors = load_tensors(path := find_backbone(WEIGHTS, "the perceptual extractor squeezenet1_1 is"))
-            own = {name.removeprefix("features."): t for name, t in tensors.items() if name.startswith("features.")}
-            load_into(self.features, own, str(path))
-        for module in self.features.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False
-
-    def check_layers(self, layers: Sequence[str]) -> None:
-        for name in layers:
-            if name not in self.names:
-                raise UnknownNameError(
-                    f"squeezenet1_1 has no layer {name!r}.{did_you_mean(name, self.names)} "
-                    f"Layers: {', '.join(self.names)}."
-                )
+            load_features(self.features, WEIGHTS, "the perceptual extractor squeezenet1_1 is")
+        forbid_inplace(self.features)
 
     def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         last = max(self.names.index(name) for name in layers)

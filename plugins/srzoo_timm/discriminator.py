@@ -6,16 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from srzoo.errors import UnknownNameError, did_you_mean
-
-
-def check_backbone(backbone: str) -> None:
-    """Raise :class:`srzoo.errors.UnknownNameError` if timm has no model of this name."""
-    if not timm.is_model(backbone):
-        raise UnknownNameError(
-            f"timm has no model {backbone!r}.{did_you_mean(backbone, timm.list_models())} "
-            "timm.list_models('*resnet*') shows what it has."
-        )
+from .backbones import create_backbone
 
 
 class TimmDiscriminator(nn.Module):
@@ -33,17 +24,15 @@ class TimmDiscriminator(nn.Module):
         self, input_size: int = 128, backbone: str = "resnet18", pretrained: bool = False, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        check_backbone(backbone)
         options: dict[str, object] = {"drop_path_rate": drop_path} if drop_path else {}
-        config = timm.get_pretrained_cfg(backbone)
+        config = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
         if config is not None and config.fixed_input_size:
             options["img_size"] = input_size
-        self.model = timm.create_model(backbone, pretrained=pretrained, num_classes=1, **options)
-        config = self.model.pretrained_cfg
-        mean = torch.tensor(config.get("mean", (0.5,) * 3)).view(1, 3, 1, 1)
-        std = torch.tensor(config.get("std", (0.5,) * 3)).view(1, 3, 1, 1)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        self.model = create_backbone(backbone, pretrained, num_classes=1, **options)
+        mean = self.model.pretrained_cfg.get("mean", (0.5, 0.5, 0.5))
+        std = self.model.pretrained_cfg.get("std", (0.5, 0.5, 0.5))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model((images - self.mean) / self.std)
