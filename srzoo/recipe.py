@@ -36,7 +36,7 @@ class Model(pydantic.BaseModel):
                 if key not in cls.model_fields:
                     raise PydanticCustomError(
                         "unknown_key",
-                        "unknown key {key!r}.{near} Keys here: {known}",
+                        "unknown key '{key}'.{near} Keys here: {known}",
                         {
                             "key": str(key),
                             "near": did_you_mean(str(key), cls.model_fields),

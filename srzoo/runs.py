@@ -35,7 +35,7 @@ class RunFolder:
         description = path / "entry.json"
         wanted = entry.model_dump(mode="json", exclude={"weights", "recorded"})
         try:
-            if description.is_file():
+            if description.is_file() and (path / "state.pt").is_file():
                 self._check_same(json.loads(description.read_text()), wanted)
                 return
             path.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,14 @@ class RunFolder:
 
 
 class Validator:
-    """Mean scores of a generator on the validation sets, by the benchmark's own code."""
+    """Mean scores of a generator on the validation sets, by the benchmark's own code.
+
+    A metric whose backbone is missing is left out and named in ``unavailable``; the training goes on without it.
+
+    Raises:
+        UnknownNameError: a validation set does not exist.
+        InputError: none of the metrics can be computed here.
+    """
 
     def __init__(self, config: Validation, entry: Entry, device: torch.device) -> None:
         self.every = config.every
@@ -112,7 +119,8 @@ class Validator:
         self._size_multiple = spec.size_multiple
         self._sets = [load_image_set(name) for name in config.data]
         self._metrics, missing = available_metrics(config.metrics, device)
-        if missing:
+        self.unavailable = missing
+        if not self._metrics:
             raise InputError(f"training.validation.metrics: {' '.join(missing.values())}")
 
     def __call__(self, generator: nn.Module) -> dict[str, float]:

@@ -51,6 +51,7 @@ class TrainResult:
     Attributes:
         weights: safetensors with the averaged generator of the last stage.
         scores: the last validation, ``dataset/metric`` to mean; empty without validation.
+        unavailable: validation metric to the reason why it could not be computed.
         seconds: time spent training, over all resumed pieces.
     """
 
@@ -60,6 +61,7 @@ class TrainResult:
     steps: int
     scores: dict[str, float]
     seconds: float
+    unavailable: dict[str, str]
 
 
 def train(
@@ -96,7 +98,6 @@ def train(
     assert recipe is not None
     preflight(entry)
     keep_freed_memory()
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / entry.name, entry)
     precision = precision_for(recipe.precision, best_device())
     # Accelerate scales fp16's gradients. bf16 needs no more than autocast, which the loop enters itself, so that
     # a penalty can leave it.
@@ -105,9 +106,9 @@ def train(
         raise InputError(
             f"training.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes."
         )
-    set_seed(recipe.seed)
     # The terms of every stage now: a backbone that is missing should not be noticed after a week of pre-training.
     terms = {name: build_terms(entry, name) for name in recipe.stages}
+    set_seed(recipe.seed)
     generator = build_generator(entry)
     if recipe.start_from is not None:
         load_start(generator, recipe.start_from, entry)
@@ -119,11 +120,20 @@ def train(
         seed=recipe.seed,
     )
     validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / entry.name, entry)
     run = _Run(entry, recipe, accelerator, folder, validator, precision, log_every, checkpoint_every, progress)
     for name in recipe.stages:
         generator = run.stage(name, generator, terms[name], dataset)
     weights = folder.save_weights(generator, run.description())
-    return TrainResult(entry, folder.path, weights, run.total_steps, run.scores, run.seconds)
+    return TrainResult(
+        entry,
+        folder.path,
+        weights,
+        run.total_steps,
+        run.scores,
+        run.seconds,
+        validator.unavailable if validator else {},
+    )
 
 
 def resolve_for_training(

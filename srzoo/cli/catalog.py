@@ -213,7 +213,7 @@ def _show_component(component: Component, as_json: bool) -> None:
     table = make_table(["option", "type", "default", ""])
     for option in signature.slots:
         table.add_row(
-            f"[bold]{option.name}[/bold]", f"a {option.name}", option.default_text or "-", escape(option.help)
+            f"[bold]{option.name}[/bold]", f"<{option.name}>", option.default_text or "-", escape(option.help)
         )
     for option in signature.options:
         default = "[red]required[/red]" if option.required else escape(option.default_text or "")

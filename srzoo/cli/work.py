@@ -97,6 +97,8 @@ def train_command(
     )
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
+    for name, reason in result.unavailable.items():
+        errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
     console.print(f"[dim]srzoo bench {result.out} bicubic compares it.[/dim]")
 
 
