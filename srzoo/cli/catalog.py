@@ -16,6 +16,7 @@ from ..recipe import Entry
 from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
 from ..zoo import diff_entries, get_zoo
+from .completion import complete_entry, complete_entry_or_component, complete_kind
 from .console import console, make_table, print_error, print_json, reports_errors
 
 _ENTRY_KINDS = ("entry", "entries")
@@ -32,7 +33,12 @@ def _kind_of(word: str) -> str | None:
 @reports_errors
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help="entry, " + ", ".join(KINDS) + "; or the pattern itself.", show_default=False)
+        str,
+        typer.Argument(
+            help="entry, " + ", ".join(KINDS) + "; or the pattern itself.",
+            show_default=False,
+            autocompletion=complete_kind,
+        ),
     ] = "entry",
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern, e.g. '*gan*'.")] = "*",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -106,8 +112,20 @@ def _entry_facts(entry: Entry) -> dict[str, Any]:
 
 @reports_errors
 def show_command(
-    name: Annotated[str, typer.Argument(help="An entry, or KIND/NAME of a component.", show_default=False)],
-    diff: Annotated[str, typer.Option("--diff", help="Another entry: show only what differs.", metavar="OTHER")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An entry, or KIND/NAME of a component.",
+            show_default=False,
+            autocompletion=complete_entry_or_component,
+        ),
+    ],
+    diff: Annotated[
+        str,
+        typer.Option(
+            "--diff", help="Another entry: show only what differs.", metavar="OTHER", autocompletion=complete_entry
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show an entry (composition, recipe, cost, scores) or a component (options with types and defaults).

@@ -21,6 +21,7 @@ from rich.progress import (
 
 from ..errors import InputError, SrzooError
 from ..zoo import get_zoo
+from .completion import complete_entry, complete_metric
 from .console import console, errors, make_table, print_error, reports_errors
 
 
@@ -40,7 +41,12 @@ def _progress() -> Progress:
 @reports_errors
 def train_command(
     entry: Annotated[
-        str, typer.Argument(help="A zoo entry with a recipe; 'srzoo list' shows them.", show_default=False)
+        str,
+        typer.Argument(
+            help="A zoo entry with a recipe; 'srzoo list' shows them.",
+            show_default=False,
+            autocompletion=complete_entry,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -107,7 +113,9 @@ def bench_command(
     entries: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Entries, checkpoint files or run folders; all that are ready by default.", metavar="[ENTRY]..."
+            help="Entries, checkpoint files or run folders; all that are ready by default.",
+            metavar="[ENTRY]...",
+            autocompletion=complete_entry,
         ),
     ] = None,
     data: Annotated[
@@ -120,7 +128,12 @@ def bench_command(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="Metrics.  [default: psnr,ssim,lpips_alex,lpips_squeeze]", metavar="NAME"),
+        typer.Option(
+            "--metric",
+            help="Metrics.  [default: psnr,ssim,lpips_alex,lpips_squeeze]",
+            metavar="NAME",
+            autocompletion=complete_metric,
+        ),
     ] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
     out: Annotated[
@@ -180,7 +193,9 @@ def bench_command(
 @reports_errors
 def upscale_command(
     image: Annotated[Path, typer.Argument(help="An image, or a folder of images.", show_default=False)],
-    entry: Annotated[str, typer.Option("--entry", help="A zoo entry, checkpoint file or run folder.")],
+    entry: Annotated[
+        str, typer.Option("--entry", help="A zoo entry, checkpoint file or run folder.", autocompletion=complete_entry)
+    ],
     out: Annotated[Path, typer.Option("--out", help="The image to write; for a folder, a folder.", metavar="PATH")],
 ) -> None:
     """Upscale a picture, or every picture in a folder.
