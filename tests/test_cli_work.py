@@ -1,0 +1,188 @@
+"""The commands that compute, as a user runs them: what they write, and one clear message for each mistake."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from srzoo.cli import app
+from srzoo.pretrained import load_model
+from srzoo.weights import file_sha256, read_checkpoint, save_checkpoint
+from srzoo.zoo import get_zoo
+
+torch.set_num_threads(1)
+
+ZOO = """
+mine:
+  extends: srresnet-lite-x4
+  generator: {num_features: 8, num_blocks: 1}
+  training: {patch_size: 32, batch_size: 2, data: [photos], validation: null}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Path:
+    """An empty folder with a zoo file of its own, as the current one."""
+    (tmp_path / "zoo.yaml").write_text(ZOO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    return tmp_path
+
+
+def srzoo(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def assert_clear(result: Result, code: int, *fragments: str) -> None:
+    """One error message with all the fragments, the right exit code, and no traceback."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    message = " ".join(result.stderr.split())
+    assert message.count("error:") == 1, message
+    for fragment in fragments:
+        assert fragment in message, message
+
+
+@pytest.fixture
+def photograph(here: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(here / "photo.png")
+    return here / "photo.png"
+
+
+@pytest.fixture
+def trained(here: Path) -> Path:
+    result = srzoo("train", "mine", "--steps", "3", "--out", "run")
+    assert result.exit_code == 0, result.output
+    return here / "run"
+
+
+def test_train_then_bench_then_upscale(trained: Path, photograph: Path, here: Path) -> None:
+    benched = srzoo("bench", "run", "bicubic", "--metric", "psnr", "--metric", "ssim", "--out", "table")
+    assert benched.exit_code == 0, benched.output
+    with open("table/results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {r["entry"] for r in rows} == {"mine", "bicubic"}
+    assert len(rows) == 2 * 2 * 9
+    upscaled = srzoo("upscale", "photo.png", "--entry", "run/mine.safetensors", "--out", "large.png")
+    assert upscaled.exit_code == 0, upscaled.output
+    assert Image.open("large.png").size == (96, 80)
+
+
+def test_upscale_of_a_folder_goes_on_after_a_bad_image_and_names_it(photograph: Path, here: Path) -> None:
+    folder = here / "pictures"
+    folder.mkdir()
+    photograph.rename(folder / "good.png")
+    (folder / "bad.png").write_bytes((folder / "good.png").read_bytes()[:200])
+    result = srzoo("upscale", "pictures", "--entry", "bicubic", "--out", "large")
+    assert_clear(result, 2, "bad.png", "damaged or cut short")
+    assert Image.open("large/good.png").size == (96, 80)
+    assert not Path("large/bad.png").exists()
+
+
+def test_upscale_never_overwrites_its_input(photograph: Path) -> None:
+    before = photograph.read_bytes()
+    assert_clear(
+        srzoo("upscale", "photo.png", "--entry", "bicubic", "--out", "photo.png"), 2, "overwrite its own input"
+    )
+    assert photograph.read_bytes() == before
+
+
+def test_typo_in_a_zoo_file(here: Path) -> None:
+    (here / "zoo.yaml").write_text(ZOO.replace("batch_size", "batchsize"))
+    assert_clear(srzoo("train", "mine"), 2, "zoo.yaml, line 5", "'batchsize'", "Did you mean 'batch_size'")
+
+
+def test_typo_in_an_override(here: Path) -> None:
+    assert_clear(srzoo("train", "mine", "generator.num_blok=3"), 2, "num_blok", "Did you mean 'num_blocks'")
+    assert_clear(srzoo("train", "mine", "generator.num_blocks=three"), 2, "num_blocks", "'three'", "integer")
+    assert_clear(srzoo("train", "mine", "num_blocks"), 2, "dotted.key=value")
+
+
+def test_truncated_training_image(here: Path, photograph: Path) -> None:
+    folder = here / "data"
+    folder.mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(folder / "whole.png")
+    (folder / "cut.png").write_bytes(photograph.read_bytes()[:300])
+    assert_clear(srzoo("train", "mine", "--steps", "5", "--data", "data"), 2, "cut.png", "damaged or cut short")
+
+
+def test_truncated_benchmark_image(here: Path, photograph: Path) -> None:
+    (here / "set").mkdir()
+    (here / "set" / "cut.png").write_bytes(photograph.read_bytes()[:300])
+    assert_clear(srzoo("bench", "bicubic", "--data", "set"), 2, "cut.png", "damaged or cut short")
+
+
+def entry_with_weights(here: Path, weights: Path, generator: str = "{num_features: 8, num_blocks: 1}") -> None:
+    (here / "zoo.yaml").write_text(
+        ZOO + f"\nshipped:\n  extends: mine\n  generator: {generator}\n"
+        f"  weights: {{file: {weights.name}, sha256: {file_sha256(weights)}}}\n"
+    )
+    get_zoo.cache_clear()
+
+
+def test_weights_of_an_entry_are_used(trained: Path, here: Path, photograph: Path) -> None:
+    (trained / "mine.safetensors").rename(here / "w.safetensors")
+    entry_with_weights(here, here / "w.safetensors")
+    result = srzoo("upscale", "photo.png", "--entry", "shipped", "--out", "large.png")
+    assert result.exit_code == 0, result.output
+
+
+def test_weight_file_with_a_flipped_byte(trained: Path, here: Path, photograph: Path) -> None:
+    path = (trained / "mine.safetensors").rename(here / "w.safetensors")
+    entry_with_weights(here, path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-100] ^= 1
+    path.write_bytes(damaged)
+    result = srzoo("upscale", "photo.png", "--entry", "shipped", "--out", "large.png")
+    assert_clear(result, 2, "w.safetensors", "damaged or another file", "get it again")
+
+
+def test_checkpoint_of_another_model(trained: Path, here: Path, photograph: Path) -> None:
+    path = (trained / "mine.safetensors").rename(here / "w.safetensors")
+    entry_with_weights(here, path, "{num_features: 8, num_blocks: 1, block: {activation: leaky_relu}}")
+    result = srzoo("upscale", "photo.png", "--entry", "shipped", "--out", "large.png")
+    assert_clear(result, 2, "another composition", "generator.block.activation: 'relu' in the file, 'leaky_relu' here")
+
+
+def test_checkpoint_with_other_tensors(trained: Path, here: Path, photograph: Path) -> None:
+    tensors, description = read_checkpoint(trained / "mine.safetensors")
+    tensors["surplus"] = tensors.pop("tail.bias")
+    save_checkpoint(here / "odd.safetensors", tensors, description)
+    result = srzoo("upscale", "photo.png", "--entry", "odd.safetensors", "--out", "large.png")
+    assert_clear(result, 2, "belongs to another model", "tail.bias", "surplus")
+
+
+def test_weights_that_are_not_there(photograph: Path) -> None:
+    assert_clear(srzoo("upscale", "photo.png", "--entry", "mine", "--out", "x.png"), 2, "srzoo train mine")
+
+
+def test_file_that_is_no_checkpoint(photograph: Path, here: Path) -> None:
+    (here / "x.safetensors").write_bytes(b"rubbish")
+    result = srzoo("upscale", "photo.png", "--entry", "x.safetensors", "--out", "x.png")
+    assert_clear(result, 2, "not a whole safetensors file")
+
+
+def test_run_that_is_not_finite_exits_with_one(here: Path) -> None:
+    result = srzoo(
+        "train", "mine", "--steps", "30", "training.stages.psnr.optimizer.lr=1e30", "training.precision=fp32"
+    )
+    assert_clear(result, 1, "l1 is not finite")
+
+
+def test_unknown_protocol_dataset_and_entry(here: Path) -> None:
+    assert_clear(srzoo("bench", "bicubic", "--protocol", "x"), 2, "y, y-matlab, rgb")
+    assert_clear(srzoo("bench", "bicubic", "--data", "photo"), 2, "Did you mean 'photos'")
+    assert_clear(srzoo("train", "srresnet-lte-x4"), 2, "Did you mean 'srresnet-lite-x4'")
+
+
+def test_pretrained_model_in_python_is_the_one_of_the_command_line(trained: Path) -> None:
+    model = load_model(trained)
+    assert model.name == "mine"
+    assert not model.generator.training
