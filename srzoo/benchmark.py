@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -156,15 +156,13 @@ def device_name(device: torch.device) -> str:
 
 def _score(
     model: Model, image_set: ImageSet, metrics: Sequence[Metric], protocol: Protocol, progress: Progress | None
-) -> Sequence[Row]:
-    rows: list[Row] = []
+) -> Iterator[Row]:
     scored = score_set(model.generator, image_set, metrics, protocol, model.entry.scale, model.size_multiple)
     for done, image in enumerate(scored, start=1):
         for metric, value in image.values.items():
-            rows.append(Row(model.name, image_set.name, image.item.name, metric, protocol, value))
+            yield Row(model.name, image_set.name, image.item.name, metric, protocol, value)
         if progress is not None:
             progress(model.name, image_set.name, done, len(image_set))
-    return rows
 
 
 def _synchronise(device: torch.device) -> None:

@@ -75,13 +75,13 @@ def table(standings: Sequence[Standing], higher_is_better: Mapping[str, bool]) -
     header += ["ms", "parameters"]
     cells = []
     for standing in standings:
-        values = [format_value(metric, standing.means.get(metric, math.nan)) for metric in higher_is_better]
+        values = [format_value(standing.means.get(metric, math.nan)) for metric in higher_is_better]
         cells.append([standing.entry, *values, f"{standing.milliseconds:.1f}", f"{standing.parameters:,}"])
     return header, cells
 
 
-def format_value(metric: str, value: float) -> str:
-    """Return a value with the digits its metric is usually given with."""
+def format_value(value: float) -> str:
+    """Return a score with the digits the field gives: two from 10 up (dB), four below."""
     if math.isnan(value):
         return "-"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"

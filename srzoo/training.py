@@ -6,6 +6,7 @@ seen. Distribution and mixed precision come from Accelerate; optimizers, schedul
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +17,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -37,10 +36,11 @@ from .composition import full_composition
 from .data import PatchDataset, StepSampler, load_image_set
 from .errors import InputError, TrainingError
 from .inference import best_device
+from .optim import clip_weights_, make_optimizer, make_schedule, precision_for
 from .pretrained import load_start
-from .recipe import Entry, Optimizer, Schedule, Stage, Training
+from .recipe import Entry, Stage, Training
 from .runs import RunFolder, Validator
-from .tasks import GanTask, PixelTask, Task, gradient_shares
+from .tasks import GanTask, Losses, PixelTask, Task, gradient_shares
 from .zoo import get_zoo
 
 
@@ -165,6 +165,29 @@ def resolve_for_training(
     return entry.model_copy(update={"training": recipe})
 
 
+@dataclass
+class _Parts:
+    """What one stage trains and trains with. ``generator`` is the bare module, the task has it as prepared."""
+
+    task: Task
+    generator: nn.Module
+    generator_optimizer: Any
+    schedules: list[Scheduler]
+    ema: ModelEmaV3 | None
+    discriminator: nn.Module | None = None
+    discriminator_optimizer: Any = None
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The generator that is validated, saved and handed to the next stage."""
+        return self.ema.module if self.ema is not None else self.generator  # type: ignore[no-any-return]
+
+    def stateful(self) -> dict[str, Any]:
+        """Return everything that a checkpoint holds the state of, by name."""
+        names = ("generator", "generator_optimizer", "ema", "discriminator", "discriminator_optimizer")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
 class _Run:
     """The state that outlives a stage: where to log, what was scored, how long it took."""
 
@@ -207,39 +230,15 @@ class _Run:
 
     def stage(self, name: str, generator: nn.Module, terms: Sequence[Term], dataset: PatchDataset) -> nn.Module:
         """Train one stage and return the (averaged) generator it ends with."""
-        stage = self.recipe.stages[name]
-        accelerator = self.accelerator
-        order = list(self.recipe.stages)
+        stage, accelerator, order = self.recipe.stages[name], self.accelerator, list(self.recipe.stages)
         saved = self.folder.read_state()
         if saved is not None and order.index(saved["stage"]) > order.index(name):
             return generator  # a later stage is under way; its state holds the weights
-
         set_seed(self.recipe.seed + order.index(name))  # so that a stage does not depend on what came before it
-        generator = generator.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True) if stage.ema else None
-        generator_optimizer = make_optimizer(generator, stage.optimizer)
-        schedules = [make_schedule(generator_optimizer, stage.schedule, stage.steps)]
-        for term in terms:
-            if isinstance(term.loss, nn.Module):
-                term.loss.to(accelerator.device)
-        discriminator = discriminator_optimizer = None
-        wrapped, generator_optimizer = accelerator.prepare(generator, generator_optimizer)
-        task: Task = PixelTask(wrapped, terms)
-        if has_adversarial_term(stage):
-            discriminator = build_discriminator(self.entry).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            discriminator_optimizer = make_optimizer(discriminator, stage.discriminator_optimizer or stage.optimizer)
-            schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
-            discriminator, discriminator_optimizer = accelerator.prepare(discriminator, discriminator_optimizer)
-            task = GanTask(wrapped, discriminator, terms)
-
-        parts = {"generator": generator, "generator_optimizer": generator_optimizer, "ema": ema}
-        parts |= {"discriminator": discriminator, "discriminator_optimizer": discriminator_optimizer}
-        start = 0
-        if saved is not None and saved["stage"] == name:
-            start = self._restore(saved, parts)
-        averaged = ema.module if ema is not None else generator
-
-        loader = DataLoader(
+        parts = self._build(stage, generator, terms)
+        start = self._restore(saved, parts) if saved is not None and saved["stage"] == name else 0
+        task, ema, discriminator = parts.task, parts.ema, parts.discriminator
+        batches = DataLoader(
             dataset,
             batch_sampler=StepSampler(
                 start, stage.steps, self.recipe.batch_size, accelerator.process_index, accelerator.num_processes
@@ -247,138 +246,98 @@ class _Run:
             generator=torch.Generator(),  # else starting the loader would draw from the global generator
         )
         clock = time.perf_counter()
-        for step, batch in enumerate(loader, start):
-            last = step + 1 == stage.steps
-            log_now = (step + 1) % self.log_every == 0 or last
+        for step, batch in enumerate(batches, start + 1):
+            last = step == stage.steps
+            save_now = step % self.checkpoint_every == 0 or last
+            log_now = step % self.log_every == 0 or save_now  # what is saved has been seen to be finite
             batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
 
             with self.autocast():
                 losses = task.generator_losses(batch)
             shares = gradient_shares(losses, task.sr) if log_now else {}
-            generator_optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(torch.stack(list(losses.values())).sum())
-            generator_optimizer.step()
+            self._update(parts.generator_optimizer, losses)
 
-            if discriminator is not None and discriminator_optimizer is not None:
+            if discriminator is not None:
                 with self.autocast():
-                    discriminator_losses = task.discriminator_losses(batch, step)
-                discriminator_optimizer.zero_grad(set_to_none=True)
-                accelerator.backward(torch.stack(list(discriminator_losses.values())).sum())
-                discriminator_optimizer.step()
+                    discriminator_losses = task.discriminator_losses(batch, step - 1)
+                self._update(parts.discriminator_optimizer, discriminator_losses)
                 if stage.clip_discriminator is not None:
                     clip_weights_(discriminator, stage.clip_discriminator)
                 losses = {**losses, **discriminator_losses}
 
             if ema is not None:
-                ema.update(generator, step=step + 1)
-            for schedule in schedules:
-                schedule.step_update(step + 1)
+                ema.update(parts.generator, step=step)
+            for schedule in parts.schedules:
+                schedule.step_update(step)
 
             if log_now:
-                values = {label: float(loss.detach()) for label, loss in losses.items()}
                 self.seconds, clock = self.seconds + time.perf_counter() - clock, time.perf_counter()
-                self._log(name, step + 1, stage, values, shares, generator_optimizer.param_groups[0]["lr"])
-            if (step + 1) % self.checkpoint_every == 0 or last:
-                self._save(name, step + 1, parts)
-            if self.validator is not None and ((step + 1) % self.validator.every == 0 or last):
-                self.scores = self.validator(averaged)
-                self.folder.log({"stage": name, "step": step + 1, "validation": self.scores})
-                if self.progress is not None:
-                    self.progress(name, step + 1, stage.steps, self.scores)
-        return averaged
+                self._log(name, step, stage, losses, shares, parts.generator_optimizer.param_groups[0]["lr"])
+            if save_now:
+                self._save(name, step, parts)
+            if self.validator is not None and (step % self.validator.every == 0 or last):
+                self._validate(name, step, stage, parts.averaged)
+                clock = time.perf_counter()
+        return parts.averaged
 
-    def _log(
-        self, name: str, step: int, stage: Stage, values: dict[str, float], shares: dict[str, float], lr: float
-    ) -> None:
-        broken = [label for label, value in values.items() if not torch.isfinite(torch.tensor(value))]
+    def _build(self, stage: Stage, generator: nn.Module, terms: Sequence[Term]) -> _Parts:
+        accelerator = self.accelerator
+        generator = generator.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for term in terms:
+            if isinstance(term.loss, nn.Module):
+                term.loss.to(accelerator.device)
+        ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True) if stage.ema else None
+        optimizer = make_optimizer(generator, stage.optimizer)
+        schedules = [make_schedule(optimizer, stage.schedule, stage.steps)]
+        wrapped, optimizer = accelerator.prepare(generator, optimizer)
+        if not has_adversarial_term(stage):
+            return _Parts(PixelTask(wrapped, terms), generator, optimizer, schedules, ema)
+        discriminator = build_discriminator(self.entry).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        discriminator_optimizer = make_optimizer(discriminator, stage.discriminator_optimizer or stage.optimizer)
+        schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
+        discriminator, discriminator_optimizer = accelerator.prepare(discriminator, discriminator_optimizer)
+        task = GanTask(wrapped, discriminator, terms)
+        return _Parts(task, generator, optimizer, schedules, ema, discriminator, discriminator_optimizer)
+
+    def _update(self, optimizer: Any, losses: Losses) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        optimizer.step()
+
+    def _validate(self, name: str, step: int, stage: Stage, generator: nn.Module) -> None:
+        assert self.validator is not None
+        self.scores = self.validator(generator)
+        self.folder.log({"stage": name, "step": step, "validation": self.scores})
+        if self.progress is not None:
+            self.progress(name, step, stage.steps, self.scores)
+
+    def _log(self, name: str, step: int, stage: Stage, losses: Losses, shares: dict[str, float], lr: float) -> None:
+        values = {label: float(loss.detach()) for label, loss in losses.items()}
+        broken = [label for label, value in values.items() if not math.isfinite(value)]
         if broken:
             raise TrainingError(
                 f"stage {name!r}, step {step}: {', '.join(broken)} is not finite. The last checkpoint in "
                 f"{self.folder.path} is from before; lower the learning rate or the weight of that term."
             )
-        self.folder.log(
-            {
-                "stage": name,
-                "step": step,
-                "lr": lr,
-                "seconds": round(self.seconds, 2),
-                "losses": values,
-                "shares": shares,
-            }
-        )
+        record = {"stage": name, "step": step, "lr": lr, "seconds": round(self.seconds, 2)}
+        self.folder.log({**record, "losses": values, "shares": shares})
         if self.progress is not None:
             self.progress(name, step, stage.steps, values)
 
-    def _save(self, name: str, step: int, parts: Mapping[str, Any]) -> None:
+    def _save(self, name: str, step: int, parts: _Parts) -> None:
         state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds, "scores": self.scores}
-        state |= {key: part.state_dict() for key, part in parts.items() if part is not None}
+        state |= {key: part.state_dict() for key, part in parts.stateful().items()}
         state["rng"] = torch.get_rng_state()
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:
             self.folder.write_state(state)
 
-    def _restore(self, saved: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
-        for key, part in parts.items():
-            if part is not None:
-                part.load_state_dict(saved[key])
+    def _restore(self, saved: Mapping[str, Any], parts: _Parts) -> int:
+        for key, part in parts.stateful().items():
+            part.load_state_dict(saved[key])
         if self.accelerator.scaler is not None and "scaler" in saved:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(saved["rng"])
         self.seconds, self.scores = saved["seconds"], saved["scores"]
         return int(saved["step"])
-
-
-def make_optimizer(module: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """Build an optimizer by timm's name for it.
-
-    Raises:
-        InputError: timm has none of this name, or it refuses an option.
-    """
-    options = dict(config.options)
-    if config.betas is not None:
-        options["betas"] = config.betas
-    try:
-        optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
-        )
-    except (ValueError, AssertionError, TypeError, RuntimeError) as error:
-        raise InputError(f"optimizer {config.name!r}: {error}. timm.optim.list_optimizers() names them all.") from None
-    return optimizer
-
-
-def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int) -> Scheduler:
-    """Build a schedule that is updated once a step."""
-    if config.name == "cosine":
-        return CosineLRScheduler(
-            optimizer,
-            t_initial=max(1, -(-steps // config.cycles)),
-            lr_min=config.lr_min,
-            cycle_limit=config.cycles,
-            warmup_t=config.warmup,
-            t_in_epochs=False,
-        )
-    return MultiStepLRScheduler(
-        optimizer,
-        decay_t=[milestone + 1 for milestone in config.milestones],  # timm decays one update early
-        decay_rate=config.gamma,
-        warmup_t=config.warmup,
-        t_in_epochs=False,
-    )
-
-
-def clip_weights_(module: nn.Module, limit: float) -> None:
-    """Clip every weight to [-limit, limit] (WGAN, arXiv:1701.07875, algorithm 1)."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.clamp_(-limit, limit)
-
-
-def precision_for(wanted: str, device: torch.device) -> str:
-    """Return ``fp32``, ``bf16`` or ``fp16``: what is wanted, or what the device is fast in."""
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bf16" if fast or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() else "fp32"

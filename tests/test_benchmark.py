@@ -69,7 +69,7 @@ def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
     rows = [Row("a", "d", "1", "ssim", "y", float("nan")), Row("a", "d", "2", "ssim", "y", 0.5)]
     (standing,) = standings(rows, {"ssim": True}, {})
     assert standing.means["ssim"] == 0.5
-    assert format_value("ssim", float("nan")) == "-"
+    assert format_value(float("nan")) == "-"
     header, cells = table([standing], {"ssim": True})
     assert "0.5000" in cells[0]
     assert "| a |" in leaderboard_markdown([standing], {"ssim": True}, "y", "CPU", 128)

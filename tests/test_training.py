@@ -14,10 +14,11 @@ from torch import nn
 
 from srzoo.compose import Term, preflight
 from srzoo.errors import CompositionError, InputError, MissingWeightsError, SrzooError, TrainingError
+from srzoo.optim import make_schedule
 from srzoo.pretrained import load_model
 from srzoo.recipe import LossTerm
 from srzoo.tasks import GanTask, PixelTask, gradient_shares
-from srzoo.training import make_schedule, train
+from srzoo.training import train
 from srzoo.weights import read_checkpoint
 from srzoo.zoo import get_zoo
 

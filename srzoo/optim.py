@@ -1,0 +1,67 @@
+"""Optimizers, schedules and precision by name, from timm."""
+
+from __future__ import annotations
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from .errors import InputError
+from .recipe import Optimizer, Schedule
+
+
+def make_optimizer(module: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """Build an optimizer by timm's name for it.
+
+    Raises:
+        InputError: timm has none of this name, or it refuses an option.
+    """
+    options = dict(config.options)
+    if config.betas is not None:
+        options["betas"] = config.betas
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
+        )
+    except (ValueError, AssertionError, TypeError, RuntimeError) as error:
+        raise InputError(f"optimizer {config.name!r}: {error}. timm.optim.list_optimizers() names them all.") from None
+    return optimizer
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int) -> Scheduler:
+    """Build a schedule that is updated once a step."""
+    if config.name == "cosine":
+        return CosineLRScheduler(
+            optimizer,
+            t_initial=max(1, -(-steps // config.cycles)),
+            lr_min=config.lr_min,
+            cycle_limit=config.cycles,
+            warmup_t=config.warmup,
+            t_in_epochs=False,
+        )
+    return MultiStepLRScheduler(
+        optimizer,
+        decay_t=[milestone + 1 for milestone in config.milestones],  # timm decays one update early
+        decay_rate=config.gamma,
+        warmup_t=config.warmup,
+        t_in_epochs=False,
+    )
+
+
+def clip_weights_(module: nn.Module, limit: float) -> None:
+    """Clip every weight to [-limit, limit] (WGAN, arXiv:1701.07875, algorithm 1)."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.clamp_(-limit, limit)
+
+
+def precision_for(wanted: str, device: torch.device) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``: what is wanted, or what the device is fast in."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16" if fast or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() else "fp32"
