@@ -30,8 +30,8 @@ class _FeatureLoss(nn.Module):
         """Stay in evaluation mode whatever the training loop asks for."""
         return super().train(False)
 
-    def describe(self, features: torch.Tensor) -> torch.Tensor:
-        """Return what is compared of a layer's features."""
+    def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
+        """Return what is compared of a layer's features, whose positions are ``stride`` image pixels apart."""
         return features
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
@@ -39,10 +39,11 @@ class _FeatureLoss(nn.Module):
         with torch.no_grad():
             wanted = self.extractor(hr, names)
         found = self.extractor(sr, names)
-        terms = [
-            weight * self.distance(self.describe(found[name]), self.describe(wanted[name].detach()))
-            for name, weight in self.layers.items()
-        ]
+        terms = []
+        for name, weight in self.layers.items():
+            stride = max(1, round(sr.shape[-1] / found[name].shape[-1]))
+            distance = self.distance(self.describe(found[name], stride), self.describe(wanted[name], stride))
+            terms.append(weight * distance)
         return torch.stack(terms).sum()
 
 
@@ -69,7 +70,7 @@ class Perceptual(_FeatureLoss):
         super().__init__(extractor, layers, distance)
         self.feature_scale = feature_scale
 
-    def describe(self, features: torch.Tensor) -> torch.Tensor:
+    def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
         return features if self.feature_scale == 1.0 else features * self.feature_scale
 
 
@@ -94,14 +95,8 @@ class Texture(_FeatureLoss):
         if patch_size < 1:
             raise ValueError(f"patch_size must be at least 1, not {patch_size}")
         self.patch_size = patch_size
-        self._image_side = 0
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        self._image_side = sr.shape[-1]
-        return super().forward(sr, hr)
-
-    def describe(self, features: torch.Tensor) -> torch.Tensor:
-        stride = max(1, round(self._image_side / features.shape[-1]))
+    def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
         side = min(max(1, self.patch_size // stride), features.shape[-2], features.shape[-1])
         n, channels = features.shape[:2]
         patches = F.unfold(features, side, stride=side)  # (N, C*side*side, patches)
