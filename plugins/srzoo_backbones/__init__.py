@@ -1,16 +1,7 @@
 """ImageNet backbones for perceptual losses: VGG19 and SqueezeNet 1.1 of torchvision."""
 
-from srzoo import ExtractorSpec, WeightFile, hookimpl
-
-VGG19 = (WeightFile("vgg19-dcbb9e9d.pth", "dcbb9e9d", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"),)
-SQUEEZENET = (
-    WeightFile(
-        "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"
-    ),
-    WeightFile(
-        "squeezenet1_1_features.safetensors", "7fe577dcb00b1205709ba32fd698cfaccd1252b3e98c20113e2cc803e33c125a"
-    ),
-)
+from srzoo import ExtractorSpec, hookimpl
+from srzoo.imagenet import SQUEEZENET1_1, VGG19
 
 
 @hookimpl
@@ -28,6 +19,6 @@ def srzoo_extractors():
             "srzoo_backbones.squeezenet:SqueezeNet",
             summary="SqueezeNet 1.1 by layer: conv1, relu1, fire2_conv, fire2_relu, ..., fire9_relu",
             paper="arXiv:1602.07360",
-            weights=SQUEEZENET,
+            weights=SQUEEZENET1_1,
         ),
     ]

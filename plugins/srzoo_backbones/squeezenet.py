@@ -8,9 +8,8 @@ import torch
 from torchvision.models import squeezenet1_1
 
 from srzoo.features import ImageNetExtractor, forbid_inplace
+from srzoo.imagenet import SQUEEZENET1_1
 from srzoo.weights import load_features
-
-from . import SQUEEZENET as WEIGHTS
 
 _FIRES = {3: 2, 4: 3, 6: 4, 7: 5, 9: 6, 10: 7, 11: 8, 12: 9}
 """Index of a fire module in ``squeezenet1_1().features`` to its number in the paper."""
@@ -38,7 +37,7 @@ class SqueezeNet(ImageNetExtractor):
         self.names = layer_names()
         self.features = squeezenet1_1(weights=None).features
         if pretrained:
-            load_features(self.features, WEIGHTS, "the perceptual extractor squeezenet1_1 is")
+            load_features(self.features, SQUEEZENET1_1, "the perceptual extractor squeezenet1_1 is")
         forbid_inplace(self.features)
 
     def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:

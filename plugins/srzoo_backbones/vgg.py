@@ -8,9 +8,8 @@ import torch
 from torchvision.models import vgg19
 
 from srzoo.features import ImageNetExtractor, forbid_inplace
+from srzoo.imagenet import VGG19 as WEIGHTS
 from srzoo.weights import load_features
-
-from . import VGG19 as WEIGHTS
 
 _CONVS = (2, 2, 4, 4, 4)
 

@@ -1,20 +1,7 @@
 """PSNR, SSIM and LPIPS."""
 
-from srzoo import MetricSpec, WeightFile, hookimpl
-
-# torchvision's files; the digits are the ones in their names, which torch.hub checks.
-VGG16 = WeightFile("vgg16-397923af.pth", "397923af", "https://download.pytorch.org/models/vgg16-397923af.pth")
-ALEXNET = WeightFile(
-    "alexnet-owt-7be5be79.pth", "7be5be79", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-)
-SQUEEZENET = (
-    WeightFile(
-        "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"
-    ),
-    WeightFile(
-        "squeezenet1_1_features.safetensors", "7fe577dcb00b1205709ba32fd698cfaccd1252b3e98c20113e2cc803e33c125a"
-    ),
-)
+from srzoo import MetricSpec, hookimpl
+from srzoo.imagenet import ALEXNET, SQUEEZENET1_1, VGG16
 
 
 @hookimpl
@@ -31,9 +18,9 @@ def srzoo_metrics():
             weights=weights,
         )
         for net, title, weights in (
-            ("alex", "AlexNet", (ALEXNET,)),
-            ("vgg", "VGG16", (VGG16,)),
-            ("squeeze", "SqueezeNet 1.1", SQUEEZENET),
+            ("alex", "AlexNet", ALEXNET),
+            ("vgg", "VGG16", VGG16),
+            ("squeeze", "SqueezeNet 1.1", SQUEEZENET1_1),
         )
     ]
     return [
