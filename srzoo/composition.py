@@ -37,6 +37,11 @@ def _written_out(kind: str, ref: ComponentRef, where: str) -> dict[str, Any]:
 
 def composition_digest(entry: Entry) -> str:
     """Return the SHA-256 of the full composition and of the versions of the plugins in it."""
-    owners = {f"{record.name} {record.version}" for record in get_registry().records if record.status == "ok"}
-    text = json.dumps([full_composition(entry), sorted(owners)], sort_keys=True)
+    text = json.dumps([full_composition(entry), plugin_versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plugin_versions() -> dict[str, str]:
+    """Return every working plugin with the distribution and version it came from."""
+    working = [record for record in get_registry().records if record.status == "ok"]
+    return {record.name: f"{record.distribution} {record.version}" for record in working}

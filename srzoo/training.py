@@ -32,7 +32,7 @@ from .compose import (
     has_adversarial_term,
     preflight,
 )
-from .composition import full_composition
+from .composition import full_composition, plugin_versions
 from .data import PatchDataset, StepSampler, load_image_set
 from .errors import InputError, TrainingError
 from .inference import best_device
@@ -225,6 +225,7 @@ class _Run:
             "training": self.recipe.model_dump(mode="json"),
             "training_digest": self.recipe.digest(),
             "srzoo": __version__,
+            "plugins": plugin_versions(),
             "torch": torch.__version__,
         }
 
