@@ -31,7 +31,11 @@ class AmbiguousNameError(InputError):
 
 
 class OptionError(InputError):
-    """An option is unknown, missing or of the wrong type."""
+    """An option is unknown, missing or of the wrong type; ``option`` is its name."""
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class EntryError(InputError):

@@ -69,4 +69,4 @@ def srzoo_datasets() -> Sequence[DatasetSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def srzoo_entries() -> Sequence[str | os.PathLike[str]]:  # type: ignore[empty-body]
-    """Return paths of zoo files (YAML); their entries join the zoo, their weights lie beside them."""
+    """Return paths of zoo files (YAML), relative to the plugin's own file or absolute; their entries join the zoo."""

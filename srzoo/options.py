@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,9 @@ def _signature(kind: str, factory: Callable[..., Any] | str, component: Componen
     )
 
 
-def check_options(component: Component, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_options(
+    component: Component, given: Mapping[str, Any], where: str, beside: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the given options converted to their declared types.
 
     Types are strict: ``"16"`` is no integer and ``1`` no boolean, but a YAML list becomes a tuple.
@@ -123,6 +125,7 @@ def check_options(component: Component, given: Mapping[str, Any], where: str) ->
     Args:
         given: options and slots by name; slots are passed through unchanged.
         where: prefix of the error, for instance ``"entry 'esrgan-x4': generator"``.
+        beside: keys that may stand beside the options and are already taken off; a near miss of one is told.
 
     Raises:
         OptionError: an option is unknown, missing or ill-typed; names the near miss and what is accepted.
@@ -140,9 +143,12 @@ def check_options(component: Component, given: Mapping[str, Any], where: str) ->
         if option is None:
             if name in SUPPLIED:
                 source = "the entry's scale" if name == "scale" else "training.patch_size"
-                raise OptionError(f"{label} gets {name!r} from {source}; it cannot be set here.")
+                raise OptionError(f"{label} gets {name!r} from {source}; it cannot be set here.", name)
             options = ", ".join(str(o) for o in (*signature.options, *signature.slots)) or "none"
-            raise OptionError(f"{label} has no option {name!r}.{did_you_mean(name, accepted)} It accepts: {options}.")
+            raise OptionError(
+                f"{label} has no option {name!r}.{did_you_mean(name, [*accepted, *beside])} It accepts: {options}.",
+                name,
+            )
         result[name] = _convert(option, value, label)
     missing = [o.name for o in (*signature.options, *signature.slots) if o.required and o.name not in given]
     if missing:
@@ -163,7 +169,7 @@ def _convert(option: Option, value: Any, label: str) -> Any:
         return adapter.validate_json(json.dumps(value), strict=True)
     except (pydantic.ValidationError, TypeError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else str(error)
-        raise OptionError(f"{label}: option {str(option)!r} cannot be {value!r}: {reason}.") from None
+        raise OptionError(f"{label}: option {str(option)!r} cannot be {value!r}: {reason}.", option.name) from None
 
 
 @functools.cache
@@ -190,7 +196,7 @@ def _read_source(factory: str) -> tuple[list[Option], str] | None:
         init = _constructor(node, definitions)
         if init is None:
             plain = all(ast.unparse(base) in ("nn.Module", "torch.nn.Module", "object") for base in node.bases)
-            return ([], documentation) if plain else None
+            return ([], documentation) if plain and not node.decorator_list else None
         documentation = documentation or ast.get_docstring(init) or ""
         skip = 1
     else:
@@ -232,6 +238,7 @@ def _binds(path: str, name: str) -> bool:
     stored = {
         node.id for node in ast.walk(_tree(path)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
+    stored |= {node.name for node in ast.walk(_tree(path)) if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
     imported = {
         (alias.asname or alias.name).split(".")[0]
         for node in ast.walk(_tree(path))

@@ -80,7 +80,7 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> list[
         if identity in seen:  # the same installation found twice on sys.path
             continue
         seen.add(identity)
-        if not record.first_party and allowed is not None and not allowed & {record.name, record.distribution}:
+        if not record.first_party and allowed is not None and not allowed & {record.name.lower(), record.distribution}:
             records.append(replace(record, status="disabled", error="not named in SRZOO_PLUGINS"))
             continue
         if record.name in taken:
@@ -100,7 +100,7 @@ def _allowed_plugins() -> set[str] | None:
     value = os.environ.get("SRZOO_PLUGINS")
     if value is None:
         return None
-    return {name.strip() for name in value.split(",") if name.strip()}
+    return {name.strip().lower() for name in value.split(",") if name.strip()}
 
 
 def _load_order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
@@ -112,8 +112,8 @@ def _describe(entry_point: metadata.EntryPoint) -> PluginRecord:
     dist = entry_point.dist
     return PluginRecord(
         name=entry_point.name,
-        distribution=dist.name.lower() if dist is not None else "unknown",
-        version=dist.version if dist is not None else "?",
+        distribution=((dist and dist.name) or "unknown").lower(),
+        version=(dist and dist.version) or "?",
         module=entry_point.value,
     )
 
@@ -134,18 +134,22 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
             manager.unregister(name=record.name)
         return replace(record, status="broken", error=describe_exception(error), seconds=time.perf_counter() - start)
     file = getattr(plugin, "__file__", None)
+    folder = Path(file).parent if file else None
     return replace(
         record,
         specs=specs,
-        zoo_files=zoo_files,
-        folder=Path(file).parent if file else None,
+        zoo_files=tuple(folder / path if folder is not None else path for path in zoo_files),
+        folder=folder,
         seconds=time.perf_counter() - start,
     )
 
 
 def describe_exception(error: BaseException) -> str:
     """Return an exception as one line, with the place in the plugin's own code that raised it."""
-    text = " ".join(str(error).split()) or "no message"
+    try:
+        text = " ".join(str(error).split()) or "no message"
+    except Exception:  # even its __str__ is broken
+        text = "no message"
     place = ""
     traceback = error.__traceback__
     while traceback is not None:

@@ -323,8 +323,10 @@ class Entry(Model):
     @pydantic.model_validator(mode="after")
     def _check(self) -> Entry:
         if self.training is not None and self.training.patch_size % self.scale:
-            raise ValueError(
-                f"training.patch_size {self.training.patch_size} is not a multiple of the scale {self.scale}"
+            raise PydanticCustomError(
+                "misfit",
+                "{size} is not a multiple of the scale {scale}",
+                {"path": "training.patch_size", "size": self.training.patch_size, "scale": self.scale},
             )
         return self
 

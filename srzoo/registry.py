@@ -103,7 +103,9 @@ class Registry:
         return self._by_kind[kind]
 
     def _unknown(self, kind: str, name: str, owner_name: str) -> str:
-        known = [*self._by_kind[kind], *(c.full_name for group in self._by_kind[kind].values() for c in group)]
+        known = list(self._by_kind[kind])
+        if owner_name:
+            known = [c.full_name for group in self._by_kind[kind].values() for c in group]
         message = f"No {kind} is called {name!r}.{did_you_mean(name, known)}"
         broken = [record for record in self.records if record.status == "broken"]
         if owner_name:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 Factory = Callable[..., Any]
@@ -66,6 +66,10 @@ class ComponentSpec:
     kind: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        for f in fields(self):  # specs are hashed: a list serves as the tuple it stands for
+            value = getattr(self, f.name)
+            if isinstance(value, list):
+                object.__setattr__(self, f.name, tuple(value))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"{type(self).__name__}: name {self.name!r} must be lower-case letters, digits, '_', '-' or '.'"

@@ -7,7 +7,7 @@ booleans and date objects; and a key written twice in one mapping is an error in
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ KeyPath = tuple[Key, ...]
 
 MAX_NODES = 200_000
 """A zoo file with more nodes than this, after expanding anchors, is refused."""
+MAX_DEPTH = 64
+"""So is one that is nested more deeply; the parser would overflow the stack on thousands of levels."""
 
 _Base: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -43,26 +45,58 @@ _Loader.add_implicit_resolver(
 )
 
 
-@dataclass
-class Document:
-    """Plain values and, for every path of keys below them, the place it was written at."""
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "map", "seq")}
 
-    value: Any
-    places: dict[KeyPath, str] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class Node:
+    """A value and the place it was written at.
+
+    Attributes:
+        content: a scalar, a list of nodes, or a mapping of keys to nodes.
+        where: file and line, or the command-line override it came from.
+    """
+
+    content: Any
+    where: str = ""
+
+    @property
+    def value(self) -> Any:
+        """The plain value, made anew each time."""
+        if isinstance(self.content, dict):
+            return {key: node.value for key, node in self.content.items()}
+        if isinstance(self.content, list):
+            return [node.value for node in self.content]
+        return self.content
 
     def place(self, path: KeyPath) -> str:
-        """Return ``file:line`` of a path, or of the nearest one above it."""
-        while path and path not in self.places:
-            path = path[:-1]
-        return self.places.get(path, "")
+        """Return where the value at a path was written, or the nearest one above it that exists."""
+        node = self
+        for key in path:
+            below = node.content
+            if isinstance(below, list):
+                below = dict(enumerate(below))
+            if not isinstance(below, dict) or key not in below:
+                break
+            node = below[key]
+        return node.where
 
 
-def read_yaml(path: Path) -> Document:
+def locate(value: Any, where: str) -> Node:
+    """Return plain values as nodes that all were written at one place."""
+    if isinstance(value, dict):
+        return Node({key: locate(item, where) for key, item in value.items()}, where)
+    if isinstance(value, (list, tuple)):
+        return Node([locate(item, where) for item in value], where)
+    return Node(value, where)
+
+
+def read_yaml(path: Path) -> Node:
     """Read one YAML file.
 
     Raises:
         DataError: the file cannot be read.
-        EntryError: it is not valid YAML, repeats a key, or uses tags that would run code.
+        EntryError: it is not valid YAML, repeats a key, is nested or expanded absurdly, or has tags for objects.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -71,25 +105,24 @@ def read_yaml(path: Path) -> Document:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, name: str) -> Document:
+def parse_yaml(text: str, name: str) -> Node:
     """Parse YAML text; ``name`` stands for the file in messages. See :func:`read_yaml`."""
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        document = Document(None)
-        if node is not None:
-            document.value = _construct(loader, node, (), name, document.places, [0])
-        return document
+        _check_depth(text, name)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return Node(None, f"{name}, line 1") if node is None else _construct(loader, node, name, [0])
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise EntryError(f"{name}{line}: not valid YAML: {error.problem or error.context}.") from None
     except yaml.YAMLError as error:
-        raise EntryError(f"{name}: not valid YAML: {error}.") from None
+        raise EntryError(f"{name}: not valid YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
-        raise EntryError(f"{name}: nested too deeply, or an anchor contains itself.") from None
-    finally:
-        loader.dispose()
+        raise EntryError(f"{name}: an anchor contains itself.") from None
 
 
 def parse_value(text: str) -> Any:
@@ -100,23 +133,39 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def _construct(loader: Any, node: Any, path: KeyPath, name: str, places: dict[KeyPath, str], count: list[int]) -> Any:
+def _check_depth(text: str, name: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise EntryError(f"{name}: nested too deeply, more than {MAX_DEPTH} levels.")
+
+
+def _construct(loader: Any, node: Any, name: str, count: list[int]) -> Node:
     count[0] += 1
     if count[0] > MAX_NODES:
         raise EntryError(f"{name}: expands to more than {MAX_NODES} values; write it without so many anchors.")
-    places[path] = f"{name}, line {node.start_mark.line + 1}"
+    where = f"{name}, line {node.start_mark.line + 1}"
+    if node.tag not in _PLAIN_TAGS:
+        raise EntryError(f"{where}: the tag {node.tag!r} is not allowed; write plain values.")
     if isinstance(node, yaml.MappingNode):
-        result: dict[Any, Any] = {}
+        content: dict[Key, Node] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
+            line = f"{name}, line {key_node.start_mark.line + 1}"
+            key = _construct(loader, key_node, name, count).value
+            if isinstance(key, bool):
+                key = str(key_node.value)  # 'true:' is a name like any other
             if not isinstance(key, (str, int)):
-                raise EntryError(f"{name}, line {key_node.start_mark.line + 1}: the key {key!r} is not a name.")
-            if key in result:
-                raise EntryError(f"{name}, line {key_node.start_mark.line + 1}: the key {key!r} stands here twice.")
-            below = (*path, key)
-            result[key] = _construct(loader, value_node, below, name, places, count)
-            places[below] = f"{name}, line {key_node.start_mark.line + 1}"
-        return result
+                raise EntryError(f"{line}: the key {key!r} is not a name.")
+            if key in content:
+                raise EntryError(f"{line}: the key {key!r} stands here twice.")
+            content[key] = Node(_construct(loader, value_node, name, count).content, line)
+        return Node(content, where)
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, (*path, i), name, places, count) for i, item in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+        return Node([_construct(loader, item, name, count) for item in node.value], where)
+    try:
+        return Node(loader.construct_object(node, deep=True), where)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        kind = node.tag.rpartition(":")[2]
+        raise EntryError(f"{where}: {node.value!r} cannot be read as {kind}.") from None

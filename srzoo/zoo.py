@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import functools
 import json
@@ -15,11 +14,11 @@ from typing import Any
 
 import pydantic
 
-from .errors import EntryError, InputError, SrzooError, UnknownNameError, did_you_mean
+from .errors import EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
 from .options import SLOTS, check_options
-from .recipe import Entry
+from .recipe import ComponentRef, Entry, LossTerm
 from .registry import Registry, get_registry
-from .yamlio import Document, Key, KeyPath, parse_value, read_yaml
+from .yamlio import Key, KeyPath, Node, locate, parse_value, read_yaml
 
 NOT_INHERITED = ("weights", "recorded", "summary")
 """Keys that describe one entry alone and are not handed on by ``extends``."""
@@ -47,22 +46,22 @@ class Zoo:
 
     def __init__(self, sources: Sequence[Source], registry: Registry) -> None:
         self._registry = registry
-        self._raw: dict[str, list[tuple[Document, Source]]] = {}
+        self._written: dict[str, list[tuple[Node, Source]]] = {}
         self.file_problems: list[SrzooError] = []
         for source in sources:
             try:
                 document = read_yaml(source.path)
-                if not isinstance(document.value, dict):
+                if not isinstance(document.content, dict):
                     raise EntryError(f"{source.path}: must be a mapping of entry names to entries.")
             except SrzooError as error:
                 self.file_problems.append(error)
                 continue
-            for name in document.value:
-                self._raw.setdefault(str(name), []).append((document, source))
+            for name, node in document.content.items():
+                self._written.setdefault(str(name), []).append((node, source))
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the entry names that match a shell-style pattern, in the order of the files."""
-        return [name for name in self._raw if fnmatch.fnmatch(name, pattern)]
+        return [name for name in self._written if fnmatch.fnmatch(name, pattern)]
 
     def source(self, name: str) -> Source:
         """Return where an entry is written."""
@@ -78,42 +77,58 @@ class Zoo:
             UnknownNameError: no entry has this name.
             EntryError, OptionError: the entry or an override is not valid; names file, line and near miss.
         """
-        document, source = self._resolve(name, ())
-        for key, value in _parse_overrides(overrides):
-            _merge(document, Document({key: value}, {}), (), place=f"override {key}={value}")
-        fields = {k: v for k, v in document.value.items() if k != "extends"}
-        place = document.place(())
-        if "name" in fields:
-            raise EntryError(f"{document.place(('name',))}: entry {name!r}: the key above is the name; remove 'name'.")
-        if not _ENTRY_NAME.fullmatch(name):
-            raise EntryError(f"{place}: entry name {name!r} must be lower-case letters, digits, '_', '-' or '.'.")
-        fields.setdefault("summary", self._summary(name))
-        fields["name"] = name
-        entry = _validate(fields, document)
-        qualified = self._check_components(entry, document, source)
+        tree, source = self._resolve(name, ())
+        for override in _parse_overrides(overrides):
+            tree = _merge(tree, override)
+        bare = self._bare_name(name)
+        if not _ENTRY_NAME.fullmatch(bare):
+            raise EntryError(f"{tree.where}: entry name {bare!r} must be lower-case letters, digits, '_', '-' or '.'.")
+        if "name" in tree.content:
+            raise EntryError(f"{tree.place(('name',))}: entry {bare!r}: the key above is its name; remove 'name'.")
+        self._check_keys(bare, tree)
+        fields = {key: node for key, node in tree.content.items() if key != "extends"}
+        fields["name"] = Node(bare, tree.where)
+        fields.setdefault("summary", Node(self._summary(name), tree.where))
+        tree = Node(fields, tree.where)
+        entry = _validate(tree)
+        qualified = self._check_components(entry, tree, source)
         if not qualified:
             return entry
         for path, full_name in qualified.items():
-            _set_name(fields, path, full_name)
-        return _validate(fields, document)
+            tree = _put(tree, path, locate({"name": full_name}, tree.place(path)), renaming=True)
+        return _validate(tree)
 
     def problems(self) -> list[SrzooError]:
         """Return the error of every file and entry that has one."""
         found: list[SrzooError] = list(self.file_problems)
-        for name in self._raw:
-            try:
-                self.entry(name)
-            except SrzooError as error:
-                found.append(error)
+        for name, written in self._written.items():
+            for _, source in written:
+                try:
+                    self.entry(name if len(written) == 1 else f"{source.owner}/{name}")
+                except SrzooError as error:
+                    found.append(error)
         return found
 
-    def _find(self, name: str) -> tuple[Document, Source]:
-        owner, _, bare = name.rpartition("/")
-        found = self._raw.get(bare, [])
+    def _check_keys(self, name: str, tree: Node) -> None:
+        known = ["extends", *(key for key in Entry.model_fields if key != "name")]
+        for key, node in tree.content.items():
+            if key not in known:
+                hint = did_you_mean(str(key), known)
+                raise EntryError(
+                    f"{node.where}: entry {name!r}: {key}: unknown key {str(key)!r}.{hint} Keys here: {', '.join(known)}."
+                )
+
+    def _bare_name(self, name: str) -> str:
+        return name if name in self._written else name.rpartition("/")[2]
+
+    def _find(self, name: str) -> tuple[Node, Source]:
+        bare = self._bare_name(name)
+        owner = name[: -len(bare) - 1] if bare != name else ""
+        found = self._written.get(bare, [])
         if owner:
             found = [pair for pair in found if owner in (pair[1].owner, pair[1].distribution)]
         if not found:
-            hint = did_you_mean(name, self._raw)
+            hint = did_you_mean(name, self._written)
             note = "".join(f" Also: {problem}" for problem in self.file_problems)
             raise UnknownNameError(f"No entry is called {name!r}.{hint} 'srzoo list' shows the zoo.{note}")
         if len(found) > 1:
@@ -122,83 +137,76 @@ class Zoo:
             raise EntryError(f"Entry {name!r} is written in {files}; write {owners}.")
         return found[0]
 
-    def _resolve(self, name: str, chain: tuple[str, ...]) -> tuple[Document, Source]:
+    def _resolve(self, name: str, chain: tuple[str, ...]) -> tuple[Node, Source]:
         """Return the merged tree of an entry and everything it extends."""
-        document, source = self._find(name)
-        bare = name.rpartition("/")[2]
-        place = document.place((bare,))
-        own = document.value[bare]
-        if not isinstance(own, dict):
-            raise EntryError(f"{place}: entry {name!r} must be a mapping, not {own!r}.")
+        own, source = self._find(name)
+        if not isinstance(own.content, dict):
+            raise EntryError(f"{own.where}: entry {name!r} must be a mapping, not {own.value!r}.")
         if name in chain:
-            raise EntryError(f"{place}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
-        places = {path[1:]: where for path, where in document.places.items() if path[:1] == (bare,)}
-        merged = Document({}, {(): place})
-        parent = own.get("extends")
-        if parent is not None:
-            if not isinstance(parent, str):
-                raise EntryError(f"{document.place((bare, 'extends'))}: entry {name!r}: extends must be one name.")
+            raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
+        base = Node({}, own.where)
+        if "extends" in own.content:
+            extends = own.content["extends"]
+            if not isinstance(extends.content, str):
+                raise EntryError(f"{extends.where}: entry {name!r}: extends must be one name.")
             try:
-                base, _ = self._resolve(parent, (*chain, name))
+                parent, _ = self._resolve(extends.content, (*chain, name))
             except UnknownNameError as error:
-                raise EntryError(f"{document.place((bare, 'extends'))}: entry {name!r}: {error}") from None
-            merged = Document(
-                {k: v for k, v in base.value.items() if k not in NOT_INHERITED},
-                {**base.places, (): place},
-            )
-        _merge(merged, Document(own, places), ())
-        return merged, source
+                raise EntryError(f"{extends.where}: entry {name!r}: {error}") from None
+            inherited = {k: v for k, v in parent.content.items() if k not in (*NOT_INHERITED, "extends")}
+            base = Node(inherited, own.where)
+        return _merge(base, own), source
 
     def _summary(self, name: str) -> str:
         """Describe an entry without a summary by its difference to the one it extends."""
-        document, _ = self._find(name)
-        own = document.value[name.rpartition("/")[2]]
-        changes = [f"{k}={_short(v)}" for k, v in own.items() if k not in ("extends", *NOT_INHERITED, "paper")]
+        own = self._find(name)[0].value
         if "extends" not in own:
-            return name
+            return self._bare_name(name)
+        changes = [f"{k}={_short(v)}" for k, v in own.items() if k not in ("extends", *NOT_INHERITED, "paper")]
         return f"{own['extends']} with {'; '.join(changes)}" if changes else f"the same as {own['extends']}"
 
-    def _check_components(self, entry: Entry, document: Document, source: Source) -> dict[KeyPath, str]:
+    def _check_components(self, entry: Entry, tree: Node, source: Source) -> dict[KeyPath, str]:
         """Check that every named component exists and takes the options it is given.
 
         Returns the full names of those whose bare name several plugins claim: a zoo file means the parts of the
         distribution it came with.
         """
-        found: list[tuple[str, str, Mapping[str, Any], KeyPath]] = [
-            ("generator", entry.generator.name, entry.generator.options, ("generator",))
-        ]
+        found: list[tuple[str, ComponentRef | LossTerm, KeyPath]] = [("generator", entry.generator, ("generator",))]
         if entry.discriminator is not None:
-            found.append(("discriminator", entry.discriminator.name, entry.discriminator.options, ("discriminator",)))
+            found.append(("discriminator", entry.discriminator, ("discriminator",)))
         stages = entry.training.stages if entry.training is not None else {}
         for stage_name, stage in stages.items():
             for label, term in stage.losses.items():
-                found.append(("loss", term.name, term.options, ("training", "stages", stage_name, "losses", label)))
+                found.append(("loss", term, ("training", "stages", stage_name, "losses", label)))
         qualified: dict[KeyPath, str] = {}
-        for kind, component_name, options, path in found:
-            qualified |= self._check_component(entry.name, kind, component_name, options, path, document, source)
+        for kind, ref, path in found:
+            check = _ComponentCheck(self._registry, source, tree, entry.name)
+            qualified |= check(kind, ref.name, ref.options, path)
         return qualified
 
-    def _check_component(
-        self,
-        entry: str,
-        kind: str,
-        name: str,
-        options: Mapping[str, Any],
-        path: KeyPath,
-        document: Document,
-        source: Source,
-    ) -> dict[KeyPath, str]:
-        where = f"entry {entry!r}: {'.'.join(map(str, path))}"
+
+@dataclass(frozen=True)
+class _ComponentCheck:
+    """Looks a component and its options up, and the components in its slots; errors name file and line."""
+
+    registry: Registry
+    source: Source
+    tree: Node
+    entry: str
+
+    def __call__(self, kind: str, name: str, options: Mapping[str, Any], path: KeyPath) -> dict[KeyPath, str]:
+        """Return the full name at each path whose bare name is ambiguous."""
+        where = f"entry {self.entry!r}: {'.'.join(map(str, path))}"
         try:
-            component = self._registry.get(kind, name, scope=source.distribution)
-            check_options(component, options, where)
+            component = self.registry.get(kind, name, scope=self.source.distribution)
+            check_options(component, options, where, beside=("weight", "every", "name") if kind == "loss" else ())
         except InputError as error:
-            named = [key for key in options if f"{key!r}" in str(error) or f"'{key}:" in str(error)]
-            place = document.place((*path, *(named[:1] or ["name"])))
+            key = error.option if isinstance(error, OptionError) else "name"
+            place = self.tree.place((*path, key)) if key else self.tree.place(path)
             prefix = "" if where in str(error) else f"{where}: "
             raise type(error)(f"{place}: {prefix}{error}") from None
         qualified: dict[KeyPath, str] = {}
-        if "/" not in name and len(self._registry.claimants(kind, name)) > 1:
+        if "/" not in name and len(self.registry.claimants(kind, name)) > 1:
             qualified[path] = component.full_name
         for slot, value in options.items():
             if slot not in SLOTS:
@@ -206,27 +214,20 @@ class Zoo:
             ref = {"name": value} if isinstance(value, str) else value
             if not isinstance(ref, Mapping) or not isinstance(ref.get("name"), str):
                 raise EntryError(
-                    f"{document.place((*path, slot))}: {where}.{slot}: write a {SLOTS[slot]}'s name or "
+                    f"{self.tree.place((*path, slot))}: {where}.{slot}: write a {SLOTS[slot]}'s name or "
                     f"{{name: NAME, option: value}}, not {value!r}."
                 )
             rest = {k: v for k, v in ref.items() if k != "name"}
-            qualified |= self._check_component(entry, SLOTS[slot], ref["name"], rest, (*path, slot), document, source)
+            qualified |= self(SLOTS[slot], ref["name"], rest, (*path, slot))
         return qualified
 
 
-def _validate(fields: dict[str, Any], document: Document) -> Entry:
-    name = fields["name"]
+def _validate(tree: Node) -> Entry:
+    fields = tree.value
     try:
         return Entry.model_validate(fields)
     except pydantic.ValidationError as error:
-        raise EntryError(_explain(name, error, document)) from None
-
-
-def _set_name(fields: dict[str, Any], path: KeyPath, full_name: str) -> None:
-    target: Any = fields
-    for key in path[:-1]:
-        target = target[key]
-    target[path[-1]] = {**_written_out(target[path[-1]]), "name": full_name}
+        raise EntryError(_explain(fields["name"], error, tree)) from None
 
 
 def diff_entries(left: Entry, right: Entry) -> list[tuple[str, Any, Any]]:
@@ -241,95 +242,102 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        if key in SLOTS:
-            item = _written_out(item)
+        if key in SLOTS and isinstance(item, str):
+            item = {"name": item}
         flat.update(_flatten(item, f"{prefix}.{key}" if prefix else str(key)))
     return flat
 
 
-def _parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, Any]]:
+def _parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> list[Node]:
+    """Return each override as a mapping of one dotted key."""
+    pairs: list[tuple[str, Any, str]] = []
     if isinstance(overrides, Mapping):
-        return list(overrides.items())
-    pairs = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise EntryError(f"Override {text!r} is not of the form dotted.key=value, e.g. training.batch_size=8.")
-        pairs.append((key.strip(), parse_value(value)))
-    return pairs
+        pairs = [(key, value, f"override {key}={_short(value)}") for key, value in overrides.items()]
+    else:
+        for text in overrides:
+            key, equals, value = text.partition("=")
+            if not equals or not key.strip():
+                raise EntryError(f"Override {text!r} is not of the form dotted.key=value, e.g. training.batch_size=8.")
+            pairs.append((key.strip(), parse_value(value), f"override {text}"))
+    for key, _, where in pairs:
+        if key.partition(".")[0] in ("extends", "name"):
+            raise EntryError(f"{where}: {key.partition('.')[0]} cannot be overridden; name another entry instead.")
+    return [Node({key: locate(value, where)}, where) for key, value, where in pairs]
 
 
-def _merge(base: Document, new: Document, at: KeyPath, place: str | None = None) -> None:
-    """Merge a mapping into the base in place; dotted keys are paths.
+def _merge(base: Node, new: Node) -> Node:
+    """Return the base with a mapping laid over it; dotted keys are paths, and neither argument is changed.
 
     A mapping that names another component (``name``) replaces the old one whole, since the old options mean
     nothing to it; any other mapping is merged key by key. ``null`` resets a key to its default.
     """
-    for key, value in new.value.items():
-        keys: KeyPath = tuple(key.split(".")) if isinstance(key, str) else (key,)
-        target = base.value
-        for depth, part in enumerate(keys[:-1]):
-            below = _written_out(target.get(part, {}))
-            if not isinstance(below, dict):
-                where = place or new.place((*at, key))
-                raise EntryError(f"{where}: {'.'.join(map(str, keys[: depth + 1]))} is not a mapping.")
-            target[part] = below = dict(below)
-            target = below
-        _merge_value(target, keys[-1], value)
-        _move_places(base, new, keys, (*at, key), place)
+    for key, value in new.content.items():
+        path: KeyPath = tuple(key.split(".")) if isinstance(key, str) else (key,)
+        if "" in path:
+            raise EntryError(f"{value.where}: unknown key '' in {key!r}.")
+        base = _put(base, path, value)
+    return base
 
 
-def _merge_value(target: dict[Key, Any], key: Key, value: Any) -> None:
-    old = target.get(key)
-    if isinstance(value, dict):
-        old = _written_out(old)
-    if value is None:
-        target.pop(key, None)
-    elif isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
-        merged = Document(copy.deepcopy(old))
-        _merge(merged, Document(value), ())
-        target[key] = merged.value
-    elif isinstance(value, dict):
-        fresh = Document({})
-        _merge(fresh, Document(value), ())
-        target[key] = fresh.value
+def _put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: bool = False) -> Node:
+    """Return the base with one value put at a path.
+
+    Args:
+        renaming: the new mapping gives the component that is there its full name, so its options stay.
+    """
+    key, rest = path[0], path[1:]
+    content: dict[Key, Node] = dict(base.content)
+    old = content.get(key)
+    if rest:
+        below = _written_out(old) if old is not None and old.content is not None else Node({}, new.where)
+        if not isinstance(below.content, dict):
+            raise EntryError(f"{new.where}: {'.'.join(map(str, (*done, key)))} is not a mapping.")
+        if rest == ("name",) and not _names_the_same(below, Node({"name": new})):
+            below = Node({}, new.where)
+        content[key] = _put(below, rest, new, (*done, key), renaming=renaming)
+    elif new.content is None:
+        content.pop(key, None)
+    elif isinstance(new.content, dict):
+        below = _written_out(old) if old is not None else Node({}, new.where)
+        keeps = isinstance(below.content, dict) and (renaming or _names_the_same(below, new))
+        merged = _merge(below if keeps else Node({}, new.where), new)
+        content[key] = Node(merged.content, new.where)
     else:
-        target[key] = value
+        content[key] = new
+    return Node(content, base.where)
 
 
-def _written_out(value: Any) -> Any:
+def _names_the_same(old: Node, new: Node) -> bool:
+    named = new.content.get("name")
+    return named is None or ("name" in old.content and old.content["name"].value == named.value)
+
+
+def _written_out(node: Node) -> Node:
     """Return the mapping that a shorthand stands for: ``residual`` for {name: residual}, 0.01 for {weight: 0.01}."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return {"weight": value}
-    return value
+    if isinstance(node.content, str):
+        return Node({"name": node}, node.where)
+    if isinstance(node.content, (int, float)) and not isinstance(node.content, bool):
+        return Node({"weight": node}, node.where)
+    return node
 
 
-def _move_places(base: Document, new: Document, to: KeyPath, origin: KeyPath, place: str | None) -> None:
-    if place is not None:
-        base.places[to] = place
-        return
-    for path, where in new.places.items():
-        if path[: len(origin)] == origin:
-            base.places[to + path[len(origin) :]] = where
-
-
-def _explain(name: str, error: pydantic.ValidationError, document: Document) -> str:
+def _explain(name: str, error: pydantic.ValidationError, tree: Node) -> str:
     """Turn pydantic's first error into one sentence with file, line and dotted key."""
     first = error.errors()[0]
     path: KeyPath = tuple(part for part in first["loc"])
     context = first.get("ctx") or {}
     if first["type"] == "unknown_key":
         path = (*path, context["key"])
+    if first["type"] == "misfit":
+        path = tuple(context["path"].split("."))
     dotted = ".".join(map(str, path))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         message = "is required"
-    elif first["type"] not in ("unknown_key", "value_error"):
+    elif first["type"] not in ("unknown_key", "misfit", "value_error"):
         message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}"
     separator = ": " if dotted else ""
-    return f"{document.place(path)}: entry {name!r}: {dotted}{separator}{message}."
+    return f"{tree.place(path)}: entry {name!r}: {dotted}{separator}{message}."
 
 
 def _short(value: Any) -> str:
@@ -347,5 +355,6 @@ def get_zoo() -> Zoo:
         for path in record.zoo_files
     ]
     extra = [Path(path) for path in os.environ.get("SRZOO_ZOO", "").split(os.pathsep) if path]
-    sources += [Source(path, "local", path.stem, (path.parent,)) for path in extra]
+    for number, path in enumerate(extra, start=1):
+        sources.append(Source(path, "local", "local" if number == 1 else f"local{number}", (path.parent,)))
     return Zoo(sources, registry)

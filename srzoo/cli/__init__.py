@@ -8,6 +8,7 @@ import warnings
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from .. import __version__
 from ..errors import PluginWarning
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    errors.print(f"[yellow]warning:[/yellow] {message}", highlight=False)
+    errors.print(f"[yellow]warning:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)

@@ -62,6 +62,9 @@ def list_command(
 
 def _list_components(kind: str, pattern: str, as_json: bool) -> None:
     components = get_registry().find(kind, pattern)
+    if not components:
+        known = [c.name for c in get_registry().find(kind)]
+        raise UnknownNameError(f"No {kind} matches {pattern!r}.{did_you_mean(pattern, known)}")
     if as_json:
         print_json([_component_data(c) for c in components])
         return
@@ -76,7 +79,7 @@ def _list_entries(pattern: str, as_json: bool) -> None:
     zoo = get_zoo()
     names = zoo.names(pattern)
     if not names:
-        raise UnknownNameError(f"No entry matches {pattern!r}.{did_you_mean(pattern, zoo.names())}")
+        raise UnknownNameError(f"No entry matches {pattern!r}.{did_you_mean(pattern, [*zoo.names(), *KINDS])}")
     broken: list[SrzooError] = []
     entries: list[Entry] = []
     for name in names:
@@ -133,7 +136,9 @@ def show_command(
     Examples: [bold]srzoo show esrgan-x4[/bold], [bold]srzoo show block/rrdb[/bold],
     [bold]srzoo show srgan-x4 --diff esrgan-x4[/bold].
     """
-    kind, _, rest = name.partition("/")
+    kind, slash, rest = name.partition("/")
+    if slash and _kind_of(kind) is None and (near := did_you_mean(kind, KINDS)) and not get_zoo().names(rest):
+        raise UnknownNameError(f"There is no kind {kind!r}.{near} Kinds: {', '.join(KINDS)}.")
     if rest and _kind_of(kind) is not None:
         if diff:
             raise InputError("--diff compares entries, not components.")
@@ -156,7 +161,7 @@ def _show_entry(entry: Entry, as_json: bool) -> None:
     console.print()
     shown = {key: value for key, value in data.items() if key not in ("name", "summary", "paper")}
     text = yaml.safe_dump({"scale": entry.scale, **shown}, sort_keys=False, default_flow_style=None, width=100)
-    console.print(escape(text), end="", highlight=False)
+    console.print(escape(text), end="", highlight=False, soft_wrap=True)
     console.print()
     if remembered_cost(entry) is None:
         with console.status("counting parameters and multiply-adds (once) ..."):

@@ -1,0 +1,443 @@
+"""Discovery: real distributions (a dist-info folder each) on sys.path, working and broken in every way."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from srzoo import hookspecs
+from srzoo.options import signature_of
+from srzoo.plugins import PluginRecord, discover
+from srzoo.registry import Registry
+from srzoo.specs import KINDS, hook_name
+
+HOOKS = [name for name in vars(hookspecs) if name.startswith("srzoo_")]
+SPEC_OF_HOOK = {hook_name(kind): spec_class.__name__ for kind, spec_class in KINDS.items()}
+FACTORY = "textwrap:TextWrapper"
+
+_unique = itertools.count()
+
+
+class Site:
+    """A folder of installed distributions, as pip would leave it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(self, name: str, source: str, *, distribution: str = "", version: str = "1.0") -> str:
+        """Install a distribution with one plugin module behind the entry point ``name``; return the module."""
+        module = f"plugin_{next(_unique)}_{name.replace('-', '_')}"
+        (self.folder / f"{module}.py").write_text(source, encoding="utf-8")
+        distribution = distribution or f"dist-{name}"
+        info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        with (info / "entry_points.txt").open("a") as file:
+            if file.tell() == 0:
+                file.write("[srzoo]\n")
+            file.write(f"{name} = {module}\n")
+        importlib.invalidate_caches()
+        return module
+
+    def entry_points(self) -> list[metadata.EntryPoint]:
+        found = metadata.distributions(path=[str(self.folder)])
+        return [point for dist in found for point in dist.entry_points if point.group == "srzoo"]
+
+    def discover(self) -> dict[str, PluginRecord]:
+        return {record.name: record for record in discover(self.entry_points())}
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the real command line with these distributions on sys.path."""
+        return subprocess.run(
+            [sys.executable, "-m", "srzoo", *arguments],
+            env={**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "300", **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+def block_plugin(name: str = "mine") -> str:
+    return plugin(f'srzoo.BlockSpec("{name}", "{FACTORY}", summary="A block")')
+
+
+def plugin(returned: str, hook: str = "srzoo_blocks") -> str:
+    return f"import srzoo\n\n@srzoo.hookimpl\ndef {hook}():\n    return [{returned}]\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Site(tmp_path)
+
+
+# --- what works ---------------------------------------------------------------------------------------------
+
+
+def test_a_working_plugin_is_loaded_with_its_distribution_and_what_it_provides(site: Site) -> None:
+    module = site.install("good", block_plugin(), distribution="My-Package", version="2.3")
+    record = site.discover()["good"]
+    assert record.status == "ok"
+    assert record.error == ""
+    assert (record.distribution, record.version, record.module) == ("my-package", "2.3", module)
+    assert [(spec.kind, spec.name) for spec in record.specs] == [("block", "mine")]
+    assert record.folder == site.folder
+    assert not record.first_party
+
+
+def test_every_first_party_plugin_is_discovered_and_works() -> None:
+    records = [record for record in discover() if record.first_party]
+    declared = {point.name for point in metadata.distribution("srzoo").entry_points if point.group == "srzoo"}
+    assert {record.name for record in records} == declared
+    assert [(record.name, record.error) for record in records if record.status != "ok"] == []
+
+
+def test_first_party_plugins_come_first_whatever_their_names(site: Site) -> None:
+    site.install("aaa", block_plugin(), distribution="aaa")
+    own = [point for point in metadata.entry_points(group="srzoo") if point.dist and point.dist.name == "srzoo"]
+    records = discover([*site.entry_points(), *own])
+    assert [record.name for record in records if not record.first_party] == ["aaa"]
+    assert records[-1].name == "aaa"
+
+
+def test_the_same_installation_found_twice_on_the_path_counts_once(site: Site) -> None:
+    site.install("good", block_plugin())
+    records = discover([*site.entry_points(), *site.entry_points()])
+    assert [(record.name, record.status) for record in records] == [("good", "ok")]
+
+
+def test_one_plugin_may_implement_several_hooks(site: Site) -> None:
+    both = block_plugin() + plugin(f'srzoo.LossSpec("mine", "{FACTORY}", summary="A loss")', "srzoo_losses")
+    site.install("both", both)
+    assert {(spec.kind, spec.name) for spec in site.discover()["both"].specs} == {("block", "mine"), ("loss", "mine")}
+
+
+# --- each hook ----------------------------------------------------------------------------------------------
+
+
+def test_there_is_one_hook_for_every_kind_and_one_for_zoo_files() -> None:
+    assert set(HOOKS) == {*SPEC_OF_HOOK, "srzoo_entries"}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_says_in_its_docstring_what_it_returns(hook: str) -> None:
+    function = getattr(hookspecs, hook)
+    assert (function.__doc__ or "").startswith("Return ")
+    assert function.__code__.co_argcount == 0
+    assert function.__annotations__["return"].startswith("Sequence[")
+
+
+def returned_by(hook: str) -> str:
+    if hook == "srzoo_entries":
+        return '"/some/where/zoo.yaml"'
+    return f'srzoo.{SPEC_OF_HOOK[hook]}("mine", "{FACTORY}", summary="Mine")'
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_asked(site: Site, hook: str) -> None:
+    site.install("good", plugin(returned_by(hook), hook))
+    record = site.discover()["good"]
+    assert record.status == "ok", record.error
+    if hook == "srzoo_entries":
+        assert record.zoo_files == (Path("/some/where/zoo.yaml"),)
+    else:
+        assert [(hook_name(spec.kind), spec.name) for spec in record.specs] == [(hook, "mine")]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_that_raises_breaks_its_own_plugin_only(site: Site, hook: str) -> None:
+    site.install("bad", f"import srzoo\n\n@srzoo.hookimpl\ndef {hook}():\n    raise OSError('disk is full')\n")
+    site.install("good", block_plugin())
+    records = site.discover()
+    assert records["good"].status == "ok"
+    assert records["bad"].status == "broken"
+    assert "OSError: disk is full" in records["bad"].error
+    assert f"{records['bad'].module}.py, line 5" in records["bad"].error
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("value", ["None", "'text'", "{'a': 1}", "iter([])", "3"])
+def test_a_hook_that_returns_no_list_is_named(site: Site, hook: str, value: str) -> None:
+    site.install("bad", f"import srzoo\n\n@srzoo.hookimpl\ndef {hook}():\n    return {value}\n")
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"{hook}() must return a list, not " in record.error
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_whose_list_holds_something_else_is_named(site: Site, hook: str) -> None:
+    site.install("bad", plugin("3.5", hook))
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"{hook}() must return a list of {SPEC_OF_HOOK.get(hook, 'paths')}" in record.error
+    assert "3.5" in record.error
+
+
+@pytest.mark.parametrize("hook", SPEC_OF_HOOK)
+def test_a_spec_of_another_kind_is_refused_with_both_kinds_named(site: Site, hook: str) -> None:
+    other = "LossSpec" if hook != "srzoo_losses" else "BlockSpec"
+    site.install("bad", plugin(f'srzoo.{other}("mine", "{FACTORY}", summary="Mine")', hook))
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"{hook}() must return a list of {SPEC_OF_HOOK[hook]}, not one with {other}" in record.error
+
+
+@pytest.mark.parametrize("hook", SPEC_OF_HOOK)
+def test_the_same_name_twice_in_one_plugin_is_refused(site: Site, hook: str) -> None:
+    site.install("bad", plugin(f"{returned_by(hook)}, {returned_by(hook)}", hook))
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"{hook}() returns 'mine' twice" in record.error
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_without_the_marker_is_named(site: Site, hook: str) -> None:
+    source = block_plugin() if hook != "srzoo_blocks" else plugin(returned_by("srzoo_losses"), "srzoo_losses")
+    site.install("bad", source + f"\ndef {hook}():\n    return []\n")
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"{hook}() is not marked with @srzoo.hookimpl" in record.error
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_misspelt_hook_is_refused_with_the_right_spelling(site: Site, hook: str) -> None:
+    misspelt = hook[:-3] + hook[-2] + hook[-3] + hook[-1]
+    site.install("bad", plugin("", misspelt))
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"srzoo has no hook {misspelt!r}. Did you mean {hook!r}" in record.error
+
+
+# --- what breaks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("import no_such_library_anywhere\n", "No module named 'no_such_library_anywhere'"),
+        ("raise RuntimeError('first line\\nsecond line')\n", "RuntimeError: first line second line"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+        ("def broken(:\n", "SyntaxError"),
+        ("assert False\n", "AssertionError: no message"),
+        ("raise BaseException('rude')\n", "BaseException: rude"),
+        ("def deeper():\n    deeper()\ndeeper()\n", "RecursionError"),
+        ("import srzoo\nsrzoo.NoSuchSpec\n", "module 'srzoo' has no attribute 'NoSuchSpec'"),
+        ("", "implements no hook"),
+        ("import srzoo\n@srzoo.hookimpl\ndef srzoo_blocks(more):\n    return []\n", "srzoo_blocks"),
+        (plugin("srzoo.BlockSpec('Upper Case', 'a:b', summary='x')"), "name 'Upper Case' must be lower-case"),
+        (plugin("srzoo.BlockSpec('b', 'a:b')"), "block 'b': give a one-line summary"),
+        (plugin("srzoo.BlockSpec('b', 'no colon', summary='x')"), "must be 'package.module:Name' or a callable"),
+        (plugin("srzoo.BlockSpec('b', 3, summary='x')"), "factory 3 is not callable"),
+        (plugin("srzoo.BlockSpec('b', 'a:b', summary='x', scales=(1,))"), "unexpected keyword argument 'scales'"),
+        ("class Silent(Exception):\n    def __str__(self): raise ValueError\nraise Silent\n", "Silent"),
+    ],
+    ids=[
+        "missing library",
+        "raises",
+        "sys.exit",
+        "syntax error",
+        "no message",
+        "BaseException",
+        "recursion",
+        "unknown srzoo name",
+        "no hook",
+        "hook with an argument",
+        "bad name",
+        "no summary",
+        "bad factory text",
+        "factory not callable",
+        "unknown fact",
+        "error that cannot be printed",
+    ],
+)
+def test_a_broken_plugin_is_a_record_with_one_line_and_the_others_work(site: Site, source: str, cause: str) -> None:
+    site.install("bad", source)
+    site.install("good", block_plugin())
+    records = site.discover()
+    assert records["good"].status == "ok"
+    assert records["bad"].status == "broken"
+    assert cause in records["bad"].error
+    assert "\n" not in records["bad"].error
+
+
+def test_the_place_in_the_plugins_own_code_is_named(site: Site) -> None:
+    module = site.install("bad", "\n\nimport no_such_library_anywhere\n")
+    assert f"({module}.py, line 3)" in site.discover()["bad"].error
+
+
+def test_an_entry_point_to_a_module_that_is_not_there_is_a_record(site: Site) -> None:
+    module = site.install("bad", "")
+    (site.folder / f"{module}.py").unlink()
+    importlib.invalidate_caches()
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert f"No module named {module!r}" in record.error
+
+
+def test_keyboard_interrupt_is_not_swallowed(site: Site) -> None:
+    site.install("bad", "raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        site.discover()
+
+
+def test_a_plugin_is_taken_whole_or_not_at_all(site: Site) -> None:
+    site.install("bad", block_plugin() + plugin("3", "srzoo_metrics"))
+    record = site.discover()["bad"]
+    assert record.status == "broken"
+    assert record.specs == ()
+    assert record.zoo_files == ()
+    assert Registry([record]).find("block") == []
+
+
+def test_a_broken_plugin_leaves_nothing_behind_for_the_next_one(site: Site) -> None:
+    """The hooks of a plugin that failed late must not answer in the name of one that loads after it."""
+    site.install("a-bad", block_plugin("theirs") + plugin("3", "srzoo_metrics"))
+    site.install("b-good", block_plugin("mine"))
+    assert [spec.name for spec in site.discover()["b-good"].specs] == ["mine"]
+
+
+def test_a_plugin_name_taken_twice_is_an_error_naming_the_first_owner(site: Site) -> None:
+    site.install("same", block_plugin("one"), distribution="dist-a")
+    site.install("same", block_plugin("two"), distribution="dist-b", version="7.0")
+    first, second = discover(site.entry_points())
+    assert (first.distribution, first.status) == ("dist-a", "ok")
+    assert (second.distribution, second.status) == ("dist-b", "broken")
+    assert "'same' is already taken by plugin 'same' (dist-a 1.0)" in second.error
+    assert second.specs == ()
+
+
+def test_a_half_removed_distribution_without_metadata_brings_nothing_down(site: Site) -> None:
+    """What an interrupted pip leaves: a dist-info folder whose METADATA is gone."""
+    site.install("half", block_plugin(), distribution="half")
+    (site.folder / "half-1.0.dist-info" / "METADATA").unlink()
+    site.install("good", block_plugin())
+    assert site.discover()["good"].status == "ok"
+
+
+def test_a_fact_written_as_a_list_serves_as_a_tuple_or_is_refused_at_once(site: Site) -> None:
+    """Not a TypeError about hashing when somebody asks for the component later."""
+    spec = f'srzoo.GeneratorSpec("mine", "{FACTORY}", summary="x", scales=[2, 4])'
+    site.install("lists", plugin(spec, "srzoo_generators"))
+    record = site.discover()["lists"]
+    if record.status == "broken":
+        assert "scales" in record.error
+    else:
+        signature_of(Registry([record]).get("generator", "mine"))
+
+
+# --- SRZOO_PLUGINS ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "working"),
+    [
+        (None, {"a", "b", "c"}),
+        ("", set()),
+        (" , ", set()),
+        ("a", {"a"}),
+        (" a , b ", {"a", "b"}),
+        ("dist-c", {"c"}),
+        ("Dist-C", {"c"}),
+        ("nobody", set()),
+    ],
+)
+def test_srzoo_plugins_chooses_among_the_others_and_never_touches_first_party_ones(
+    site: Site, monkeypatch: pytest.MonkeyPatch, value: str | None, working: set[str]
+) -> None:
+    for name in "ab":
+        site.install(name, block_plugin())
+    site.install("c", block_plugin(), distribution="Dist-C")
+    own = [point for point in metadata.entry_points(group="srzoo") if point.dist and point.dist.name == "srzoo"]
+    if value is not None:
+        monkeypatch.setenv("SRZOO_PLUGINS", value)
+    records = discover([*site.entry_points(), *own])
+    assert {r.name for r in records if r.status == "ok" and not r.first_party} == working
+    assert all(r.status == "ok" for r in records if r.first_party)
+    assert {r.name for r in records if r.status == "disabled"} == {"a", "b", "c"} - working
+
+
+def test_a_disabled_plugin_is_not_even_imported(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = site.install("bad", "raise RuntimeError('imported')\n")
+    monkeypatch.setenv("SRZOO_PLUGINS", "")
+    record = site.discover()["bad"]
+    assert record.status == "disabled"
+    assert "SRZOO_PLUGINS" in record.error
+    assert module not in sys.modules
+
+
+# --- the command line over real distributions ---------------------------------------------------------------
+
+
+def test_strict_exits_with_1_for_a_broken_plugin_and_tells_the_cause(site: Site) -> None:
+    site.install("bad", "import no_such_library_anywhere\n", distribution="bad-package", version="0.3")
+    strict = site.run("plugins", "--strict")
+    assert strict.returncode == 1
+    assert "bad-package 0.3" in strict.stdout
+    assert strict.stderr.count("No module named 'no_such_library_anywhere'") == 1
+    assert "Traceback" not in strict.stderr
+    assert site.run("plugins").returncode == 0
+
+
+def test_strict_exits_with_0_when_everything_works(site: Site) -> None:
+    site.install("good", block_plugin("of_mine"))
+    strict = site.run("plugins", "--strict", "--json")
+    assert strict.returncode == 0, strict.stderr
+    found = json.loads(strict.stdout)
+    assert found["problems"] == []
+    assert [p["provides"] for p in found["plugins"] if p["name"] == "good"] == [["block/of_mine"]]
+
+
+def test_listing_works_beside_a_broken_plugin_and_warns_once(site: Site) -> None:
+    site.install("bad", "import no_such_library_anywhere\n", distribution="bad-package")
+    listed = site.run("list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "bicubic" in {entry["name"] for entry in json.loads(listed.stdout)}
+    assert listed.stderr.count("warning:") == 1
+    assert listed.stderr.count("No module named 'no_such_library_anywhere'") == 1
+    assert "plugin 'bad' (bad-package 1.0)" in listed.stderr
+
+
+def test_square_brackets_in_a_plugins_error_are_text_and_not_markup(site: Site) -> None:
+    site.install("bad", "raise ImportError('cannot open [/usr/lib/x.so] of [bold]')\n")
+    listed = site.run("list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "cannot open [/usr/lib/x.so] of [bold]" in listed.stderr
+
+
+def test_a_plugin_that_exits_at_import_does_not_end_the_program(site: Site) -> None:
+    site.install("bad", "import sys\nsys.exit(0)\n")
+    listed = site.run("list", "block", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "rrdb" in {block["name"] for block in json.loads(listed.stdout)}
+    assert "SystemExit" in listed.stderr
+
+
+def test_asking_for_what_a_broken_plugin_may_own_quotes_its_error(site: Site) -> None:
+    site.install("bad", "import no_such_library_anywhere\n")
+    shown = site.run("show", "block/swin")
+    assert shown.returncode == 2
+    assert "No block is called 'swin'" in shown.stderr
+    assert "No module named 'no_such_library_anywhere'" in shown.stderr.partition("error:")[2]
+
+
+def test_a_clash_with_a_first_party_name_leaves_the_zoo_as_it_was(site: Site) -> None:
+    """Installing a package never changes what an entry of the zoo means; only the user's bare name is ambiguous."""
+    site.install("other", block_plugin("rrdb"), distribution="other-package")
+    listed = site.run("list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "esrgan-x4" in {entry["name"] for entry in json.loads(listed.stdout)}
+    strict = site.run("plugins", "--strict")
+    assert strict.returncode == 1
+    assert "plugin 'esrgan' (srzoo" in strict.stderr
+    assert "plugin 'other' (other-package 1.0)" in strict.stderr
+    shown = site.run("show", "block/rrdb")
+    assert shown.returncode == 2
+    assert "'esrgan/rrdb'" in shown.stderr and "'other/rrdb'" in shown.stderr

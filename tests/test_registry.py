@@ -1,0 +1,186 @@
+"""The registry: names, owners, clashes, and what an error says."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from srzoo.errors import AmbiguousNameError, PluginWarning, SrzooError, UnknownNameError
+from srzoo.plugins import PluginRecord
+from srzoo.registry import Registry, get_registry
+from srzoo.specs import KINDS, BlockSpec, ComponentSpec, LossSpec
+from srzoo.zoo import Source, Zoo
+
+
+def factory(channels: int, width: int = 1) -> None: ...
+
+
+def block(name: str) -> BlockSpec:
+    return BlockSpec(name, factory, summary="A block")
+
+
+def record(name: str, *specs: ComponentSpec, distribution: str = "", error: str = "") -> PluginRecord:
+    return PluginRecord(
+        name=name,
+        distribution=distribution or f"dist-{name}",
+        version="1.0",
+        module=name,
+        status="broken" if error else "ok",
+        error=error,
+        specs=specs,
+    )
+
+
+TWO = Registry([record("ours", block("swin"), block("plain")), record("theirs", block("swin"))])
+
+
+def test_a_bare_name_finds_the_only_component_that_has_it() -> None:
+    found = TWO.get("block", "plain")
+    assert (found.name, found.kind, found.full_name, found.owner.distribution) == (
+        "plain",
+        "block",
+        "ours/plain",
+        "dist-ours",
+    )
+
+
+@pytest.mark.parametrize("name", ["theirs/swin", "dist-theirs/swin"])
+def test_a_plugin_or_a_distribution_before_the_slash_picks_the_owner(name: str) -> None:
+    assert TWO.get("block", name).owner.name == "theirs"
+
+
+def test_an_ambiguous_name_is_refused_with_both_owners_and_what_to_write() -> None:
+    with pytest.raises(AmbiguousNameError) as caught:
+        TWO.get("block", "swin")
+    message = str(caught.value)
+    assert "plugin 'ours' (dist-ours 1.0)" in message
+    assert "plugin 'theirs' (dist-theirs 1.0)" in message
+    assert "write 'ours/swin' or 'theirs/swin'" in message
+
+
+def test_the_same_name_in_two_kinds_is_no_clash() -> None:
+    registry = Registry([record("a", block("x")), record("b", LossSpec("x", factory, summary="A loss"))])
+    assert registry.get("block", "x").owner.name == "a"
+    assert registry.get("loss", "x").owner.name == "b"
+    assert registry.problems() == []
+
+
+def test_within_its_scope_a_distribution_means_its_own_component() -> None:
+    assert TWO.get("block", "swin", scope="dist-theirs").owner.name == "theirs"
+    assert TWO.get("block", "plain", scope="dist-theirs").owner.name == "ours"
+    with pytest.raises(AmbiguousNameError):
+        TWO.get("block", "swin", scope="somebody-else")
+
+
+def test_a_scope_does_not_choose_between_two_plugins_of_one_distribution() -> None:
+    registry = Registry([record("a", block("x"), distribution="d"), record("b", block("x"), distribution="d")])
+    with pytest.raises(AmbiguousNameError, match="'a/x' or 'b/x'"):
+        registry.get("block", "x", scope="d")
+
+
+def test_the_zoo_file_of_a_distribution_means_its_own_parts_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.yaml"
+    path.write_text("mine: {generator: {name: net, block: swin}}\n")
+    from srzoo.specs import GeneratorSpec
+
+    def net(block: object, scale: int = 4) -> None: ...
+
+    registry = Registry([*TWO.records, record("nets", GeneratorSpec("net", net, summary="x"))])
+    for owner in ("ours", "theirs"):
+        entry = Zoo([Source(path, f"dist-{owner}", owner)], registry).entry("mine")
+        assert entry.generator.options == {"block": {"name": f"{owner}/swin"}}
+    with pytest.raises(AmbiguousNameError, match=r"line 1: entry 'mine': generator\.block: .*'ours/swin'"):
+        Zoo([Source(path, "local", "local")], registry).entry("mine")
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("swinn", "'swin'"), ("ours/swim", "'ours/swin'"), ("plane", "'plain'")])
+def test_an_unknown_name_gets_the_near_miss_and_where_to_look(wrong: str, right: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        TWO.get("block", wrong)
+    message = str(caught.value)
+    assert f"No block is called {wrong!r}. Did you mean" in message
+    assert right in message
+    assert "'srzoo list block'" in message
+
+
+def test_a_known_name_under_the_wrong_owner_is_unknown() -> None:
+    with pytest.raises(UnknownNameError, match=r"No block is called 'theirs/plain'\..*'ours/plain'"):
+        TWO.get("block", "theirs/plain")
+
+
+@pytest.mark.parametrize("name", ["", "/", "/swin", "swin/", "ours//swin", "ours/ours/swin", "SWIN"])
+def test_a_malformed_name_is_an_ordinary_error(name: str) -> None:
+    with pytest.raises(SrzooError):
+        TWO.get("block", name)
+
+
+def test_an_unknown_kind_gets_the_near_miss_and_all_kinds() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        TWO.get("blokc", "swin")
+    assert "Did you mean 'block'?" in str(caught.value)
+    assert all(kind in str(caught.value) for kind in KINDS)
+
+
+def test_an_unknown_name_quotes_the_broken_plugin_that_may_own_it() -> None:
+    registry = Registry([*TWO.records, record("late", error="ImportError: No module named 'mamba'")])
+    with pytest.raises(UnknownNameError, match=r"Plugin 'late' \(dist-late 1.0\).*No module named 'mamba'"):
+        registry.get("block", "vmamba")
+    with pytest.raises(UnknownNameError, match="No module named 'mamba'"):
+        registry.get("block", "late/vmamba")
+    with pytest.raises(UnknownNameError) as caught:
+        registry.get("block", "ours/vmamba")
+    assert "mamba'" not in str(caught.value).replace("vmamba'", ""), "'ours' is not broken"
+
+
+def test_an_unknown_name_says_which_plugins_are_switched_off() -> None:
+    off = PluginRecord("quiet", "dist-quiet", "1.0", "quiet", status="disabled", error="not named in SRZOO_PLUGINS")
+    with pytest.raises(UnknownNameError, match="SRZOO_PLUGINS leaves out: quiet"):
+        Registry([*TWO.records, off]).get("block", "vmamba")
+
+
+def test_problems_name_every_broken_plugin_and_every_clash_once() -> None:
+    registry = Registry([*TWO.records, record("late", error="ImportError: nothing")])
+    broken, clash = registry.problems()
+    assert broken == "plugin 'late' (dist-late 1.0) is broken: ImportError: nothing"
+    assert clash.startswith("block 'swin' is registered by plugin 'ours' (dist-ours 1.0) and by plugin 'theirs'")
+
+
+def test_a_registry_without_problems_has_none() -> None:
+    assert Registry([record("ours", block("swin"))]).problems() == []
+
+
+def test_find_matches_bare_and_full_names_in_alphabetical_order() -> None:
+    assert [c.full_name for c in TWO.find("block")] == ["ours/plain", "ours/swin", "theirs/swin"]
+    assert [c.full_name for c in TWO.find("block", "theirs/*")] == ["theirs/swin"]
+    assert [c.full_name for c in TWO.find("block", "pl*")] == ["ours/plain"]
+    assert TWO.find("loss") == []
+    assert len(TWO.claimants("block", "swin")) == 2
+    assert len(TWO.claimants("block", "nothing")) == 0
+
+
+def test_the_live_registry_has_every_kind_and_no_problem() -> None:
+    registry = get_registry()
+    assert registry.problems() == []
+    assert [kind for kind in KINDS if not registry.find(kind)] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_component_is_found_by_both_of_its_names(kind: str) -> None:
+    for component in get_registry().find(kind):
+        assert get_registry().get(kind, component.name) is component
+        assert get_registry().get(kind, component.full_name) is component
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_each_problem_is_warned_of_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [record("late", error="ImportError: nothing"), record("later", error="OSError: nothing")]
+    monkeypatch.setattr("srzoo.registry.discover", lambda: broken)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        get_registry()
+        get_registry()
+    assert [w.category for w in caught] == [PluginWarning, PluginWarning]
+    assert "'late'" in str(caught[0].message)
+    assert "'later'" in str(caught[1].message)
