@@ -6,8 +6,8 @@ import functools
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,12 @@ class ImageItem:
     Args:
         name: unique within the set; the ``image`` column of results.
         hr: the high-resolution file, or a function that returns ``(rgb (H, W, 3) uint8, grey)``.
-        lr: the low-resolution file that belongs to it, or None to make one.
-        lr_scale: how many times smaller that file is.
+        lr: scale to the low-resolution file that belongs to it; where there is none, one is made.
     """
 
     name: str
     hr: Path | Callable[[], tuple[UInt8Array, bool]]
-    lr: Path | None = None
-    lr_scale: int = 0
+    lr: Mapping[int, Path] = field(default_factory=dict)
 
     def read_hr(self) -> tuple[UInt8Array, bool]:
         """Return the whole high-resolution image and whether it is grey."""
@@ -51,12 +49,12 @@ class ImageItem:
         hr = crop_to_multiple(hr, scale)
         if min(hr.shape[:2]) < scale:
             raise DataError(f"image {self.name!r} is smaller than the scale {scale}.")
-        if self.lr is None or self.lr_scale != scale:
+        if scale not in self.lr:
             return downscale_bicubic(hr, scale), hr, grey
-        lr, _ = read_rgb(self.lr)
+        lr, _ = read_rgb(self.lr[scale])
         if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
             raise DataError(
-                f"{self.lr} is {lr.shape[1]}x{lr.shape[0]}, so x{scale} it does not match its reference "
+                f"{self.lr[scale]} is {lr.shape[1]}x{lr.shape[0]}, so x{scale} it does not match its reference "
                 f"of {hr.shape[1]}x{hr.shape[0]}."
             )
         return lr, hr, grey
@@ -133,14 +131,21 @@ def read_folder(folder: Path, name: str) -> ImageSet:
     if not files:
         raise DataError(f"{hr_folder} holds no images ({', '.join(SUFFIXES)}).")
     lr_folders = {scale: folder / f"LR_x{scale}" for scale in (2, 3, 4, 8) if (folder / f"LR_x{scale}").is_dir()}
-    if hr_folder == folder or len(lr_folders) != 1:
+    if hr_folder == folder:
         return ImageSet(name, tuple(ImageItem(file.stem, file) for file in files))
-    ((scale, lr_folder),) = lr_folders.items()
-    low = {file.stem: file for file in _image_files(lr_folder)}
-    missing = [file.stem for file in files if file.stem not in low]
-    if missing:
-        raise DataError(f"{lr_folder} has no image for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}.")
-    return ImageSet(name, tuple(ImageItem(file.stem, file, low[file.stem], scale) for file in files))
+    low: dict[int, dict[str, Path]] = {}
+    for scale, lr_folder in lr_folders.items():
+        low[scale] = {file.stem: file for file in _image_files(lr_folder)}
+        missing = [file.stem for file in files if file.stem not in low[scale]]
+        if missing:
+            some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+            raise DataError(f"{lr_folder} has no image for {some}.")
+    return ImageSet(
+        name,
+        tuple(
+            ImageItem(file.stem, file, {scale: by_stem[file.stem] for scale, by_stem in low.items()}) for file in files
+        ),
+    )
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -274,7 +279,7 @@ def digest_of(image_set: ImageSet, scale: int) -> str:
     digest = hashlib.sha256()
     for item in image_set:
         lr, hr, _ = item.read_pair(scale)
-        digest.update(item.name.encode())
+        digest.update(f"{item.name} {lr.shape} {hr.shape}".encode())
         digest.update(lr.tobytes())
         digest.update(hr.tobytes())
     return digest.hexdigest()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,42 +48,55 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     path = Path(path)
     try:
         with Image.open(path) as image:
-            if _png_bits(path) == 16 and not image.mode.startswith("I"):
-                return _read_png16(path, image)
+            if _loses_its_low_byte(path, image):
+                return _read_deep(path, image)
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise DataError(f"{path} holds {frames} images; split it into files with one image each.")
             image.load()
-            return _from_pil(ImageOps.exif_transpose(image), path)
+            return picture_from_pil(image, str(path))
     except FileNotFoundError:
         raise DataError(f"There is no image {path}.") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image that can be read; use {', '.join(SUFFIXES)}.") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} is too large: {error}.") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged files: OSError, SyntaxError, struct.error, ...
         raise DataError(f"{path} is damaged or cut short: {error}. Copy or download it again.") from None
 
 
-def _from_pil(image: Image.Image, path: Path) -> Picture:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+def picture_from_pil(image: Image.Image, name: str = "the image") -> Picture:
+    """Return a PIL image of any mode upright and as RGB. ``name`` stands for it in messages.
+
+    Raises:
+        DataError: its values cannot be brought to 8-bit RGB exactly.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{path}: grey values outside 0..65535; save it as 8- or 16-bit.")
+        if values.min() < 0 or values.max() > 65535 or "transparency" in image.info:
+            raise DataError(f"{name} has grey values outside 0..65535 or a transparent one; save it as 8-bit.")
         return Picture(_replicate(_to_uint8(values / 257)), grey=True, sixteen_bit=True)
     if image.mode == "F":
-        raise DataError(f"{path} holds floating-point values, whose range is not known; save it as 8- or 16-bit.")
+        raise DataError(f"{name} holds floating-point values, whose range is not known; save it as 8- or 16-bit.")
     if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and image.format != "JPEG":
-        raise DataError(f"{path} is in colour mode {image.mode}; convert it to RGB first.")
+        raise DataError(f"{name} is in colour mode {image.mode}; convert it to RGB first.")
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and _grey_palette(image))
-    alpha = None
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         rgba = np.array(image.convert("RGBA"))
         alpha = np.ascontiguousarray(rgba[..., 3])
         return Picture(np.ascontiguousarray(rgba[..., :3]), grey, None if (alpha == 255).all() else alpha)
     return Picture(np.array(image.convert("RGB")), grey)
+
+
+def picture_to_pil(picture: Picture) -> Image.Image:
+    """Return a picture as a PIL image of mode L, LA, RGB or RGBA."""
+    colour = picture.rgb[..., :1] if picture.grey else picture.rgb
+    if picture.alpha is not None:
+        colour = np.dstack([colour, picture.alpha])
+    return Image.fromarray(colour[..., 0] if colour.shape[2] == 1 else colour)
 
 
 def _grey_palette(image: Image.Image) -> bool:
@@ -94,28 +106,30 @@ def _grey_palette(image: Image.Image) -> bool:
     return bool((palette[used] == palette[used][:, :1]).all())
 
 
-def _png_bits(path: Path) -> int:
-    """Return the bit depth in a PNG's header; 8 for any other file. Pillow would drop the low byte in silence."""
-    with open(path, "rb") as file:
-        header = file.read(26)
-    return header[24] if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 else 8
+def _loses_its_low_byte(path: Path, image: Image.Image) -> bool:
+    """Whether a file holds 16 bits a channel that Pillow, which has them for opaque grey only, would cut to 8."""
+    if image.mode not in ("RGB", "RGBA", "LA") and not (image.mode.startswith("I") and "transparency" in image.info):
+        return False
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            return file.read(25)[24] == 16
+    bits = getattr(image, "tag_v2", {}).get(258, 8) if image.format == "TIFF" else 8
+    return bool((max(bits) if isinstance(bits, tuple) else bits) > 8)
 
 
-def _read_png16(path: Path, image: Image.Image) -> Picture:
-    from torchvision.io import ImageReadMode, decode_png
+def _read_deep(path: Path, image: Image.Image) -> Picture:
+    if image.format != "PNG":
+        raise DataError(f"{path} has 16 bits a channel in a {image.format}; save it as PNG or with 8 bits.")
+    import png
 
-    image.load()  # Pillow's reader reports a file cut short; torchvision's may not
-    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    try:
-        decoded = decode_png(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    except RuntimeError as error:
-        raise DataError(f"{path} is damaged: {error}.") from None
-    pixels = _to_uint8(decoded.permute(1, 2, 0).numpy().astype(np.float64) / 257)  # (H, W, C)
-    channels = pixels.shape[2]
-    grey = channels <= 2
-    rgb = _replicate(pixels[..., 0]) if grey else np.ascontiguousarray(pixels[..., :3])
-    alpha = np.ascontiguousarray(pixels[..., -1]) if channels in (2, 4) else None
-    return Picture(rgb, grey, alpha if alpha is not None and (alpha < 255).any() else None, sixteen_bit=True)
+    image.load()  # Pillow's own check of the whole file, and its metadata
+    width, height, rows, info = png.Reader(bytes=path.read_bytes()).asDirect()
+    values = np.vstack([np.asarray(row, dtype=np.float64) for row in rows]).reshape(height, width, info["planes"])
+    pixels = _to_uint8(values / 257)
+    rounded = Image.fromarray(pixels[..., 0] if info["planes"] == 1 else pixels)
+    if "exif" in image.info:
+        rounded.info["exif"] = image.info["exif"]
+    return replace(picture_from_pil(rounded, str(path)), sixteen_bit=True)
 
 
 def _replicate(grey: UInt8Array) -> UInt8Array:
@@ -147,25 +161,21 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: no format for {path.suffix or 'a name without suffix'}; use {', '.join(SUFFIXES)}.")
-    channels: list[Any] = [picture.rgb[..., 0]] if picture.grey else [picture.rgb]
-    if picture.alpha is not None:
-        if path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
-            raise DataError(f"{path}: {path.suffix} cannot hold transparency; write a .png.")
-        channels.append(picture.alpha)
-    pixels = np.dstack(channels) if len(channels) > 1 else channels[0]
+    if picture.alpha is not None and path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
+        raise DataError(f"{path}: {path.suffix} cannot hold transparency; write a .png.")
     temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
     try:
         options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
-        Image.fromarray(pixels).save(temporary, **options)
+        picture_to_pil(picture).save(temporary, **options)
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         temporary.unlink(missing_ok=True)
         raise DataError(f"Cannot write {path}: {error}.") from error
 
 
 def to_tensor(rgb: UInt8Array) -> torch.Tensor:
     """Return (H, W, 3) uint8 as (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).float().div_(255.0)
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).unsqueeze(0).float().div_(255.0)
 
 
 def to_uint8(image: torch.Tensor) -> UInt8Array:

@@ -44,12 +44,7 @@ def load_model(reference: str | Path) -> Model:
         UnknownNameError: there is no such entry or file.
         MissingWeightsError, WeightsError: the weights are missing, damaged, or of another model.
     """
-    path = Path(reference)
-    if path.is_dir():
-        files = sorted(path.glob("*.safetensors"))
-        if len(files) != 1:
-            raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.")
-        path = files[0]
+    path = _checkpoint_path(Path(reference))
     if path.suffix == ".safetensors":
         return _load_file(path)
     entry = get_zoo().entry(str(reference))
@@ -59,6 +54,16 @@ def load_model(reference: str | Path) -> Model:
         load_pretrained(generator, entry)
         digest = file_sha256(weights_path(entry))
     return Model(entry.name, entry, generator.eval(), generator_spec(entry).size_multiple, digest)
+
+
+def _checkpoint_path(path: Path) -> Path:
+    """Return the weight file in a run's folder; any other path as it is."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.")
+    return files[0]
 
 
 def _load_file(path: Path) -> Model:
@@ -144,8 +149,10 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         UnknownNameError, WeightsError: there is no such thing, or it does not fit.
     """
     if Path(reference).suffix == ".safetensors" or Path(reference).is_dir():
-        tensors = load_model(reference).generator.state_dict()
-        load_into(generator, tensors, reference)
+        path = _checkpoint_path(Path(reference))
+        tensors, description = read_checkpoint(path)
+        check_composition(description, full_composition(target), str(path))
+        load_into(generator, tensors, str(path))
         return
     try:
         source = get_zoo().entry(reference)

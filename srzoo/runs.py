@@ -18,7 +18,7 @@ from .recipe import Entry, Validation
 from .registry import get_registry
 from .scoring import available_metrics, mean_scores, score_set
 from .specs import GeneratorSpec
-from .weights import differences, save_checkpoint
+from .weights import differences, save_checkpoint, shown
 
 
 class RunFolder:
@@ -49,7 +49,7 @@ class RunFolder:
         if found == wanted:
             return
         changed = ", ".join(
-            f"{key} (there {left!r}, now {right!r})" for key, left, right in differences(found, wanted)[:4]
+            f"{key} (there {shown(left)}, now {shown(right)})" for key, left, right in differences(found, wanted)[:4]
         )
         raise InputError(
             f"{self.path} holds a run with other settings: {changed}. "

@@ -98,9 +98,11 @@ def _one_value(metric: Metric, sr: torch.Tensor, hr: torch.Tensor) -> float:
         return math.nan
     except Exception as error:
         raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
-    if not isinstance(value, torch.Tensor) or value.shape != (1,):
-        found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        raise PluginError(f"metric {metric.name!r} must return one value an image, shape (1,), not {found}.")
+    if not isinstance(value, torch.Tensor) or value.shape != (1,) or not value.dtype.is_floating_point:
+        found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise PluginError(f"metric {metric.name!r} must return one real value an image, shape (1,), not {found}.")
+    if torch.isnan(value):
+        raise PluginError(f"metric {metric.name!r} returned NaN; where it is not defined it must raise ValueError.")
     return float(value)
 
 

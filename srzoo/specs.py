@@ -185,6 +185,8 @@ class ExtractorSpec(ComponentSpec):
 class MetricSpec(ComponentSpec):
     """A full-reference metric: ``metric(sr, hr)`` maps two (N, C, H, W) in [0, 1] to (N,).
 
+    It raises ValueError where it is not defined, for instance for an image smaller than its window.
+
     Args:
         higher_is_better: direction.
         value_range: smallest and largest possible value; None where there is no bound.

@@ -10,7 +10,16 @@ import torch
 from PIL import Image
 
 from .errors import DataError, InputError
-from .images import Picture, UInt8Array, read_picture, to_tensor, to_uint8, upscale_bicubic
+from .images import (
+    Picture,
+    UInt8Array,
+    picture_from_pil,
+    picture_to_pil,
+    read_picture,
+    to_tensor,
+    to_uint8,
+    upscale_bicubic,
+)
 from .inference import best_device, prepare, run_generator
 from .pretrained import Model, load_model
 
@@ -29,21 +38,20 @@ def upscale(image: Any, entry: str | Path | Model) -> Any:
     """
     model = entry if isinstance(entry, Model) else load_model(entry)
     if isinstance(image, torch.Tensor):
-        if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        if image.dim() != 4 or image.shape[1] != 3 or 0 in image.shape or not image.is_floating_point():
             raise DataError(f"a tensor must be (N, 3, H, W), floating-point in [0, 1], not {tuple(image.shape)}.")
         return run_model(model, image).clamp(0, 1)
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
             raise DataError(f"an array must be (H, W, 3) uint8, not {image.shape} {image.dtype}.")
         return upscale_picture(model, Picture(image)).rgb
     if isinstance(image, Image.Image):
-        picture = Picture(np.array(image.convert("RGB")), grey=image.mode in ("1", "L"))
+        picture = picture_from_pil(image)
     elif isinstance(image, (str, Path)):
         picture = read_picture(image)
     else:
         raise InputError(f"upscale takes a path, a PIL image, an array or a tensor, not {type(image).__name__}.")
-    result = upscale_picture(model, picture)
-    return Image.fromarray(result.rgb[..., 0] if result.grey else result.rgb)
+    return picture_to_pil(upscale_picture(model, picture))
 
 
 def run_model(model: Model, image: torch.Tensor) -> torch.Tensor:

@@ -209,17 +209,32 @@ def check_composition(description: Mapping[str, Any], composition: Mapping[str, 
     trained = description.get("composition")
     if trained is None or trained == composition:
         return
-    found = [f"{key}: {left!r} in the file, {right!r} here" for key, left, right in differences(trained, composition)]
+    found = [
+        f"{key}: {shown(left)} in the file, {shown(right)} here"
+        for key, left, right in differences(trained, composition)
+        if left is not ABSENT
+    ]
+    if not found:
+        return
     raise WeightsError(
         f"{source} was trained as another composition (entry {description.get('entry', '?')!r}): " + "; ".join(found)
     )
 
 
+ABSENT = object()
+"""Stands for a key that one side does not have."""
+
+
+def shown(value: Any) -> str:
+    """Return a value of :func:`differences` for a message."""
+    return "nothing" if value is ABSENT else repr(value)
+
+
 def differences(left: Any, right: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Return ``(dotted key, left, right)`` wherever two nested mappings differ."""
+    """Return ``(dotted key, left, right)`` wherever two nested mappings differ; ``ABSENT`` for a missing key."""
     if not (isinstance(left, Mapping) and isinstance(right, Mapping)):
         return [] if left == right else [(prefix, left, right)]
     found = []
     for key in sorted({*left, *right}):
-        found += differences(left.get(key), right.get(key), f"{prefix}.{key}" if prefix else key)
+        found += differences(left.get(key, ABSENT), right.get(key, ABSENT), f"{prefix}.{key}" if prefix else key)
     return found

@@ -114,8 +114,9 @@ class Zoo:
         for key, node in tree.content.items():
             if key not in known:
                 hint = did_you_mean(str(key), known)
+                keys = ", ".join(known)
                 raise EntryError(
-                    f"{node.where}: entry {name!r}: {key}: unknown key {str(key)!r}.{hint} Keys here: {', '.join(known)}."
+                    f"{node.where}: entry {name!r}: {key}: unknown key {str(key)!r}.{hint} Keys here: {keys}."
                 )
 
     def _bare_name(self, name: str) -> str:

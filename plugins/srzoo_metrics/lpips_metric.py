@@ -35,7 +35,12 @@ class LPIPS(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        return self.model(sr, hr, normalize=True).flatten()
+        try:
+            return self.model(sr, hr, normalize=True).flatten()
+        except RuntimeError as error:
+            if "too small" not in str(error):
+                raise
+            raise ValueError(f"an image of {sr.shape[-1]}x{sr.shape[-2]} is too small for the backbone") from None
 
 
 def lpips_alex() -> LPIPS:
