@@ -149,7 +149,7 @@ def read_folder(folder: Path, name: str) -> ImageSet:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
     stems: dict[str, Path] = {}
     for file in files:
         if file.stem in stems:
@@ -275,7 +275,7 @@ class StepSampler(Sampler[list[int]]):
 
 
 def digest_of(image_set: ImageSet, scale: int) -> str:
-    """Return a SHA-256 over the decoded pixels of a set, which names its content whatever the files are called."""
+    """Return a SHA-256 over the names and decoded pixels of a set, whatever format and folder they are in."""
     digest = hashlib.sha256()
     for item in image_set:
         lr, hr, _ = item.read_pair(scale)

@@ -62,6 +62,10 @@ class PluginError(SrzooError):
     """A plugin broke its contract while it was being used."""
 
 
+class UndefinedScoreError(SrzooError, ValueError):
+    """A metric is not defined for an image, for instance because it is smaller than the metric's window."""
+
+
 class TrainingError(SrzooError):
     """A training run cannot go on."""
 

@@ -51,7 +51,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
             if _loses_its_low_byte(path, image):
                 return _read_deep(path, image)
             frames = getattr(image, "n_frames", 1)
-            if frames > 1:
+            if frames > 1 and image.format != "MPO":  # a phone's JPEG: the picture, then a preview or depth map
                 raise DataError(f"{path} holds {frames} images; split it into files with one image each.")
             image.load()
             return picture_from_pil(image, str(path))
@@ -73,6 +73,7 @@ def picture_from_pil(image: Image.Image, name: str = "the image") -> Picture:
     Raises:
         DataError: its values cannot be brought to 8-bit RGB exactly.
     """
+    jpeg = image.format in ("JPEG", "MPO")  # forgotten by what follows
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
@@ -81,7 +82,7 @@ def picture_from_pil(image: Image.Image, name: str = "the image") -> Picture:
         return Picture(_replicate(_to_uint8(values / 257)), grey=True, sixteen_bit=True)
     if image.mode == "F":
         raise DataError(f"{name} holds floating-point values, whose range is not known; save it as 8- or 16-bit.")
-    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and image.format != "JPEG":
+    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and not jpeg:
         raise DataError(f"{name} is in colour mode {image.mode}; convert it to RGB first.")
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and _grey_palette(image))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:

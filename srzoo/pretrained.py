@@ -44,7 +44,9 @@ def load_model(reference: str | Path) -> Model:
         UnknownNameError: there is no such entry or file.
         MissingWeightsError, WeightsError: the weights are missing, damaged, or of another model.
     """
-    path = _checkpoint_path(Path(reference))
+    path = Path(reference)
+    if str(reference) not in get_zoo().names():  # an entry's name wins over a folder that happens to be called so
+        path = _checkpoint_path(path)
     if path.suffix == ".safetensors":
         return _load_file(path)
     entry = get_zoo().entry(str(reference))

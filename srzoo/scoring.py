@@ -12,7 +12,7 @@ from torch import nn
 
 from .compose import create
 from .data import ImageItem, ImageSet
-from .errors import DataError, PluginError, WeightsError
+from .errors import DataError, PluginError, UndefinedScoreError, WeightsError
 from .images import round_to_uint8, to_tensor
 from .inference import run_generator
 from .plugins import describe_exception
@@ -94,7 +94,7 @@ def _one_value(metric: Metric, sr: torch.Tensor, hr: torch.Tensor) -> float:
     try:
         with torch.inference_mode():
             value: Any = metric.function(sr, hr)
-    except ValueError:  # not defined for this image, e.g. smaller than SSIM's window
+    except UndefinedScoreError:
         return math.nan
     except Exception as error:
         raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
@@ -102,7 +102,9 @@ def _one_value(metric: Metric, sr: torch.Tensor, hr: torch.Tensor) -> float:
         found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise PluginError(f"metric {metric.name!r} must return one real value an image, shape (1,), not {found}.")
     if torch.isnan(value):
-        raise PluginError(f"metric {metric.name!r} returned NaN; where it is not defined it must raise ValueError.")
+        raise PluginError(
+            f"metric {metric.name!r} returned NaN; where it is not defined it must raise UndefinedScoreError."
+        )
     return float(value)
 
 
@@ -127,12 +129,18 @@ def score_set(
 
     Args:
         generator: prepared by :func:`srzoo.inference.prepare`.
+
+    Raises:
+        PluginError: the generator's output is not finite, or a metric fails.
     """
     parameter = next(generator.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     for item in image_set:
         lr, hr, grey = item.read_pair(scale)
-        sr = round_to_uint8(run_generator(generator, to_tensor(lr).to(device), scale, size_multiple))
+        output = run_generator(generator, to_tensor(lr).to(device), scale, size_multiple)
+        if not torch.isfinite(output).all():  # rounding would turn it into black
+            raise PluginError(f"the generator's output for image {item.name!r} is not finite.")
+        sr = round_to_uint8(output)
         reference = torch.from_numpy(hr).permute(2, 0, 1).unsqueeze(0).to(device)
         yield ImageScore(item, score(sr, reference, metrics, protocol, scale, grey), sr)
 

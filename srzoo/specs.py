@@ -185,7 +185,7 @@ class ExtractorSpec(ComponentSpec):
 class MetricSpec(ComponentSpec):
     """A full-reference metric: ``metric(sr, hr)`` maps two (N, C, H, W) in [0, 1] to (N,).
 
-    It raises ValueError where it is not defined, for instance for an image smaller than its window.
+    It raises :class:`srzoo.errors.UndefinedScoreError` where it is not defined.
 
     Args:
         higher_is_better: direction.

@@ -40,6 +40,8 @@ def upscale(image: Any, entry: str | Path | Model) -> Any:
     if isinstance(image, torch.Tensor):
         if image.dim() != 4 or image.shape[1] != 3 or 0 in image.shape or not image.is_floating_point():
             raise DataError(f"a tensor must be (N, 3, H, W), floating-point in [0, 1], not {tuple(image.shape)}.")
+        if image.min() < -1e-3 or image.max() > 1 + 1e-3:
+            raise DataError(f"a tensor's values must lie in [0, 1], not in [{image.min():.3g}, {image.max():.3g}].")
         return run_model(model, image).clamp(0, 1)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:

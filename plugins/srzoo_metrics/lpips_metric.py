@@ -9,6 +9,7 @@ import warnings
 import torch
 from torch import nn
 
+from srzoo.errors import UndefinedScoreError
 from srzoo.imagenet import ALEXNET, SQUEEZENET1_1, VGG16
 from srzoo.weights import find_backbone, load_tensors
 
@@ -40,7 +41,8 @@ class LPIPS(nn.Module):
         except RuntimeError as error:
             if "too small" not in str(error):
                 raise
-            raise ValueError(f"an image of {sr.shape[-1]}x{sr.shape[-2]} is too small for the backbone") from None
+            size = f"{sr.shape[-1]}x{sr.shape[-2]}"
+            raise UndefinedScoreError(f"an image of {size} is too small for the backbone") from None
 
 
 def lpips_alex() -> LPIPS:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from srzoo.errors import UndefinedScoreError
+
 
 class PSNR:
     """10 log10(1 / mean squared error) in dB; infinite for equal images."""
@@ -36,12 +38,14 @@ class SSIM:
         """Return the mean of the SSIM map.
 
         Raises:
-            ValueError: an image is smaller than the window, where SSIM is not defined.
+            UndefinedScoreError: an image is smaller than the window.
         """
         n, channels, height, width = sr.shape
         if min(height, width) < len(self.window):
             side = len(self.window)
-            raise ValueError(f"SSIM needs at least {side}x{side} pixels inside the border, not {width}x{height}")
+            raise UndefinedScoreError(
+                f"SSIM needs at least {side}x{side} pixels inside the border, not {width}x{height}"
+            )
         x, y = sr.double(), hr.double()
         moments = torch.cat([x, y, x * x, y * y, x * y]).view(5 * n * channels, 1, height, width)
         mean_x, mean_y, xx, yy, xy = self._blur(moments).unflatten(0, (5, n, channels)).squeeze(3)
