@@ -1,0 +1,54 @@
+"""What the README promises is run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from typer.testing import CliRunner
+
+from srzoo.cli import app
+from srzoo.zoo import Source, Zoo
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_example_plugin_is_the_one_that_is_tested() -> None:
+    code = (ROOT / "plugins" / "example_block" / "srzoo_example_block.py").read_text()
+    assert code in blocks("python")
+    (toml,) = blocks("toml")
+    assert toml.strip() in (ROOT / "plugins" / "example_block" / "pyproject.toml").read_text()
+
+
+def test_the_example_entry_resolves(tmp_path: Path) -> None:
+    from srzoo.registry import get_registry
+    from srzoo.zoo import get_zoo
+
+    (text,) = blocks("yaml")
+    (tmp_path / "zoo.yaml").write_text(text)
+    main = get_zoo().source("esrgan-lite-x4")
+    zoo = Zoo([main, Source(tmp_path / "zoo.yaml", "local", "local")], get_registry())
+    (name,) = yaml.safe_load(text)
+    assert zoo.entry(name).generator.options["block"] == {"name": "dense", "growth": 24}
+
+
+def test_commands_that_look_around_work() -> None:
+    (around,) = [block for block in blocks("") if "srzoo list block" in block]
+    for line in around.strip().splitlines():
+        arguments = line.partition("#")[0].split()[1:]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+
+
+def test_every_entry_and_component_named_in_a_command_exists() -> None:
+    from srzoo.zoo import get_zoo
+
+    named = set(re.findall(r"[a-z0-9-]+-x4\b", README)) - {"photo-x4"}
+    assert named
+    assert named <= set(get_zoo().names())

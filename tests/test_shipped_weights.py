@@ -1,0 +1,73 @@
+"""The weights that come with srzoo are whole, small enough, and score what zoo.yaml says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import srzoo
+from srzoo.benchmark import bench
+from srzoo.pretrained import load_model, weights_path
+from srzoo.weights import file_sha256, read_checkpoint
+from srzoo.zoo import get_zoo
+
+torch.set_num_threads(1)
+
+SHIPPED = [name for name in get_zoo().names() if get_zoo().entry(name).weights is not None]
+
+
+def test_a_residual_and_an_rrdb_entry_and_a_gan_sibling_are_shipped() -> None:
+    assert {"srresnet-lite-x4", "rrdb-lite-x4"} <= set(SHIPPED)
+    assert {"srgan-lite-x4", "esrgan-lite-x4"} & set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_load_and_upscale(name: str) -> None:
+    model = load_model(name)
+    with torch.inference_mode():
+        sr = model.generator(torch.rand(1, 3, 12, 16))
+    assert sr.shape == (1, 3, 12 * model.entry.scale, 16 * model.entry.scale)
+    assert torch.isfinite(sr).all()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weight_file_says_how_it_was_trained_as_the_zoo_does(name: str) -> None:
+    entry = get_zoo().entry(name)
+    assert entry.training is not None
+    assert entry.weights is not None
+    path = weights_path(entry)
+    assert file_sha256(path) == entry.weights.sha256
+    _, description = read_checkpoint(path)
+    recipe = entry.training.model_dump(mode="json", exclude={"validation"})
+    trained = {key: value for key, value in description["training"].items() if key != "validation"}
+    assert trained == recipe
+
+
+def test_all_files_together_stay_small() -> None:
+    sizes = {name: weights_path(get_zoo().entry(name)).stat().st_size for name in SHIPPED}
+    assert max(sizes.values()) <= 8 << 20
+    assert sum(sizes.values()) <= 40 << 20
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_recorded_scores_hold_on_set5(name: str, squeezenet: Path) -> None:
+    recorded = get_zoo().entry(name).recorded
+    assert recorded is not None
+    found = bench(name, "set5", list(recorded.scores["set5"]), protocol=recorded.protocol).standings[0].means
+    assert found == pytest.approx(recorded.scores["set5"], abs=2e-3)
+
+
+def test_psnr_entries_reach_31_2_db_on_set5(data_root: Path) -> None:
+    result = bench("srresnet-lite-x4,rrdb-lite-x4", "set5", "psnr")
+    assert min(standing.means["psnr"] for standing in result.standings) >= 31.2
+
+
+@pytest.mark.parametrize(("gan", "parent"), [("srgan-lite-x4", "srresnet-lite-x4"), ("esrgan-lite-x4", "rrdb-lite-x4")])
+def test_gan_sibling_is_clearly_below_its_parent_in_lpips(gan: str, parent: str, squeezenet: Path) -> None:
+    if gan not in SHIPPED:
+        pytest.skip(f"{gan} has no shipped weights yet")
+    result = srzoo.bench(f"{gan},{parent}", "set14", "lpips_squeeze")
+    means = {standing.entry: standing.means["lpips_squeeze"] for standing in result.standings}
+    assert means[gan] < 0.8 * means[parent]
