@@ -12,7 +12,6 @@ from typing import Any, TextIO
 
 import torch
 
-from .costs import cost_of
 from .data import ImageSet, load_image_set
 from .errors import DataError, SrzooError
 from .inference import best_device, prepare, run_generator
@@ -78,18 +77,21 @@ def bench(
     device = best_device()
     names = ready_entries() if entries is None else _listed(entries)
     image_sets = [load_image_set(name) for name in _listed(data)]
+    _refuse_duplicates("datasets", [image_set.name for image_set in image_sets])
     result = BenchResult(out=Path(out) if out is not None else None)
     found, result.unavailable = available_metrics(_listed(metrics), device)
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(result.unavailable.values()))
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
-    _refuse_duplicates(models)
+    _refuse_duplicates("models", [model.name for model in models])
+    _refuse_mixed_scales(models)
     costs: dict[str, tuple[float, int]] = {}
     with _Writer(result.out) as writer:
         for model in models:
             try:
                 prepare(model.generator, device)
-                costs[model.name] = (latency(model, device), cost_of(model.entry).parameters)
+                parameters = sum(p.numel() for p in model.generator.parameters())
+                costs[model.name] = (latency(model, device), parameters)
                 for image_set in image_sets:
                     for row in _score(model, image_set, found, protocol, progress):
                         result.rows.append(row)
@@ -101,15 +103,18 @@ def bench(
             finally:
                 model.generator.to("cpu")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
-    result.standings = standings(result.rows, result.directions, costs)
+    ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
+    result.standings = standings(ranked, result.directions, costs)
     if result.out is not None:
         notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
-        (result.out / "leaderboard.md").write_text(
-            leaderboard_markdown(
-                result.standings, result.directions, protocol, device_name(device), LATENCY_SIZE, notes
-            ),
-            encoding="utf-8",
+        notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
+        text = leaderboard_markdown(
+            result.standings, result.directions, protocol, device_name(device), LATENCY_SIZE, notes
         )
+        try:
+            (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"Cannot write {result.out / 'leaderboard.md'}: {error}.") from error
     return result
 
 
@@ -176,12 +181,17 @@ def _listed(names: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(p.strip() for part in parts for p in str(part).split(",") if p.strip()))
 
 
-def _refuse_duplicates(models: Sequence[Model]) -> None:
-    seen: set[str] = set()
-    for model in models:
-        if model.name in seen:
-            raise DataError(f"two models are called {model.name!r}; rename the checkpoint file of one.")
-        seen.add(model.name)
+def _refuse_duplicates(what: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"Two {what} are called {name!r}, so their rows could not be told apart; rename one.")
+
+
+def _refuse_mixed_scales(models: Sequence[Model]) -> None:
+    scales = {model.entry.scale: model.name for model in models}
+    if len(scales) > 1:
+        named = " and ".join(f"x{scale} ({name})" for scale, name in sorted(scales.items()))
+        raise DataError(f"Scores of different scales are not comparable: {named}; benchmark one scale at a time.")
 
 
 class _Writer:

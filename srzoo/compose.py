@@ -174,6 +174,8 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
         spec = get_registry().get("loss", config.name).spec
         assert isinstance(spec, LossSpec)
         build = component_factory("loss", ComponentRef.of(config.name, config.options), {}, where=f"{where}.{label}")
+        if config.every > 1 and spec.role != "regulariser":
+            raise CompositionError(f"{where}.{label}: 'every' is for regularisers, not for {spec.role} terms.")
         terms.append(Term(label, config, spec.role, build()))
     adversarial = [term.label for term in terms if term.role == "adversarial"]
     if len(adversarial) > 1:
@@ -183,6 +185,10 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
         raise CompositionError(
             f"{where}: {regularisers[0]} regularises a discriminator, but there is no adversarial term."
         )
+    if stage.clip_discriminator is not None and not adversarial:
+        raise CompositionError(f"{where} has no adversarial term, so there is no discriminator to clip.")
+    if "discriminator" in stage.losses:
+        raise CompositionError(f"{where}: 'discriminator' is the log's name of the discriminator's loss; use another.")
     if all(term.role == "regulariser" for term in terms):
         raise CompositionError(f"{where} has no term for the generator.")
     return terms

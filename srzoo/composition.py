@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, cast
 
-from .options import SLOTS, check_options, signature_of
+from .options import SLOTS, check_options, signature_of, source_file
 from .recipe import ComponentRef, Entry
-from .registry import get_registry
+from .registry import Component, get_registry
 
 
 def full_composition(entry: Entry) -> dict[str, Any]:
@@ -36,9 +37,19 @@ def _written_out(kind: str, ref: ComponentRef, where: str) -> dict[str, Any]:
 
 
 def composition_digest(entry: Entry) -> str:
-    """Return the SHA-256 of the full composition and of the versions of the plugins in it."""
-    text = json.dumps([full_composition(entry), plugin_versions()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the SHA-256 of the full composition and of the source files its parts are defined in."""
+    digest = hashlib.sha256(json.dumps(full_composition(entry), sort_keys=True).encode())
+    for component in _parts("generator", entry.generator):
+        path = source_file(component)
+        digest.update(path.read_bytes() if path is not None else component.owner.version.encode())
+    return digest.hexdigest()
+
+
+def _parts(kind: str, ref: ComponentRef) -> Iterator[Component]:
+    yield get_registry().get(kind, ref.name)
+    for slot, part_kind in SLOTS.items():
+        if slot in ref.options:
+            yield from _parts(part_kind, ComponentRef.model_validate(ref.options[slot]))
 
 
 def plugin_versions() -> dict[str, str]:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from .errors import DataError, UnknownNameError, did_you_mean
+from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
 from .images import SUFFIXES, UInt8Array, crop_to_multiple, downscale_bicubic, read_rgb
+from .plugins import describe_exception
 from .registry import get_registry
 
 
@@ -100,9 +101,15 @@ def load_image_set(name: str) -> ImageSet:
     """
     registry = get_registry()
     if name in {component.name for component in registry.find("dataset")}:
-        image_set = registry.get("dataset", name).spec.load()()
+        component = registry.get("dataset", name)
+        try:
+            image_set = component.spec.load()()
+        except SrzooError:
+            raise
+        except Exception as error:
+            raise PluginError(f"dataset {name!r} of {component.owner} failed: {describe_exception(error)}.") from error
         if not isinstance(image_set, ImageSet):
-            raise DataError(f"dataset {name!r}: its factory must return a srzoo.data.ImageSet.")
+            raise PluginError(f"dataset {name!r} of {component.owner} must return a srzoo.data.ImageSet.")
         return image_set
     root = data_root()
     if root is not None and (root / name).is_dir() and not Path(name).is_absolute():
@@ -254,7 +261,7 @@ def _turn(image: UInt8Array, flip: int, turns: int) -> UInt8Array:
 
 
 def _chw(image: UInt8Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float().div_(255.0)
 
 
 class StepSampler(Sampler[list[int]]):

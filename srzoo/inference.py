@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .errors import PluginError
+from .plugins import describe_exception
+
 
 def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multiple: int = 1) -> torch.Tensor:
     """Upscale a batch of whole images.
@@ -16,6 +19,9 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
         generator: in evaluation mode, on the device and of the type to compute in.
         lr: (N, 3, H, W) in [0, 1].
 
+    Raises:
+        PluginError: the generator raised.
+
     Returns:
         (N, 3, scale*H, scale*W) float32, not clamped.
     """
@@ -25,8 +31,13 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
     height, width = lr.shape[-2:]
     bottom, right = -height % size_multiple, -width % size_multiple
     padded = F.pad(lr, (0, right, 0, bottom), mode="replicate") if bottom or right else lr
-    with torch.inference_mode():
-        sr: torch.Tensor = generator(padded.to(device, dtype, memory_format=torch.channels_last))
+    try:
+        with torch.inference_mode():
+            sr: torch.Tensor = generator(padded.to(device, dtype, memory_format=torch.channels_last))
+    except Exception as error:
+        raise PluginError(
+            f"the generator failed on an input of {width}x{height}: {describe_exception(error)}."
+        ) from error
     return sr[..., : height * scale, : width * scale].float()
 
 

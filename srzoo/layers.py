@@ -19,6 +19,7 @@ def activation(name: str, channels: int = 1, negative_slope: float = 0.2) -> nn.
     Args:
         name: ``none``, ``relu``, ``leaky_relu``, ``prelu`` (one slope a channel), ``tanh`` or ``sigmoid``.
         channels: channels of the feature map; only ``prelu`` looks at it.
+        negative_slope: of ``leaky_relu``.
 
     Raises:
         ValueError: unknown name.
@@ -30,7 +31,7 @@ def activation(name: str, channels: int = 1, negative_slope: float = 0.2) -> nn.
     if name == "leaky_relu":
         return nn.LeakyReLU(negative_slope, inplace=True)
     if name == "prelu":
-        return nn.PReLU(channels, init=negative_slope)
+        return nn.PReLU(channels)
     if name == "tanh":
         return nn.Tanh()
     if name == "sigmoid":

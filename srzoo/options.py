@@ -177,6 +177,17 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(annotation)
 
 
+def source_file(component: Component) -> Path | None:
+    """Return the Python file a component's factory is defined in, without importing it; None if there is none."""
+    factory = component.spec.factory
+    module = factory.partition(":")[0] if isinstance(factory, str) else getattr(factory, "__module__", None)
+    try:
+        found = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        return None
+    return Path(found.origin) if found is not None and found.origin and Path(found.origin).is_file() else None
+
+
 def _read_source(factory: str) -> tuple[list[Option], str] | None:
     """Read the signature from source without importing the module; None where it is not written there."""
     module, _, attribute = factory.partition(":")

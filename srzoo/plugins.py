@@ -7,6 +7,7 @@ distribution, the plugin and the cause; the other plugins never notice.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,7 +81,8 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> list[
         if identity in seen:  # the same installation found twice on sys.path
             continue
         seen.add(identity)
-        if not record.first_party and allowed is not None and not allowed & {record.name.lower(), record.distribution}:
+        names = {_normalised(record.name), _normalised(record.distribution)}
+        if not record.first_party and allowed is not None and not allowed & names:
             records.append(replace(record, status="disabled", error="not named in SRZOO_PLUGINS"))
             continue
         if record.name in taken:
@@ -100,7 +102,12 @@ def _allowed_plugins() -> set[str] | None:
     value = os.environ.get("SRZOO_PLUGINS")
     if value is None:
         return None
-    return {name.strip().lower() for name in value.split(",") if name.strip()}
+    return {_normalised(name) for name in value.split(",") if name.strip()}
+
+
+def _normalised(name: str) -> str:
+    """Return a distribution's name as pip compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 def _load_order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:

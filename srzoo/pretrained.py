@@ -22,7 +22,7 @@ class Model:
     """A generator ready to upscale.
 
     Attributes:
-        name: what it is called in results.
+        name: what it is called in results: the entry, the file's stem or the run's folder.
         size_multiple: what its input's sides must be multiples of.
         digest: SHA-256 of the weight file; empty where there are no weights.
     """
@@ -46,9 +46,10 @@ def load_model(reference: str | Path) -> Model:
     """
     path = Path(reference)
     if str(reference) not in get_zoo().names():  # an entry's name wins over a folder that happens to be called so
-        path = _checkpoint_path(path)
-    if path.suffix == ".safetensors":
-        return _load_file(path)
+        if path.is_dir():
+            return _load_file(_checkpoint_path(path), path.resolve().name)
+        if path.suffix == ".safetensors":
+            return _load_file(path, path.stem)
     entry = get_zoo().entry(str(reference))
     generator = build_generator(entry)
     digest = ""
@@ -68,14 +69,14 @@ def _checkpoint_path(path: Path) -> Path:
     return files[0]
 
 
-def _load_file(path: Path) -> Model:
+def _load_file(path: Path, name: str) -> Model:
     tensors, description = read_checkpoint(path)
     composition = description.get("composition")
     if not isinstance(composition, dict):
         raise WeightsError(f"{path} does not say what it is the weights of; srzoo train writes that into its files.")
     try:
         entry = Entry(
-            name=path.stem,
+            name=name,
             summary=f"weights from {path.name}",
             scale=composition["scale"],
             generator=ComponentRef.model_validate(composition["generator"]),
@@ -84,7 +85,7 @@ def _load_file(path: Path) -> Model:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
     generator = build_generator(entry)
     load_into(generator, tensors, str(path))
-    return Model(path.stem, entry, generator.eval(), generator_spec(entry).size_multiple, file_sha256(path))
+    return Model(name, entry, generator.eval(), generator_spec(entry).size_multiple, file_sha256(path))
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:

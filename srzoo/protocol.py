@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from .errors import DataError
+from .errors import UndefinedScoreError
 from .images import luma
 
 Protocol = Literal["y", "y-matlab", "rgb"]
@@ -36,10 +36,12 @@ def apply_protocol(image: torch.Tensor, protocol: Protocol, scale: int, grey: bo
         (N, 1 or 3, H - 2*scale, W - 2*scale), float64 in [0, 1].
 
     Raises:
-        DataError: nothing is left inside the border.
+        UndefinedScoreError: nothing is left inside the border.
     """
     if min(image.shape[-2:]) <= 2 * scale:
-        raise DataError(f"an image of {image.shape[-1]}x{image.shape[-2]} has nothing inside a border of {scale}.")
+        raise UndefinedScoreError(
+            f"an image of {image.shape[-1]}x{image.shape[-2]} has nothing inside a border of {scale}."
+        )
     image = image[..., scale:-scale, scale:-scale].double() / 255.0
     if protocol == "rgb":
         return image

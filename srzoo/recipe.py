@@ -204,7 +204,7 @@ class Validation(Model):
     Args:
         data: datasets or folders.
         every: steps between validations.
-        metrics: their names; the first one decides which weights are best.
+        metrics: their names.
     """
 
     data: tuple[Text, ...]
@@ -235,7 +235,7 @@ class Training(Model):
     patch_size: PositiveInt
     batch_size: PositiveInt = 16
     augment: Flag = True
-    seed: Count = 0
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**32 - 64)] = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     validation: Validation | None = None
     stages: dict[str, Stage]

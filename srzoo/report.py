@@ -60,7 +60,12 @@ def standings(
     first = next(iter(higher_is_better), "")
     sign = -1 if higher_is_better.get(first, True) else 1
     order = {dataset: index for index, dataset in enumerate(dict.fromkeys(row.dataset for row in rows))}
-    return sorted(found, key=lambda s: (order[s.dataset], sign * s.means.get(first, math.inf)))
+
+    def rank(standing: Standing) -> tuple[int, bool, float]:
+        value = standing.means.get(first, math.nan)
+        return order[standing.dataset], math.isnan(value), 0.0 if math.isnan(value) else sign * value
+
+    return sorted(found, key=rank)
 
 
 def _mean(values: Sequence[float]) -> float:

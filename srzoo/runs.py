@@ -24,19 +24,25 @@ from .weights import differences, save_checkpoint, shown
 class RunFolder:
     """``entry.json``, ``log.jsonl``, ``state.pt`` to resume from, and the weights.
 
+    Args:
+        writes: whether this process writes; of several, one does.
+
     Raises:
         InputError: the folder holds a run of other settings.
         TrainingError: it cannot be written.
     """
 
-    def __init__(self, path: Path, entry: Entry) -> None:
+    def __init__(self, path: Path, entry: Entry, writes: bool = True) -> None:
         self.path = path
         self._entry = entry
+        self._writes = writes
         description = path / "entry.json"
         wanted = entry.model_dump(mode="json", exclude={"weights", "recorded"})
         try:
             if description.is_file() and (path / "state.pt").is_file():
                 self._check_same(json.loads(description.read_text()), wanted)
+                return
+            if not writes:
                 return
             path.mkdir(parents=True, exist_ok=True)
             description.write_text(json.dumps(wanted, indent=2) + "\n")
@@ -58,6 +64,8 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one JSON line to the log."""
+        if not self._writes:
+            return
         with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -96,7 +104,8 @@ class RunFolder:
     def save_weights(self, generator: nn.Module, description: Mapping[str, Any]) -> Path:
         """Write the generator as ``ENTRY.safetensors`` and return its path."""
         path = self.path / f"{self._entry.name}.safetensors"
-        save_checkpoint(path, generator.state_dict(), description)
+        if self._writes:
+            save_checkpoint(path, generator.state_dict(), description)
         return path
 
 

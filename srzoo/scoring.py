@@ -74,19 +74,15 @@ def score(
     """
     if sr.shape != hr.shape:
         raise DataError(f"the output is {tuple(sr.shape)} and its reference {tuple(hr.shape)}.")
-    inputs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    inputs: dict[str, tuple[torch.Tensor, torch.Tensor] | None] = {"rgb": (sr.float() / 255.0, hr.float() / 255.0)}
+    try:
+        inputs["protocol"] = (apply_protocol(sr, protocol, scale, grey), apply_protocol(hr, protocol, scale, grey))
+    except UndefinedScoreError:  # nothing is left inside the border
+        inputs["protocol"] = None
     values = {}
     for metric in metrics:
-        domain = metric.spec.domain
-        if domain not in inputs:
-            if domain == "protocol":
-                inputs[domain] = (
-                    apply_protocol(sr, protocol, scale, grey),
-                    apply_protocol(hr, protocol, scale, grey),
-                )
-            else:
-                inputs[domain] = (sr.float() / 255.0, hr.float() / 255.0)
-        values[metric.name] = _one_value(metric, *inputs[domain])
+        pair = inputs[metric.spec.domain]
+        values[metric.name] = _one_value(metric, *pair) if pair is not None else math.nan
     return values
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from .compose import Term
+from .errors import PluginError
+from .plugins import describe_exception
 
 Batch = dict[str, torch.Tensor]
 Losses = dict[str, torch.Tensor]
@@ -96,7 +98,15 @@ class GanTask:
 
 def image_losses(terms: Sequence[Term], sr: torch.Tensor, hr: torch.Tensor) -> Losses:
     """Return weight times loss for every term that compares two images."""
-    return {term.label: term.config.weight * term.loss(sr, hr) for term in terms}
+    losses = {}
+    for term in terms:
+        try:
+            losses[term.label] = term.config.weight * term.loss(sr, hr)
+        except Exception as error:
+            raise PluginError(
+                f"loss {term.label!r} ({term.config.name}) failed: {describe_exception(error)}."
+            ) from error
+    return losses
 
 
 def gradient_shares(losses: Losses, sr: torch.Tensor) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -101,7 +101,11 @@ def train(
     precision = precision_for(recipe.precision, best_device())
     # Accelerate scales fp16's gradients. bf16 needs no more than autocast, which the loop enters itself, so that
     # a penalty can leave it.
-    accelerator = Accelerator(mixed_precision="fp16" if precision == "fp16" else "no")
+    # Broadcasting buffers would change the discriminator's between its two passes of one step, under DDP.
+    accelerator = Accelerator(
+        mixed_precision="fp16" if precision == "fp16" else "no",
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
     if recipe.batch_size % accelerator.num_processes:
         raise InputError(
             f"training.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes."
@@ -120,7 +124,7 @@ def train(
         seed=recipe.seed,
     )
     validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / entry.name, entry)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / entry.name, entry, accelerator.is_main_process)
     run = _Run(entry, recipe, accelerator, folder, validator, precision, log_every, checkpoint_every, progress)
     for name in recipe.stages:
         generator = run.stage(name, generator, terms[name], dataset)
@@ -274,11 +278,11 @@ class _Run:
             if log_now:
                 self.seconds, clock = self.seconds + time.perf_counter() - clock, time.perf_counter()
                 self._log(name, step, stage, losses, shares, parts.generator_optimizer.param_groups[0]["lr"])
-            if save_now:
-                self._save(name, step, parts)
             if self.validator is not None and (step % self.validator.every == 0 or last):
                 self._validate(name, step, stage, parts.averaged)
                 clock = time.perf_counter()
+            if save_now:
+                self._save(name, step, parts)
         return parts.averaged
 
     def _build(self, stage: Stage, generator: nn.Module, terms: Sequence[Term]) -> _Parts:
@@ -326,6 +330,11 @@ class _Run:
             self.progress(name, step, stage.steps, values)
 
     def _save(self, name: str, step: int, parts: _Parts) -> None:
+        if not all(torch.isfinite(tensor).all() for tensor in parts.generator.state_dict().values()):
+            raise TrainingError(
+                f"stage {name!r}, step {step}: the generator's weights are not finite. The last checkpoint in "
+                f"{self.folder.path} is from before; lower the learning rate."
+            )
         state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds, "scores": self.scores}
         state |= {key: part.state_dict() for key, part in parts.stateful().items()}
         state["rng"] = torch.get_rng_state()

@@ -23,6 +23,9 @@ from .yamlio import Key, KeyPath, Node, locate, parse_value, read_yaml
 NOT_INHERITED = ("weights", "recorded", "summary")
 """Keys that describe one entry alone and are not handed on by ``extends``."""
 
+SETTINGS = ("optimizer", "discriminator_optimizer", "schedule")
+"""Mappings with a ``name`` whose other keys mean the same whatever the name, so that they stay when it changes."""
+
 _ENTRY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -183,7 +186,18 @@ class Zoo:
         for kind, ref, path in found:
             check = _ComponentCheck(self._registry, source, tree, entry.name)
             qualified |= check(kind, ref.name, ref.options, path)
+        self._check_recorded(entry, tree)
         return qualified
+
+    def _check_recorded(self, entry: Entry, tree: Node) -> None:
+        for dataset, scores in (entry.recorded.scores if entry.recorded is not None else {}).items():
+            for metric in scores:
+                try:
+                    self._registry.get("metric", metric)
+                except InputError as error:
+                    path: KeyPath = ("recorded", "scores", dataset, metric)
+                    where = f"{tree.place(path)}: entry {entry.name!r}: {'.'.join(map(str, path))}"
+                    raise type(error)(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -259,6 +273,8 @@ def _parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> list[Node]
             key, equals, value = text.partition("=")
             if not equals or not key.strip():
                 raise EntryError(f"Override {text!r} is not of the form dotted.key=value, e.g. training.batch_size=8.")
+            if not value.strip():
+                raise EntryError(f"Override {text!r} has no value; {key.strip()}=null resets it.")
             pairs.append((key.strip(), parse_value(value), f"override {text}"))
     for key, _, where in pairs:
         if key.partition(".")[0] in ("extends", "name"):
@@ -293,14 +309,14 @@ def _put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: 
         below = _written_out(old) if old is not None and old.content is not None else Node({}, new.where)
         if not isinstance(below.content, dict):
             raise EntryError(f"{new.where}: {'.'.join(map(str, (*done, key)))} is not a mapping.")
-        if rest == ("name",) and not _names_the_same(below, Node({"name": new})):
+        if rest == ("name",) and key not in SETTINGS and not _names_the_same(below, Node({"name": new})):
             below = Node({}, new.where)
         content[key] = _put(below, rest, new, (*done, key), renaming=renaming)
     elif new.content is None:
         content.pop(key, None)
     elif isinstance(new.content, dict):
         below = _written_out(old) if old is not None else Node({}, new.where)
-        keeps = isinstance(below.content, dict) and (renaming or _names_the_same(below, new))
+        keeps = isinstance(below.content, dict) and (renaming or key in SETTINGS or _names_the_same(below, new))
         merged = _merge(below if keeps else Node({}, new.where), new)
         content[key] = Node(merged.content, new.where)
     else:

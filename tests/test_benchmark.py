@@ -126,3 +126,59 @@ def test_scoring_the_reference_itself_gives_the_best_values(folder: Path) -> Non
     values = score(image, image, metrics, "y", 4, grey)
     assert values["psnr"] == float("inf")
     assert values["ssim"] == pytest.approx(1.0)
+
+
+class FailsOn(torch.nn.Module):
+    """A generator that raises on the second image it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        self.seen += lr.shape[-1] != 128  # not while latency is measured
+        if self.seen > 1:
+            raise RuntimeError("out of luck")
+        return torch.nn.functional.interpolate(lr, scale_factor=4)
+
+
+def test_a_model_that_fails_is_left_out_and_named_and_stops_no_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from srzoo import benchmark
+    from srzoo.pretrained import Model, load_model
+
+    broken = Model("broken", load_model("nearest").entry, FailsOn())
+    monkeypatch.setattr(benchmark, "load_model", lambda name: broken if name == "broken" else load_model(name))
+    result = bench("broken,bicubic", str(folder), "psnr", out=tmp_path / "out")
+    assert [s.entry for s in result.standings] == ["bicubic"]
+    assert "out of luck" in result.failed["broken"]
+    assert "broken failed and is left out" in (tmp_path / "out" / "leaderboard.md").read_text()
+
+
+def test_two_datasets_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "other" / folder.name
+    twin.parent.mkdir()
+    twin.symlink_to(folder)
+    with pytest.raises(DataError, match="Two datasets are called 'photographs'"):
+        bench("bicubic", [str(folder), str(tmp_path / "other" / "photographs" / ".")], "psnr")
+
+
+def test_undefined_values_rank_last_in_either_direction() -> None:
+    values = {"a": 10.0, "b": float("nan"), "c": 30.0, "d": 20.0}
+    rows = [Row(entry, "d", "1", "m", "y", value) for entry, value in values.items()]
+    assert [s.entry for s in standings(rows, {"m": True}, {})] == ["c", "d", "a", "b"]
+    assert [s.entry for s in standings(rows, {"m": False}, {})] == ["a", "d", "c", "b"]
+
+
+def test_entries_of_different_scales_are_not_ranked_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from srzoo import benchmark
+    from srzoo.pretrained import Model, load_model
+
+    def x2(name: str) -> Model:
+        model = load_model("nearest")
+        return Model(name, model.entry.model_copy(update={"scale": 2 if name == "twice" else 4}), model.generator)
+
+    monkeypatch.setattr(benchmark, "load_model", x2)
+    with pytest.raises(DataError, match="x2 \\(twice\\) and x4 \\(nearest\\)"):
+        bench("nearest,twice", str(folder), "psnr")

@@ -323,19 +323,17 @@ def test_showing_a_broken_entry_tells_its_error(own_zoo: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "about"),
     [
-        (None, "Cannot read"),
         ("a: [open\n", "not valid YAML"),
         ("- a\n", "must be a mapping"),
         ("", "must be a mapping"),
     ],
-    ids=["missing", "not yaml", "a list", "empty"],
+    ids=["not yaml", "a list", "empty"],
 )
 def test_a_file_that_cannot_be_used_is_told_once_and_the_zoo_still_works(
-    tmp_path: Path, fresh_registry: None, content: str | None, about: str
+    tmp_path: Path, fresh_registry: None, content: str, about: str
 ) -> None:
     path = tmp_path / "mine.yaml"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     result = run("--zoo", str(path), "list", "bicubic", "--json")
     assert result.exit_code == 2
     assert [entry["name"] for entry in json.loads(result.stdout)] == ["bicubic"]
@@ -344,6 +342,10 @@ def test_a_file_that_cannot_be_used_is_told_once_and_the_zoo_still_works(
     assert about in message
     assert "mine.yaml" in message
     assert run("show", "nearest", "--json").exit_code == 0
+
+
+def test_a_file_that_is_not_there_is_refused_at_once(tmp_path: Path, fresh_registry: None) -> None:
+    assert "There is no zoo file" in refused("--zoo", str(tmp_path / "mine.yaml"), "show", "bicubic")
 
 
 def test_an_error_with_square_brackets_is_printed_as_it_is(tmp_path: Path, fresh_registry: None) -> None:

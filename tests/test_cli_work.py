@@ -68,7 +68,7 @@ def test_train_then_bench_then_upscale(trained: Path, photograph: Path, here: Pa
     assert benched.exit_code == 0, benched.output
     with open("table/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {r["entry"] for r in rows} == {"mine", "bicubic"}
+    assert {r["entry"] for r in rows} == {"run", "bicubic"}
     assert len(rows) == 2 * 2 * 9
     upscaled = srzoo("upscale", "photo.png", "--entry", "run/mine.safetensors", "--out", "large.png")
     assert upscaled.exit_code == 0, upscaled.output
@@ -184,5 +184,5 @@ def test_unknown_protocol_dataset_and_entry(here: Path) -> None:
 
 def test_pretrained_model_in_python_is_the_one_of_the_command_line(trained: Path) -> None:
     model = load_model(trained)
-    assert model.name == "mine"
+    assert model.name == "run"
     assert not model.generator.training

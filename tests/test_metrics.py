@@ -19,7 +19,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srzoo.compose import create
 from srzoo.data import load_image_set
-from srzoo.errors import CompositionError, DataError, MissingWeightsError, PluginError, UnknownNameError, WeightsError
+from srzoo.errors import (
+    CompositionError,
+    DataError,
+    MissingWeightsError,
+    PluginError,
+    UndefinedScoreError,
+    UnknownNameError,
+    WeightsError,
+)
 from srzoo.inference import prepare
 from srzoo.pretrained import load_model
 from srzoo.protocol import PROTOCOLS, Protocol, apply_protocol
@@ -173,8 +181,8 @@ def test_grey_reference_is_compared_on_its_own_channel_by_y_matlab_only() -> Non
 
 
 @pytest.mark.parametrize("size", [(8, 40), (40, 8), (1, 1)])
-def test_image_with_nothing_inside_the_border_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(DataError, match=rf"{size[1]}x{size[0]} has nothing inside a border of 4"):
+def test_score_of_an_image_with_nothing_inside_the_border_is_undefined(size: tuple[int, int]) -> None:
+    with pytest.raises(UndefinedScoreError, match=rf"{size[1]}x{size[0]} has nothing inside a border of 4"):
         apply_protocol(torch.zeros(1, 3, *size, dtype=torch.uint8), "y", 4, False)
 
 

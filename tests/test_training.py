@@ -76,6 +76,7 @@ def test_weight_file_carries_its_whole_configuration(tmp_path: Path, photos: str
         "activation": "relu",
         "residual_scale": 1.0,
         "norm_momentum": 0.1,
+        "norm_after_activation": False,
     }
     assert generator["tail_kernel"] == 3, "defaults are written out too"
     assert description["training"]["stages"]["psnr"]["steps"] == 2
@@ -246,6 +247,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     with pytest.raises(TrainingError, match=r"No space left.*free some space"):
         folder.write_state({"step": 1})
     assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_settings_that_would_be_ignored_are_refused(tmp_path: Path, photos: str) -> None:
+    for changes, message in (
+        ({"training.stages.psnr.losses.l1": {"every": 5}}, "'every' is for regularisers"),
+        ({"training.stages.psnr.clip_discriminator": 0.1}, "no discriminator to clip"),
+    ):
+        with pytest.raises(CompositionError, match=message):
+            run("srresnet-lite-x4", tmp_path, photos, 2, {**TINY, **changes})
 
 
 # --- gradients go where they should, and nowhere else ---------------------------------------------------------

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import srzoo
-from srzoo.errors import DataError, InputError, SrzooError, UnknownNameError
+from srzoo.errors import DataError, InputError, PluginError, SrzooError, UnknownNameError
 from srzoo.images import Picture, upscale_bicubic, write_picture
 from srzoo.inference import prepare, run_generator
 from srzoo.pretrained import Model, load_model
@@ -267,7 +267,7 @@ def test_input_is_padded_to_the_generators_multiple_and_the_output_cut(size: tup
 def test_multiple_reaches_upscale_through_the_model() -> None:
     generator = Recorder(multiple=8)
     np.testing.assert_array_equal(upscale(noise(), model_of(generator, size_multiple=8)), repeated(noise()))
-    with pytest.raises(AssertionError):
+    with pytest.raises(PluginError, match="AssertionError"):
         upscale(noise(), model_of(generator, size_multiple=1))
 
 

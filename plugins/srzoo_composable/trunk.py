@@ -28,8 +28,10 @@ class Trunk(nn.Module):
         num_blocks: blocks in the trunk.
         head_kernel: kernel size of the first convolution; 9 in SRResNet.
         head_activation: after the first convolution; prelu in SRResNet.
+        negative_slope: of leaky ReLU after the head and hr_conv; 0.1 in MSRResNet, 0.2 in RRDBNet.
         trunk_conv: whether a convolution ends the trunk.
         trunk_norm: normalisation after that convolution; batch in SRResNet.
+        norm_momentum: of that normalisation, as torch counts it.
         trunk_skip: whether the head's output is added to the trunk's.
         hr_conv: whether a convolution with leaky ReLU precedes the last one; RRDBNet and MSRResNet have it.
         tail_kernel: kernel size of the last convolution; 9 in SRResNet.
@@ -59,6 +61,8 @@ class Trunk(nn.Module):
         rgb_mean: tuple[float, float, float] | None = None,
         init: Literal["default", "blocks", "all"] = "default",
         init_scale: float = 0.1,
+        negative_slope: float = 0.2,
+        norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         for name, value in (("num_features", num_features), ("num_blocks", num_blocks)):
@@ -74,15 +78,19 @@ class Trunk(nn.Module):
         mean = torch.tensor(rgb_mean if rgb_mean is not None else (0.0, 0.0, 0.0)).view(1, 3, 1, 1)
         self.register_buffer("rgb_mean", mean, persistent=False)
 
-        self.head = nn.Sequential(conv(3, num_features, head_kernel), make_activation(head_activation, num_features))
+        self.head = nn.Sequential(
+            conv(3, num_features, head_kernel), make_activation(head_activation, num_features, negative_slope)
+        )
         self.blocks = nn.Sequential(*(block(num_features) for _ in range(num_blocks)))
         self.trunk_end = nn.Sequential(
             conv(num_features, num_features, bias=trunk_norm == "none") if trunk_conv else nn.Identity(),
-            normalisation(trunk_norm, num_features),
+            normalisation(trunk_norm, num_features, norm_momentum),
         )
         self.upsampler = upsampler(num_features, scale)
         width = getattr(self.upsampler, "out_channels", num_features)
-        self.hr_conv = nn.Sequential(conv(width, width), make_activation("leaky_relu")) if hr_conv else nn.Identity()
+        self.hr_conv: nn.Module = nn.Identity()
+        if hr_conv:
+            self.hr_conv = nn.Sequential(conv(width, width), make_activation("leaky_relu", width, negative_slope))
         self.tail = conv(width, 3, tail_kernel)
 
         if init == "blocks":

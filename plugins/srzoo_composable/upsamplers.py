@@ -17,10 +17,15 @@ class PixelShuffle(nn.Module):
 
     Args:
         activation: after each shuffle; SRResNet has prelu, EDSR none.
+        negative_slope: of leaky_relu; MSRResNet has 0.1.
     """
 
     def __init__(
-        self, channels: int, scale: int, activation: Literal["none", "relu", "leaky_relu", "prelu"] = "none"
+        self,
+        channels: int,
+        scale: int,
+        activation: Literal["none", "relu", "leaky_relu", "prelu"] = "none",
+        negative_slope: float = 0.2,
     ) -> None:
         super().__init__()
         self.out_channels = channels
@@ -29,7 +34,7 @@ class PixelShuffle(nn.Module):
             steps += [
                 conv(channels, channels * factor**2),
                 nn.PixelShuffle(factor),
-                make_activation(activation, channels),
+                make_activation(activation, channels, negative_slope),
             ]
         self.steps = nn.Sequential(*steps)
 

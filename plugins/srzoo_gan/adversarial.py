@@ -94,6 +94,7 @@ class Adversarial:
         pairing: standard, relativistic or relativistic_average (arXiv:1807.00734; RaGAN of ESRGAN).
         halves: whether the terms for real and fake are summed, as in the papers, or averaged, as in public code.
         on: probabilities puts a sigmoid before least_squares, as Keras-GAN does.
+        generator_criterion: another criterion for the generator's own loss, on logits; standard pairing only.
     """
 
     def __init__(
@@ -102,7 +103,11 @@ class Adversarial:
         pairing: Literal["standard", "relativistic", "relativistic_average"] = "standard",
         halves: Literal["sum", "mean"] = "sum",
         on: Literal["logits", "probabilities"] = "logits",
+        generator_criterion: Literal["bce", "minimax", "softplus", "least_squares", "hinge", "wasserstein"]
+        | None = None,
     ) -> None:
+        if generator_criterion is not None and pairing != "standard":
+            raise ValueError("generator_criterion is for standard pairing; a relativistic loss is one game for both")
         if on == "probabilities" and (criterion != "least_squares" or pairing != "standard"):
             raise ValueError(
                 "on: probabilities is for criterion least_squares with standard pairing; the other criteria and "
@@ -117,6 +122,7 @@ class Adversarial:
             self.criterion = _relativistic_least_squares()
         else:
             self.criterion = _CRITERIA[criterion]
+        self.generator_criterion = _CRITERIA[generator_criterion] if generator_criterion is not None else None
 
     def discriminator_loss(self, real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         """Return the discriminator's loss, a scalar."""
@@ -125,6 +131,8 @@ class Adversarial:
 
     def generator_loss(self, real_logits: torch.Tensor | None, fake_logits: torch.Tensor) -> torch.Tensor:
         """Return the generator's loss, a scalar; ``real_logits`` may be None under standard pairing."""
+        if self.generator_criterion is not None:
+            return self.generator_criterion.fooled(fake_logits).mean()
         if self.pairing == "standard":
             fake = torch.sigmoid(fake_logits) if self.on_probabilities else fake_logits
             return self.criterion.fooled(fake).mean()

@@ -19,6 +19,7 @@ class ResidualBlock(nn.Module):
         activation: between the convolutions; prelu in SRResNet, relu in EDSR.
         residual_scale: factor on the residual before it is added; 0.1 in EDSR.
         norm_momentum: weight of the new batch in the running statistics, as torch counts it.
+        norm_after_activation: conv, activation, norm in the first half, as Keras-GAN has it.
     """
 
     def __init__(
@@ -28,14 +29,17 @@ class ResidualBlock(nn.Module):
         activation: Literal["relu", "leaky_relu", "prelu"] = "prelu",
         residual_scale: float = 1.0,
         norm_momentum: float = 0.1,
+        norm_after_activation: bool = False,
     ) -> None:
         super().__init__()
         self.residual_scale = residual_scale
         bias = norm == "none"  # batch normalisation has its own
+        middle = [normalisation(norm, channels, norm_momentum), make_activation(activation, channels)]
+        if norm_after_activation:
+            middle.reverse()
         self.body = nn.Sequential(
-            conv(channels, channels, bias=bias),
-            normalisation(norm, channels, norm_momentum),
-            make_activation(activation, channels),
+            conv(channels, channels, bias=bias or norm_after_activation),
+            *middle,
             conv(channels, channels, bias=bias),
             normalisation(norm, channels, norm_momentum),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from rich.markup import escape
 from .. import __version__
 from ..errors import PluginWarning
 from .catalog import list_command, plugins_command, show_command
-from .console import errors
+from .console import errors, print_error
 from .work import bench_command, train_command, upscale_command
 
 app = typer.Typer(
@@ -43,6 +44,9 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
+    if zoo and not Path(zoo).is_file():
+        print_error(f"There is no zoo file {zoo}.")
+        raise typer.Exit(2)
     if zoo:
         before = os.environ.get("SRZOO_ZOO", "")
         os.environ["SRZOO_ZOO"] = os.pathsep.join(part for part in (before, zoo) if part)

@@ -15,7 +15,7 @@ from ..options import signature_of
 from ..recipe import Entry
 from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
-from ..zoo import diff_entries, get_zoo
+from ..zoo import Source, diff_entries, get_zoo
 from .completion import complete_entry, complete_entry_or_component, complete_kind
 from .console import console, make_table, print_error, print_json, reports_errors
 
@@ -151,13 +151,16 @@ def show_command(
 
 def _show_entry(entry: Entry, as_json: bool) -> None:
     data = entry.model_dump(mode="json", exclude_defaults=True)
+    source = get_zoo().source(entry.name)
     if as_json:
         cost = cost_of(entry)
-        print_json({**data, "parameters": cost.parameters, "multiply_adds": cost.multiply_adds})
+        whole = {**entry.model_dump(mode="json"), "file": str(source.path), "owner": source.owner}
+        print_json({**whole, "parameters": cost.parameters, "multiply_adds": cost.multiply_adds})
         return
     console.print(f"[bold]{entry.name}[/bold]  {escape(entry.summary)}")
     if entry.paper:
         console.print(f"[dim]{escape(entry.paper)}[/dim]")
+    console.print(f"[dim]{_origin(source)}[/dim]", highlight=False, soft_wrap=True)
     console.print()
     shown = {key: value for key, value in data.items() if key not in ("name", "summary", "paper")}
     text = yaml.safe_dump({"scale": entry.scale, **shown}, sort_keys=False, default_flow_style=None, width=100)
@@ -172,6 +175,12 @@ def _show_entry(entry: Entry, as_json: bool) -> None:
         f"for an output of {HR_SIZE[1]}x{HR_SIZE[0]}",
         highlight=False,
     )
+
+
+def _origin(source: Source) -> str:
+    owner = next((r for r in get_registry().records if r.name == source.owner), None)
+    version = f", {owner.distribution} {owner.version}" if owner is not None else ""
+    return f"from {source.path.name}, owner {source.owner}{version}"
 
 
 def _show_diff(left: Entry, right: Entry, as_json: bool) -> None:

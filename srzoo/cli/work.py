@@ -153,6 +153,8 @@ def bench_command(
     chosen = next((p for p in PROTOCOLS if p == protocol), None)
     if chosen is None:
         raise InputError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
+    if entries and not _split(entries):
+        raise InputError("The entry is an empty name; leave it out to benchmark all that are ready.")
     tasks: dict[str, TaskID] = {}
     with _progress() as progress:
 
@@ -221,7 +223,10 @@ def upscale_command(
     for target in targets:
         if target.resolve() in {file.resolve() for file in files}:
             raise InputError(f"{target} would overwrite its own input; give another --out.")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write to {target.parent}: {error}.") from None
     model = load_model(entry)
     failed = 0
     with _progress() as progress:
