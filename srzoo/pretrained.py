@@ -151,14 +151,16 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
     Raises:
         UnknownNameError, WeightsError: there is no such thing, or it does not fit.
     """
-    if Path(reference).suffix == ".safetensors" or Path(reference).is_dir():
-        path = _checkpoint_path(Path(reference))
-        tensors, description = read_checkpoint(path)
-        check_composition(description, full_composition(target), str(path))
-        load_into(generator, tensors, str(path))
-        return
     try:
-        source = get_zoo().entry(reference)
-    except UnknownNameError as error:
-        raise UnknownNameError(f"entry {target.name!r}: training.start_from: {error}") from None
-    load_pretrained(generator, source, target)
+        if Path(reference).suffix == ".safetensors" or Path(reference).is_dir():
+            path = _checkpoint_path(Path(reference))
+            tensors, description = read_checkpoint(path)
+            check_composition(description, full_composition(target), str(path))
+            load_into(generator, tensors, str(path))
+        else:
+            load_pretrained(generator, get_zoo().entry(reference), target)
+    except (UnknownNameError, WeightsError) as error:
+        raise type(error)(
+            f"entry {target.name!r}: training.start_from: {error} "
+            "With training.start_from=null the training starts from fresh weights."
+        ) from None

@@ -217,7 +217,9 @@ def check_composition(description: Mapping[str, Any], composition: Mapping[str, 
     if not found:
         return
     raise WeightsError(
-        f"{source} was trained as another composition (entry {description.get('entry', '?')!r}): " + "; ".join(found)
+        f"{source} was trained as another composition (entry {description.get('entry', '?')!r}): "
+        + "; ".join(found)
+        + "."
     )
 
 

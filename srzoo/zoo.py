@@ -82,7 +82,23 @@ class Zoo:
         """
         tree, source = self._resolve(name, ())
         for override in _parse_overrides(overrides):
+            self._check_null(name, tree, override, source)
             tree = _merge(tree, override)
+        return self._finish(name, tree, source)
+
+    def _check_null(self, name: str, tree: Node, override: Node, source: Source) -> None:
+        """Refuse ``key=null`` where there is no such key: it would reset nothing, and a typo would go unnoticed."""
+        ((key, value),) = override.content.items()
+        if value.content is not None or _merge(tree, override) != tree:
+            return
+        try:
+            self._finish(name, _merge(tree, Node({key: Node(1, value.where)}, value.where)), source)
+        except InputError as error:
+            if any(sign in str(error) for sign in ("unknown key", "has no option", "No loss is called")):
+                raise
+
+    def _finish(self, name: str, tree: Node, source: Source) -> Entry:
+        """Validate a merged tree and check the components it names."""
         bare = self._bare_name(name)
         if not _ENTRY_NAME.fullmatch(bare):
             raise EntryError(f"{tree.where}: entry name {bare!r} must be lower-case letters, digits, '_', '-' or '.'.")

@@ -795,3 +795,16 @@ def test_the_walk_found_the_whole_zoo() -> None:
 def test_an_unknown_option_error_is_an_option_error() -> None:
     with pytest.raises(OptionError):
         LIVE.entry("esrgan-x4", ["generator.nothing_like_it=1"])
+
+
+@pytest.mark.parametrize("key", ["training.init", "generator.num_blok", "training.stages.gan.losses.perceptal", "scal"])
+def test_resetting_a_key_that_does_not_exist_is_noticed(key: str) -> None:
+    with pytest.raises(SrzooError, match="override " + key.replace(".", r"\.")):
+        LIVE.entry("srgan-lite-x4", [f"{key}=null"])
+
+
+@pytest.mark.parametrize(
+    "key", ["training.start_from", "generator.rgb_mean", "discriminator", "training.stages.gan.ema"]
+)
+def test_resetting_a_key_that_is_or_is_not_set_works(key: str) -> None:
+    assert LIVE.entry("srresnet-lite-x4" if key == "discriminator" else "srgan-lite-x4", [f"{key}=null"])

@@ -20,7 +20,7 @@ from .work import bench_command, train_command, upscale_command
 app = typer.Typer(
     name="srzoo",
     help="Compose, train and benchmark super-resolution GANs. Every part is a plugin.\n\n"
-    "Start with [bold]srzoo list[/bold], then [bold]srzoo show ESRGAN-X4[/bold] in lower case; "
+    "Start with [bold]srzoo list[/bold] and [bold]srzoo show esrgan-x4[/bold]; "
     "[bold]srzoo bench[/bold] compares what is ready to use.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -134,7 +134,7 @@ def show_command(
     """Show an entry (composition, recipe, cost, scores) or a component (options with types and defaults).
 
     Examples: [bold]srzoo show esrgan-x4[/bold], [bold]srzoo show block/rrdb[/bold],
-    [bold]srzoo show srgan-x4 --diff esrgan-x4[/bold].
+    [bold]srzoo show srgan-vgg54-x4 --diff esrgan-x4[/bold].
     """
     kind, slash, rest = name.partition("/")
     if slash and _kind_of(kind) is None and (near := did_you_mean(kind, KINDS)) and not get_zoo().names(rest):
@@ -145,6 +145,8 @@ def show_command(
         _show_component(get_registry().get(_kind_of(kind) or kind, rest), as_json)
     elif diff:
         _show_diff(get_zoo().entry(name), get_zoo().entry(diff), as_json)
+    elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
+        raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
     else:
         _show_entry(get_zoo().entry(name), as_json)
 

@@ -70,7 +70,7 @@ def train_command(
     """Train an entry: every stage of its recipe, checkpointed; run it again to go on where it stopped.
 
     Examples: [bold]srzoo train srresnet-lite-x4 --data photos --steps 200[/bold],
-    [bold]srzoo train esrgan-x4 training.batch_size=8 generator.num_blocks=6[/bold].
+    [bold]srzoo train srgan-lite-x4 --data photos training.stages.gan.losses.perceptual=null[/bold].
     """
     resolved = get_zoo().entry(entry, overrides or ())  # before torch is imported, so that a typo answers at once
     if resolved.training is None:
