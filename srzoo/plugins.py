@@ -6,8 +6,10 @@ distribution, the plugin and the cause; the other plugins never notice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,10 +132,11 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
     start = time.perf_counter()
     registered = None
     try:
-        plugin = entry_point.load()
-        _check_hook_names(manager, plugin)
-        registered = manager.register(plugin, name=record.name)
-        specs, zoo_files = _ask(manager, record.name)
+        with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints must not get into --json output
+            plugin = entry_point.load()
+            _check_hook_names(manager, plugin)
+            registered = manager.register(plugin, name=record.name)
+            specs, zoo_files = _ask(manager, record.name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may well call sys.exit() at import

@@ -93,6 +93,14 @@ def test_a_working_plugin_is_loaded_with_its_distribution_and_what_it_provides(s
     assert not record.first_party
 
 
+def test_what_a_plugin_prints_does_not_get_into_standard_output(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("chatty", "print('hello')\n" + block_plugin())
+    assert site.discover()["chatty"].status == "ok"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "hello" in captured.err
+
+
 def test_every_first_party_plugin_is_discovered_and_works() -> None:
     records = [record for record in discover() if record.first_party]
     declared = {point.name for point in metadata.distribution("srzoo").entry_points if point.group == "srzoo"}
