@@ -53,6 +53,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # a phone's JPEG: the picture, then a preview or depth map
                 raise DataError(f"{path} holds {frames} images; split it into files with one image each.")
+            _check_mode(image, str(path))  # before decoding, which not every Pillow can do in these modes
             image.load()
             return picture_from_pil(image, str(path))
     except FileNotFoundError:
@@ -73,23 +74,27 @@ def picture_from_pil(image: Image.Image, name: str = "the image") -> Picture:
     Raises:
         DataError: its values cannot be brought to 8-bit RGB exactly.
     """
-    jpeg = image.format in ("JPEG", "MPO")  # forgotten by what follows
+    _check_mode(image, name)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535 or "transparency" in image.info:
             raise DataError(f"{name} has grey values outside 0..65535 or a transparent one; save it as 8-bit.")
         return Picture(_replicate(_to_uint8(values / 257)), grey=True, sixteen_bit=True)
-    if image.mode == "F":
-        raise DataError(f"{name} holds floating-point values, whose range is not known; save it as 8- or 16-bit.")
-    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and not jpeg:
-        raise DataError(f"{name} is in colour mode {image.mode}; convert it to RGB first.")
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and _grey_palette(image))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         rgba = np.array(image.convert("RGBA"))
         alpha = np.ascontiguousarray(rgba[..., 3])
         return Picture(np.ascontiguousarray(rgba[..., :3]), grey, None if (alpha == 255).all() else alpha)
     return Picture(np.array(image.convert("RGB")), grey)
+
+
+def _check_mode(image: Image.Image, name: str) -> None:
+    """Refuse modes whose values have no one meaning as RGB; in a JPEG, CMYK and YCbCr have one."""
+    if image.mode == "F":
+        raise DataError(f"{name} holds floating-point values, whose range is not known; save it as 8- or 16-bit.")
+    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and image.format not in ("JPEG", "MPO"):
+        raise DataError(f"{name} is in colour mode {image.mode}; convert it to RGB first.")
 
 
 def picture_to_pil(picture: Picture) -> Image.Image:
