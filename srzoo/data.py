@@ -1,18 +1,12 @@
-"""Data: sets of images by name or folder, and random crops of them for training."""
+"""Sets of images by name or folder."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch.utils.data import Dataset, Sampler
 
 from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
 from .images import SUFFIXES, UInt8Array, crop_to_multiple, downscale_bicubic, read_rgb
@@ -90,7 +84,9 @@ def data_root() -> Path | None:
 
 
 def load_image_set(name: str) -> ImageSet:
-    """Return a dataset by registered name, by folder name under ``SRZOO_DATA``, or by path.
+    """Return a dataset by registered name, by folder name under ``SRZOO_DATA``, or by path, in this order.
+
+    ``./set5`` is always the path.
 
     A folder is high-resolution images, or holds ``HR/`` and optionally ``LR_x2/``, ``LR_x3/``, ``LR_x4/``
     or ``LR_x8/`` with files of the same names.
@@ -112,10 +108,11 @@ def load_image_set(name: str) -> ImageSet:
             raise PluginError(f"dataset {name!r} of {component.owner} must return a srzoo.data.ImageSet.")
         return image_set
     root = data_root()
-    if root is not None and (root / name).is_dir() and not Path(name).is_absolute():
+    written_as_path = Path(name).is_absolute() or name.startswith((".", "~"))
+    if root is not None and (root / name).is_dir() and not written_as_path:
         return read_folder(root / name, name)
-    if Path(name).is_dir():
-        return read_folder(Path(name), Path(name).resolve().name)
+    if Path(name).expanduser().is_dir():
+        return read_folder(Path(name).expanduser(), Path(name).expanduser().resolve().name)
     known = [component.name for component in registry.find("dataset")]
     known += (
         sorted(p.name for p in root.iterdir() if _looks_like_images(p)) if root is not None and root.is_dir() else []
@@ -125,6 +122,22 @@ def load_image_set(name: str) -> ImageSet:
         f"No dataset is called {name!r} {where}, and there is no such folder.{did_you_mean(name, known)} "
         f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well."
     )
+
+
+def shared_images(left: Sequence[ImageSet], right: Sequence[ImageSet]) -> list[str]:
+    """Return ``set/image`` of what two lists of sets have in common: the same file, or image of the same set."""
+
+    def identities(sets: Sequence[ImageSet]) -> dict[object, str]:
+        return {
+            item.hr.resolve() if isinstance(item.hr, Path) else (image_set.name, item.name): (
+                f"{image_set.name}/{item.name}"
+            )
+            for image_set in sets
+            for item in image_set
+        }
+
+    first, second = identities(left), identities(right)
+    return [name for identity, name in first.items() if identity in second]
 
 
 def _looks_like_images(folder: Path) -> bool:
@@ -163,122 +176,6 @@ def _image_files(folder: Path) -> list[Path]:
             raise DataError(f"{stems[file.stem]} and {file} share a name; rename one, since names identify results.")
         stems[file.stem] = file
     return files
-
-
-class _PairCache:
-    """Decoded pairs in memory up to a number of bytes; the least recently used go first."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._pairs: OrderedDict[int, tuple[UInt8Array, UInt8Array]] = OrderedDict()
-
-    def get(self, index: int, read: Callable[[], tuple[UInt8Array, UInt8Array]]) -> tuple[UInt8Array, UInt8Array]:
-        pair = self._pairs.get(index)
-        if pair is not None:
-            self._pairs.move_to_end(index)
-            return pair
-        pair = read()
-        self._bytes += pair[0].nbytes + pair[1].nbytes
-        self._pairs[index] = pair
-        while self._bytes > self._max_bytes and len(self._pairs) > 1:
-            _, old = self._pairs.popitem(last=False)
-            self._bytes -= old[0].nbytes + old[1].nbytes
-        return pair
-
-
-class PatchDataset(Dataset[dict[str, torch.Tensor]]):
-    """Random crops, flips and 90-degree rotations, each a pure function of seed and sample number.
-
-    Sample ``k`` never depends on which worker, process or run draws it, so a resumed or distributed run sees
-    the same crops as an uninterrupted single one. Every image comes once an epoch, in an order of its own.
-
-    Args:
-        patch_size: side of the high-resolution crop in pixels, a multiple of the scale.
-        cache_bytes: memory for decoded images.
-
-    Raises:
-        DataError: no images, or an image smaller than the patch (when it is drawn).
-    """
-
-    def __init__(
-        self,
-        sets: Sequence[ImageSet],
-        scale: int,
-        patch_size: int,
-        *,
-        augment: bool = True,
-        seed: int = 0,
-        cache_bytes: int = 4 << 30,
-    ) -> None:
-        assert patch_size % scale == 0
-        self.items = [item for image_set in sets for item in image_set]
-        if not self.items:
-            raise DataError("there are no training images.")
-        self.scale, self.patch_size, self.augment, self.seed = scale, patch_size, augment, seed
-        self._cache = _PairCache(cache_bytes)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, sample: int) -> dict[str, torch.Tensor]:
-        """Return ``{"lr": (3, p/scale, p/scale), "hr": (3, p, p)}``, float32 in [0, 1], for any sample number."""
-        epoch, position = divmod(sample, len(self.items))
-        index = int(_permutation(len(self.items), self.seed, epoch)[position])
-        lr, hr = self._cache.get(index, lambda: self._read(index))
-        random = np.random.Generator(np.random.Philox(key=np.array([self.seed, sample], dtype=np.uint64)))
-        size = self.patch_size // self.scale
-        top = int(random.integers(lr.shape[0] - size + 1))
-        left = int(random.integers(lr.shape[1] - size + 1))
-        lr = lr[top : top + size, left : left + size]
-        top, left = top * self.scale, left * self.scale
-        hr = hr[top : top + self.patch_size, left : left + self.patch_size]
-        if self.augment:
-            flip, turns = int(random.integers(2)), int(random.integers(4))
-            lr, hr = _turn(lr, flip, turns), _turn(hr, flip, turns)
-        return {"lr": _chw(lr), "hr": _chw(hr)}
-
-    def _read(self, index: int) -> tuple[UInt8Array, UInt8Array]:
-        item = self.items[index]
-        lr, hr, _ = item.read_pair(self.scale)
-        if min(hr.shape[:2]) < self.patch_size:
-            raise DataError(
-                f"training image {item.name!r} is {hr.shape[1]}x{hr.shape[0]}, smaller than the patch of "
-                f"{self.patch_size}; set training.patch_size={min(hr.shape[:2]) // self.scale * self.scale} or less."
-            )
-        return lr, hr
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=np.array([seed, 2**63 + epoch], dtype=np.uint64))).permutation(
-        count
-    )
-
-
-def _turn(image: UInt8Array, flip: int, turns: int) -> UInt8Array:
-    return np.rot90(image[:, ::-1] if flip else image, turns)
-
-
-def _chw(image: UInt8Array) -> torch.Tensor:
-    return torch.from_numpy(image.copy()).permute(2, 0, 1).float().div_(255.0)
-
-
-class StepSampler(Sampler[list[int]]):
-    """Sample numbers of this process' share of each step's batch, from a given step on."""
-
-    def __init__(self, start: int, stop: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        assert batch_size % world == 0
-        self.start, self.stop, self.batch_size, self.rank, self.world = start, stop, batch_size, rank, world
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[list[int]]:
-        share = self.batch_size // self.world
-        for step in range(self.start, self.stop):
-            first = step * self.batch_size + self.rank * share
-            yield list(range(first, first + share))
 
 
 def digest_of(image_set: ImageSet, scale: int) -> str:

@@ -204,12 +204,22 @@ def downscale_bicubic(rgb: UInt8Array, scale: int) -> UInt8Array:
         rgb: (H, W, 3) with both sides multiples of the scale.
     """
     assert rgb.shape[0] % scale == 0 and rgb.shape[1] % scale == 0, "crop to a multiple of the scale first"
-    image = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).float()
+    image = torch.from_numpy(rgb.copy()).permute(2, 0, 1).unsqueeze(0).float()
     rows = _resize_axis(image, image.shape[2] // scale, axis=2, pad=4 * scale, padder=_pad_replicate)
     both = _resize_axis(
         rows.round().clamp(0, 255), image.shape[3] // scale, axis=3, pad=4 * scale, padder=_pad_replicate
     )
     return both.round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def shrink_bicubic(rgb: UInt8Array, factor: float) -> UInt8Array:
+    """Shrink (H, W, 3) uint8 by a factor of at most 1, each side rounded; antialiased bicubic, Keys a = -0.5."""
+    if factor == 1:
+        return rgb
+    size = [max(1, round(side * factor)) for side in rgb.shape[:2]]
+    image = torch.from_numpy(rgb.copy()).permute(2, 0, 1).unsqueeze(0).float()
+    small = F.interpolate(image, size=size, mode="bicubic", antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def upscale_bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:

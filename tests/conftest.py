@@ -35,6 +35,19 @@ def squeezenet(data_root: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of twelve small smooth pictures to train on."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), dtype=np.uint8)
+    for index, coarse in enumerate(pixels):
+        Image.fromarray(coarse).resize((48, 64), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return str(folder)
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's cache out of the tests and the tests out of the user's cache."""

@@ -1,0 +1,371 @@
+"""Random crops for training, read from a cache of decoded images.
+
+Decoding a file takes far longer than cutting a patch out of it. So every image is decoded once, with its
+low-resolution counterpart, into one file a set that later runs, worker processes and ranks map into memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Sampler
+
+from .data import ImageItem, ImageSet
+from .errors import DataError, RecipeWarning
+from .images import UInt8Array, crop_to_multiple, downscale_bicubic, shrink_bicubic
+
+Pair: TypeAlias = tuple[UInt8Array, UInt8Array]
+"""Low- and high-resolution image, (h, w, 3) and (scale*h, scale*w, 3)."""
+
+_FORMAT = 1  # of the cache files; a change of what they hold must raise it
+
+
+def decode_pair(item: ImageItem, scale: int, factor: float = 1.0) -> Pair:
+    """Return an image and its low-resolution counterpart, shrunk by a factor first.
+
+    Raises:
+        DataError: a file cannot be read, or the pair does not fit together.
+    """
+    if factor == 1:
+        lr, hr, _ = item.read_pair(scale)
+        return lr, hr
+    whole, _ = item.read_hr()
+    hr = crop_to_multiple(shrink_bicubic(whole, factor), scale)
+    return downscale_bicubic(hr, scale), hr
+
+
+class MemoryStore:
+    """Decoded pairs in memory up to a number of bytes; the least recently used go first."""
+
+    def __init__(self, items: Sequence[ImageItem], scale: int, max_bytes: int) -> None:
+        self._items, self._scale, self._max_bytes = items, scale, max_bytes
+        self._bytes = 0
+        self._pairs: OrderedDict[tuple[int, float], Pair] = OrderedDict()
+
+    def get(self, index: int, factor: float) -> Pair:
+        """Return a pair, decoding it if need be."""
+        key = index, factor
+        if key in self._pairs:
+            self._pairs.move_to_end(key)
+            return self._pairs[key]
+        pair = decode_pair(self._items[index], self._scale, factor)
+        self._bytes += pair[0].nbytes + pair[1].nbytes
+        self._pairs[key] = pair
+        while self._bytes > self._max_bytes and len(self._pairs) > 1:
+            _, old = self._pairs.popitem(last=False)
+            self._bytes -= old[0].nbytes + old[1].nbytes
+        return pair
+
+
+class MappedStore:
+    """Decoded pairs of one set in files that are mapped into memory, one file a factor.
+
+    A file is named after the paths, sizes and modification times of all its images, so one that is out of date
+    is never found. It is written under another name first: a run that is killed leaves no half of one.
+    """
+
+    def __init__(self, items: Sequence[ImageItem], scale: int, folder: Path) -> None:
+        self._items, self._scale, self._folder = items, scale, folder
+        self._open: dict[float, tuple[np.memmap[Any, np.dtype[np.uint8]], list[list[int]]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:  # worker processes map the files themselves
+        return {**self.__dict__, "_open": {}}
+
+    def path(self, factor: float) -> Path:
+        """Return the file of a factor."""
+        files = [file for item in self._items for file in (item.hr, item.lr.get(self._scale)) if file is not None]
+        stamps = []
+        for file in files:
+            assert isinstance(file, Path)
+            status = file.stat()
+            stamps.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+        identity = json.dumps([_FORMAT, self._scale, factor, stamps])
+        return self._folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.rgb"
+
+    def build(self, factor: float, progress: Callable[[], None]) -> None:
+        """Decode every image into the file of a factor, unless it is there; ``progress`` is called for each.
+
+        Raises:
+            DataError: an image cannot be read.
+            OSError: the file cannot be written.
+        """
+        path = self.path(factor)
+        if self._index(path) is not None:
+            for _ in self._items:
+                progress()
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for old in self._folder.glob("*.writing"):  # of processes that were killed
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > 3600:
+                    old.unlink()
+        temporary = path.with_suffix(f".{os.getpid()}.writing")
+        places, offset = [], 0
+        try:
+            with open(temporary, "wb") as file, ThreadPoolExecutor() as pool:
+                window = 4 * (os.cpu_count() or 1)  # decoded images that may wait to be written
+                for first in range(0, len(self._items), window):
+                    chunk = self._items[first : first + window]
+                    for lr, hr in pool.map(lambda item: decode_pair(item, self._scale, factor), chunk):
+                        places.append([offset, lr.shape[0], lr.shape[1]])
+                        file.write(np.ascontiguousarray(lr).data)
+                        file.write(np.ascontiguousarray(hr).data)
+                        offset += lr.nbytes + hr.nbytes
+                        progress()
+            os.replace(temporary, path)
+            temporary.write_text(json.dumps({"bytes": offset, "places": places}))
+            os.replace(temporary, path.with_suffix(".json"))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def is_built(self, factor: float) -> bool:
+        """Whether the file of a factor is there and whole."""
+        return self._index(self.path(factor)) is not None
+
+    def _index(self, path: Path) -> list[list[int]] | None:
+        """Return offset, height and width of every low-resolution image in a file, or None if it is not whole."""
+        try:
+            index = json.loads(path.with_suffix(".json").read_text())
+            return index["places"] if path.stat().st_size == index["bytes"] else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def get(self, index: int, factor: float) -> Pair:
+        """Return views of a pair.
+
+        Raises:
+            DataError: the file has been changed or removed since it was built.
+        """
+        if factor not in self._open:
+            path = self.path(factor)
+            found = self._index(path)
+            if found is None:
+                raise DataError(f"the cached images {path}, or the files they were made of, changed; start again.")
+            self._open[factor] = (np.memmap(path, np.uint8, "r"), found)
+        pixels, places = self._open[factor]
+        offset, height, width = places[index]
+        middle = offset + height * width * 3
+        end = middle + height * width * 3 * self._scale**2
+        lr = pixels[offset:middle].reshape(height, width, 3)
+        hr = pixels[middle:end].reshape(height * self._scale, width * self._scale, 3)
+        return lr, hr
+
+
+def cache_folder() -> Path:
+    """Return where decoded images are kept: ``SRZOO_CACHE``, or ``srzoo/images`` in the user's cache."""
+    given = os.environ.get("SRZOO_CACHE")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(given) if given else user / "srzoo" / "images"
+
+
+def cache_limit() -> int:
+    """Return how many bytes the decoded images of one set may take: ``SRZOO_CACHE_GIB``, 32 by default.
+
+    Raises:
+        DataError: the variable is no number.
+    """
+    text = os.environ.get("SRZOO_CACHE_GIB", "32")
+    try:
+        return int(float(text) * 2**30)
+    except (ValueError, OverflowError):
+        raise DataError(f"SRZOO_CACHE_GIB is {text!r}; write a number of GiB, or 0 for no cache.") from None
+
+
+class PatchDataset(Dataset[dict[str, torch.Tensor]]):
+    """Random crops, flips and 90-degree rotations, each a pure function of seed and sample number.
+
+    Sample ``k`` never depends on which worker, process or run draws it, so a resumed or distributed run sees
+    the same crops as an uninterrupted single one. Every image comes once an epoch, in an order of its own.
+
+    Files are decoded into a cache on disk (see :func:`cache_folder`); what does not fit into it, and images that
+    are no files, into memory.
+
+    Args:
+        patch_size: side of the high-resolution crop in pixels, a multiple of the scale.
+        multiscale: factors of at most 1; one, drawn for each sample, shrinks the whole image before the crop.
+        cache_bytes: memory for decoded images that are not cached on disk.
+        progress: called as ``progress(done, images)`` while files are decoded.
+
+    Raises:
+        DataError: no images; images that, shrunk by the smallest factor, are smaller than the patch; images that
+            have low-resolution files of their own, which no factor but 1 fits; a damaged file.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[ImageSet],
+        scale: int,
+        patch_size: int,
+        *,
+        augment: bool = True,
+        multiscale: Sequence[float] = (1.0,),
+        seed: int = 0,
+        cache_bytes: int = 4 << 30,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        assert patch_size % scale == 0
+        self.scale, self.patch_size, self.augment, self.seed = scale, patch_size, augment, seed
+        self.multiscale = tuple(multiscale)
+        self._refuse_misfits([item for image_set in sets for item in image_set])
+        self._stores: list[MappedStore | MemoryStore] = []
+        self._places: list[tuple[int, int]] = []  # of each image: its store, and its number there
+        mapped = [self._mapped(image_set) for image_set in sets]
+        total = len(self.multiscale) * sum(len(s) for s, store in zip(sets, mapped, strict=True) if store is not None)
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+        for image_set, found in zip(sets, mapped, strict=True):
+            store: MappedStore | MemoryStore | None = found
+            if found is not None:
+                try:
+                    for factor in self.multiscale:
+                        found.build(factor, advance)
+                except OSError as error:  # no space, or no right to write there
+                    self._warn(image_set, str(error))
+                    store = None
+            self._places += [(len(self._stores), number) for number in range(len(image_set))]
+            self._stores.append(store or MemoryStore(image_set.items, scale, cache_bytes))
+
+    def _refuse_misfits(self, items: Sequence[ImageItem]) -> None:
+        if not items:
+            raise DataError("there are no training images.")
+        paired = next((item for item in items if self.scale in item.lr), None)
+        if paired is not None and self.multiscale != (1.0,):
+            raise DataError(
+                f"training image {paired.name!r} comes with a low-resolution file, which fits the whole image only; "
+                "set training.multiscale=[1.0], or train on a folder without LR_x folders."
+            )
+
+    def _mapped(self, image_set: ImageSet) -> MappedStore | None:
+        """Check the sizes of a set's files, and return a store on disk if one can and may hold them."""
+        needed = 0
+        for item in image_set:
+            if not isinstance(item.hr, Path):
+                return None
+            try:
+                with Image.open(item.hr) as image:  # reads the header only
+                    width, height = image.size
+            except Exception:  # of a damaged file, which is named when it is decoded
+                continue
+            self._check_size(str(item.hr), width, height)
+            needed += int(sum(3 * width * height * factor**2 for factor in self.multiscale) * (1 + 1 / self.scale**2))
+        folder = cache_folder()
+        store = MappedStore(image_set.items, self.scale, folder)
+        limit = cache_limit()
+        if limit > 0 and all(store.is_built(factor) for factor in self.multiscale):
+            return store
+        existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+        free = shutil.disk_usage(existing).free
+        if limit > 0 and (needed > limit or needed > 0.9 * free):
+            self._warn(image_set, f"would take {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free")
+        return store if needed <= min(limit, 0.9 * free) else None
+
+    def _warn(self, image_set: ImageSet, reason: str) -> None:
+        warnings.warn(
+            f"the decoded images of {image_set.name!r} are not kept in {cache_folder()}: {reason}. They are decoded "
+            "anew as memory runs out, which is slow. SRZOO_CACHE names another folder, SRZOO_CACHE_GIB the limit.",
+            RecipeWarning,
+            stacklevel=4,
+        )
+
+    def _check_size(self, name: str, width: int, height: int) -> None:
+        smallest = min(self.multiscale)
+        side = round(min(width, height) * smallest) // self.scale * self.scale
+        if side < self.patch_size:
+            shrunk = f" shrunk by {smallest}" if smallest < 1 else ""
+            enough = "training.multiscale=[1.0] or " if min(width, height) >= self.patch_size else ""
+            raise DataError(
+                f"training image {name!r} of {width}x{height}{shrunk} is smaller than the patch of "
+                f"{self.patch_size}; set {enough}training.patch_size={side} or less, or take the image out."
+            )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, sample: int) -> dict[str, torch.Tensor]:
+        """Return ``{"lr": (3, p/scale, p/scale), "hr": (3, p, p)}``, uint8 RGB, for any sample number."""
+        return {name: images[0] for name, images in self.__getitems__([sample]).items()}
+
+    def __getitems__(self, samples: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return a batch, (N, 3, p/scale, p/scale) and (N, 3, p, p) uint8 in channels-last memory.
+
+        A ``DataLoader`` calls this once a batch; give it ``collate_fn=whole_batch``.
+        """
+        size = self.patch_size // self.scale
+        lr = np.empty((len(samples), size, size, 3), np.uint8)
+        hr = np.empty((len(samples), self.patch_size, self.patch_size, 3), np.uint8)
+        for position, sample in enumerate(samples):
+            lr[position], hr[position] = self._crop(sample)
+        return {"lr": torch.from_numpy(lr).permute(0, 3, 1, 2), "hr": torch.from_numpy(hr).permute(0, 3, 1, 2)}
+
+    def _crop(self, sample: int) -> Pair:
+        epoch, position = divmod(sample, len(self._places))
+        store, number = self._places[int(_permutation(len(self._places), self.seed, epoch)[position])]
+        random = np.random.Generator(np.random.Philox(key=np.array([self.seed, sample], dtype=np.uint64)))
+        factor = self.multiscale[int(random.integers(len(self.multiscale)))]
+        lr, hr = self._stores[store].get(number, factor)
+        size = self.patch_size // self.scale
+        if min(lr.shape[:2]) < size:  # not a file, so not checked before
+            self._check_size(f"number {number}", round(hr.shape[1] / factor), round(hr.shape[0] / factor))
+        top = int(random.integers(lr.shape[0] - size + 1))
+        left = int(random.integers(lr.shape[1] - size + 1))
+        lr = lr[top : top + size, left : left + size]
+        top, left = top * self.scale, left * self.scale
+        hr = hr[top : top + self.patch_size, left : left + self.patch_size]
+        if self.augment:
+            flip, turns = int(random.integers(2)), int(random.integers(4))
+            lr, hr = _turn(lr, flip, turns), _turn(hr, flip, turns)
+        return lr, hr
+
+
+def whole_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a batch that :meth:`PatchDataset.__getitems__` made as it is."""
+    return batch
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, 2**63 + epoch], dtype=np.uint64))).permutation(
+        count
+    )
+
+
+def _turn(image: UInt8Array, flip: int, turns: int) -> UInt8Array:
+    return np.rot90(image[:, ::-1] if flip else image, turns)
+
+
+class StepSampler(Sampler[list[int]]):
+    """Sample numbers of this process' share of each step's batch, from a given step on."""
+
+    def __init__(self, start: int, stop: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        assert batch_size % world == 0
+        self.start, self.stop, self.batch_size, self.rank, self.world = start, stop, batch_size, rank, world
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch_size // self.world
+        for step in range(self.start, self.stop):
+            first = step * self.batch_size + self.rank * share
+            yield list(range(first, first + share))
