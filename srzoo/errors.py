@@ -70,8 +70,16 @@ class TrainingError(SrzooError):
     """A training run cannot go on."""
 
 
+class InterruptedRunError(TrainingError):
+    """A training run was asked to stop, and saved its state before it did."""
+
+
 class PluginWarning(UserWarning):
-    """A plugin was skipped because it is broken."""
+    """A plugin was skipped because it is broken, or one that was asked for is not installed."""
+
+
+class RecipeWarning(UserWarning):
+    """A recipe is valid but known to train badly, or to give scores that mislead."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

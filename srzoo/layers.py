@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 BlockFactory = Callable[[int], nn.Module]
 """Builds a trunk block for a number of channels."""
@@ -78,6 +80,13 @@ def upsample_factors(scale: int) -> list[int]:
     return factors
 
 
+def constrain_spectrally(module: nn.Module) -> None:
+    """Divide every convolution's and linear layer's weight by its largest singular value (arXiv:1802.05957)."""
+    for layer in list(module.modules()):
+        if isinstance(layer, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)) and not is_parametrized(layer, "weight"):
+            spectral_norm(layer)
+
+
 def init_kaiming_(module: nn.Module, scale: float) -> None:
     """Initialise every convolution with Kaiming-normal weights times ``scale`` and zero bias (ESRGAN, sec. 3.1)."""
     for layer in module.modules():
@@ -87,3 +96,10 @@ def init_kaiming_(module: nn.Module, scale: float) -> None:
                 layer.weight.mul_(scale)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def init_normal_(module: nn.Module) -> None:
+    """Initialise every convolution with normal weights of deviation 0.02 (DCGAN, arXiv:1511.06434, sec. 4)."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(layer.weight, 0.0, 0.02)

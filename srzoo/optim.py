@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler, TanhLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
@@ -12,13 +14,16 @@ from .errors import InputError
 from .recipe import Optimizer, Schedule
 
 
-def make_optimizer(module: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> torch.optim.Optimizer:
     """Build an optimizer by timm's name for it.
+
+    Args:
+        fused: use one kernel over all parameters where there is one.
 
     Raises:
         InputError: timm has none of this name, or it refuses an option.
     """
-    options = dict(config.options)
+    options = {**(_fused(config.name, module) if fused else {}), **config.options}
     if config.betas is not None:
         options["betas"] = config.betas
     try:
@@ -30,17 +35,27 @@ def make_optimizer(module: nn.Module, config: Optimizer) -> torch.optim.Optimize
     return optimizer
 
 
+def _fused(name: str, module: nn.Module) -> dict[str, bool]:
+    """Return torch's option for one kernel over all parameters, where the optimizer and the device have it."""
+    devices = {parameter.device.type for parameter in module.parameters()}
+    return (
+        {"fused": True} if name.lower() in ("adam", "adamw", "sgd", "momentum") and devices <= {"cpu", "cuda"} else {}
+    )
+
+
 def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int) -> Scheduler:
     """Build a schedule that is updated once a step."""
-    if config.name == "cosine":
-        return CosineLRScheduler(
-            optimizer,
-            t_initial=max(1, -(-steps // config.cycles)),
-            lr_min=config.lr_min,
-            cycle_limit=config.cycles,
-            warmup_t=config.warmup,
-            t_in_epochs=False,
-        )
+    if config.name in ("cosine", "poly", "tanh"):
+        periods: dict[str, Any] = {
+            "t_initial": max(1, -(-steps // config.cycles)),
+            "lr_min": config.lr_min,
+            "cycle_limit": config.cycles,
+            "warmup_t": config.warmup,
+            "t_in_epochs": False,
+        }
+        if config.name == "poly":
+            return PolyLRScheduler(optimizer, power=config.power, **periods)
+        return (CosineLRScheduler if config.name == "cosine" else TanhLRScheduler)(optimizer, **periods)
     return MultiStepLRScheduler(
         optimizer,
         decay_t=[milestone + 1 for milestone in config.milestones],  # timm decays one update early

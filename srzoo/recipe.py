@@ -129,14 +129,16 @@ class Schedule(Model):
 
     Args:
         milestones: steps at which ``multistep`` multiplies the rate by ``gamma``.
-        cycles: number of cosine periods, each restarting at the full rate.
-        lr_min: where ``cosine`` ends.
+        power: exponent of ``poly``; 1 is a straight line.
+        cycles: number of periods of ``cosine``, ``poly`` and ``tanh``, each restarting at the full rate.
+        lr_min: where these end.
         warmup: steps of linear warm-up from zero.
     """
 
-    name: Literal["constant", "multistep", "cosine"] = "constant"
+    name: Literal["constant", "multistep", "cosine", "poly", "tanh"] = "constant"
     milestones: tuple[PositiveInt, ...] = ()
     gamma: PositiveFloat = 0.5
+    power: PositiveFloat = 1.0
     cycles: PositiveInt = 1
     lr_min: NonNegative = 0.0
     warmup: Count = 0
@@ -164,6 +166,11 @@ class Stage(Model):
         discriminator_optimizer: the generator's optimizer settings by default.
         ema: decay of the exponential moving average of the generator that is validated and saved; 0 for none.
         clip_discriminator: clip the discriminator's weights to plus and minus this after each step (WGAN).
+        clip_gradient: scale each network's gradient down to this norm where it is larger.
+        spectral_norm: constrain every layer of the discriminator by spectral normalisation (arXiv:1802.05957).
+        discriminator_steps: steps of the discriminator for each of the generator, each on a batch of its own;
+            they all count as steps of the stage. 5 in WGAN.
+        discriminator_warmup: first steps of the stage in which the discriminator alone is trained.
     """
 
     steps: PositiveInt
@@ -173,6 +180,10 @@ class Stage(Model):
     schedule: Schedule = Schedule()
     ema: Fraction = 0.999
     clip_discriminator: PositiveFloat | None = None
+    clip_gradient: PositiveFloat | None = None
+    spectral_norm: Flag = False
+    discriminator_steps: PositiveInt = 1
+    discriminator_warmup: Count = 0
 
     @pydantic.field_validator("losses", mode="before")
     @classmethod
@@ -191,11 +202,24 @@ class Stage(Model):
     def _check(self) -> Stage:
         if not any(term.weight > 0 for term in self.losses.values()):
             raise ValueError("losses: give at least one term a weight above zero")
+        if self.discriminator_warmup + self.discriminator_steps > self.steps:
+            raise ValueError("steps: too few for discriminator_warmup and discriminator_steps to reach the generator")
         return self
 
     def shortened(self, steps: int) -> Stage:
         """Return the stage with another number of steps, its schedule in proportion."""
-        return self.model_copy(update={"steps": steps, "schedule": self.schedule.scaled(steps / self.steps)})
+        if steps < self.discriminator_steps:
+            raise ValueError(f"--steps leaves {steps} for a stage with discriminator_steps {self.discriminator_steps}")
+        factor = steps / self.steps
+        warmup = max(0, min(round(self.discriminator_warmup * factor), steps - self.discriminator_steps))
+        return self.model_copy(
+            update={"steps": steps, "schedule": self.schedule.scaled(factor), "discriminator_warmup": warmup}
+        )
+
+    def trains_generator(self, step: int) -> bool:
+        """Whether the generator is updated in a step, counted from 0."""
+        late = step - self.discriminator_warmup
+        return late >= 0 and (late + 1) % self.discriminator_steps == 0
 
 
 class Validation(Model):
@@ -227,7 +251,15 @@ class Training(Model):
         patch_size: side of the high-resolution crop in pixels; a multiple of the scale.
         batch_size: crops a step, over all processes together.
         augment: random flips and 90-degree rotations.
+        multiscale: factors of at most 1, one of which, drawn at random, shrinks the image before the crop
+            (as LapSRN, arXiv:1704.03915); low-resolution images are then made, never read.
         precision: ``auto`` is bf16 where the device computes in it, else fp32.
+        accumulate: parts that each process' share of a batch is computed in, to save memory. Terms over a whole
+            batch (batch normalisation, the mean of relativistic_average) are then those of a part.
+        deterministic: refuse algorithms whose result is not the same every time; on a CPU there are none here.
+        fsdp: share parameters, optimizer state and moving average of the generator out over the processes, for
+            generators too large for one device.
+        compile: compile the generator with torch.compile; pays off in runs of an hour and more on a GPU.
     """
 
     data: tuple[Text, ...]
@@ -235,8 +267,13 @@ class Training(Model):
     patch_size: PositiveInt
     batch_size: PositiveInt = 16
     augment: Flag = True
+    multiscale: tuple[Annotated[float, Strict(), Field(gt=0, le=1)], ...] = (1.0,)
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32 - 64)] = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    accumulate: PositiveInt = 1
+    deterministic: Flag = False
+    fsdp: Flag = False
+    compile: Flag = False
     validation: Validation | None = None
     stages: dict[str, Stage]
 
@@ -244,6 +281,13 @@ class Training(Model):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @pydantic.field_validator("multiscale")
+    @classmethod
+    def _distinct(cls, factors: tuple[float, ...]) -> tuple[float, ...]:
+        if not factors or len(set(factors)) < len(factors):
+            raise ValueError("give one or more different factors, such as [1.0, 0.75, 0.5]")
+        return factors
 
     @pydantic.field_validator("stages")
     @classmethod

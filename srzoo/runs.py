@@ -1,18 +1,20 @@
-"""The folder of a training run, and validation."""
+"""The folder of a training run: settings, log, states to resume from, weights. And validation."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from .data import load_image_set
-from .errors import InputError, TrainingError
+from .data import ImageItem, load_image_set
+from .errors import InputError, RecipeWarning, TrainingError
 from .inference import prepare
 from .recipe import Entry, Validation
 from .registry import get_registry
@@ -22,29 +24,44 @@ from .weights import differences, save_checkpoint, shown
 
 
 class RunFolder:
-    """``entry.json``, ``log.jsonl``, ``state.pt`` to resume from, and the weights.
+    """What a run leaves on disk.
+
+    ========================  =====================================================================
+    ``entry.json``            the settings; another run in the same folder is refused
+    ``log.jsonl``             losses, gradient shares and validation scores, one line each
+    ``states/``               the newest states to resume from, ``STAGE-STEP.pt``
+    ``best.safetensors``      the weights that validated best, in ``checkpoints/``
+    ``ENTRY.safetensors``     the weights at the end
+    ``training.png``          the curves
+    ========================  =====================================================================
 
     Args:
         writes: whether this process writes; of several, one does.
+        keep: number of states that are kept.
 
     Raises:
         InputError: the folder holds a run of other settings.
         TrainingError: it cannot be written.
     """
 
-    def __init__(self, path: Path, entry: Entry, writes: bool = True) -> None:
+    def __init__(self, path: Path, entry: Entry, writes: bool = True, keep: int = 2) -> None:
         self.path = path
+        self.writes = writes
         self._entry = entry
-        self._writes = writes
+        self._keep = keep
+        assert entry.training is not None
+        self._order = list(entry.training.stages)
         description = path / "entry.json"
         wanted = entry.model_dump(mode="json", exclude={"weights", "recorded"})
         try:
-            if description.is_file() and (path / "state.pt").is_file():
+            if description.is_file() and self._states():
                 self._check_same(json.loads(description.read_text()), wanted)
                 return
             if not writes:
                 return
-            path.mkdir(parents=True, exist_ok=True)
+            (path / "states").mkdir(parents=True, exist_ok=True)
+            for old in (path / "states").glob("*.writing"):  # of a run that was killed
+                old.unlink()
             description.write_text(json.dumps(wanted, indent=2) + "\n")
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
@@ -62,57 +79,162 @@ class RunFolder:
             "Give another --out, or repeat the settings to go on with that run."
         )
 
+    # --- log ----------------------------------------------------------------------------------------------------
+
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one JSON line to the log."""
-        if not self._writes:
+        """Append one JSON line to the log.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        if not self.writes:
             return
-        with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"Cannot write to {self.path / 'log.jsonl'}: {error}. The last state is untouched; "
+                "free some space and run the same command again."
+            ) from error
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield what the log holds; a line that was cut short is left out."""
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+    def rewind_log(self, stage: str | None, step: int) -> None:
+        """Take out what was logged after a state was saved, since it is about to be done again.
+
+        Raises:
+            TrainingError: the log cannot be written.
+        """
+        path = self.path / "log.jsonl"
+        if not self.writes or not path.is_file():
+            return
+        order = {name: number for number, name in enumerate(self._order)}
+        reached = (order[stage], step) if stage is not None else (-1, 0)
+        kept = [r for r in self.records() if (order.get(r["stage"], len(order)), r["step"]) <= reached]
+        temporary = path.with_name(".log.jsonl.writing")
+        try:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise TrainingError(f"Cannot write {path}: {error}. Free some space and run it again.") from error
+
+    # --- states -------------------------------------------------------------------------------------------------
+
+    def _states(self) -> list[Path]:
+        """Return the states to resume from, newest first."""
+
+        def age(path: Path) -> tuple[int, int]:
+            stage, _, step = path.stem.rpartition("-")
+            return self._order.index(stage), int(step)
+
+        found = [p for p in (self.path / "states").glob("*-*.pt") if p.stem.rpartition("-")[0] in self._order]
+        return sorted(found, key=age, reverse=True)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
-        """Write the state to resume from, whole or not at all.
+        """Write the state to resume from, whole or not at all, and drop the oldest.
 
         Raises:
             TrainingError: it cannot be written; the last state is still there.
         """
-        temporary = self.path / ".state.pt.writing"
+        if not self.writes:
+            return
+        path = self.path / "states" / f"{state['stage']}-{state['step']:08d}.pt"
+        temporary = path.with_suffix(".writing")
         try:
-            torch.save(dict(state), temporary)
-            os.replace(temporary, self.path / "state.pt")
+            with open(temporary, "wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())  # else a power failure could leave the new name on an empty file
+            os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
             raise TrainingError(
                 f"Cannot write a checkpoint to {self.path}: {error}. The checkpoint before it is untouched; "
                 "free some space and run the same command again."
             ) from error
+        for old in self._states()[self._keep :]:
+            old.unlink(missing_ok=True)
 
     def read_state(self) -> dict[str, Any] | None:
-        """Return the state to resume from, or None at the start of a run.
+        """Return the newest state that can be read, or None at the start of a run. Of several processes, all ask.
 
         Raises:
-            TrainingError: the file is damaged.
+            TrainingError: there are states, and all are damaged.
         """
-        path = self.path / "state.pt"
-        if not path.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return state
-        except Exception as error:
-            raise TrainingError(f"{path} is damaged: {error}. Delete it to start this run anew.") from error
+        state: dict[str, Any] | None = None
+        chosen: list[Any] = [None, ""]  # the file, and why there is none
+        if self.writes:
+            state, chosen = self._newest()
+        broadcast_object_list(chosen)  # else processes might see different files on a shared disk
+        path, reason = chosen
+        if reason:
+            raise TrainingError(reason)
+        if path is not None and state is None:
+            state = torch.load(self.path / "states" / path, map_location="cpu", weights_only=True)
+        return state
+
+    def _newest(self) -> tuple[dict[str, Any] | None, list[Any]]:
+        reason = ""
+        for path in self._states():
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True), [path.name, ""]
+            except Exception as error:
+                reason = f"{path} is damaged: {error}"
+                warnings.warn(f"{reason}. Trying the state before it.", RecipeWarning, stacklevel=3)
+        if reason:
+            reason += f". No state is left; delete {self.path / 'states'} to start this run anew."
+        return None, [None, reason]
+
+    def newest_step(self) -> tuple[str, int] | None:
+        """Return stage and step of the newest state, or None at the start of a run."""
+        for path in self._states():
+            stage, _, step = path.stem.rpartition("-")
+            return stage, int(step)
+        return None
+
+    # --- weights ------------------------------------------------------------------------------------------------
 
     def save_weights(self, generator: nn.Module, description: Mapping[str, Any]) -> Path:
         """Write the generator as ``ENTRY.safetensors`` and return its path."""
         path = self.path / f"{self._entry.name}.safetensors"
-        if self._writes:
+        if self.writes:
             save_checkpoint(path, generator.state_dict(), description)
         return path
+
+    def save_best(self, generator: nn.Module, description: Mapping[str, Any]) -> None:
+        """Write the generator as ``checkpoints/best.safetensors``."""
+        if self.writes:
+            (self.path / "checkpoints").mkdir(exist_ok=True)
+            save_checkpoint(self.path / "checkpoints" / "best.safetensors", generator.state_dict(), description)
+
+    def save_failure(self, record: Mapping[str, Any], rank: int = 0) -> str:
+        """Write what is needed to look into a step that failed, and say where: ``failure.pt``."""
+        path = self.path / ("failure.pt" if rank == 0 else f"failure-{rank}.pt")
+        try:
+            torch.save(dict(record), path)
+        except (OSError, RuntimeError) as error:
+            return f"Batch and weights of the step could not be written: {error}."
+        return f"Batch and weights of the step are in {path}; repeat the command with --replay {path} to look into it."
 
 
 class Validator:
     """Mean scores of a generator on the validation sets, by the benchmark's own code.
 
     A metric whose backbone is missing is left out and named in ``unavailable``; the training goes on without it.
+
+    Attributes:
+        sets: the validation sets.
+        shown: the first image of every set with the last output for it, (1, 3, H, W) uint8.
 
     Raises:
         UnknownNameError: a validation set does not exist.
@@ -126,7 +248,8 @@ class Validator:
         spec = get_registry().get("generator", entry.generator.name).spec
         assert isinstance(spec, GeneratorSpec)
         self._size_multiple = spec.size_multiple
-        self._sets = [load_image_set(name) for name in config.data]
+        self.sets = [load_image_set(name) for name in config.data]
+        self.shown: dict[str, tuple[ImageItem, torch.Tensor]] = {}
         self._metrics, missing = available_metrics(config.metrics, device)
         self.unavailable = missing
         if not self._metrics:
@@ -137,13 +260,23 @@ class Validator:
         training = generator.training
         prepare(generator, next(generator.parameters()).device)
         means: dict[str, float] = {}
-        for image_set in self._sets:
-            scores = [
-                s.values
-                for s in score_set(
-                    generator, image_set, self._metrics, self._config.protocol, self._scale, self._size_multiple
-                )
-            ]
+        for image_set in self.sets:
+            scores: list[dict[str, float]] = []
+            for found in score_set(
+                generator, image_set, self._metrics, self._config.protocol, self._scale, self._size_multiple
+            ):
+                if not scores:
+                    self.shown[image_set.name] = found.item, found.sr
+                scores.append(found.values)
             means |= {f"{image_set.name}/{name}": value for name, value in mean_scores(scores).items()}
         generator.train(training)
         return means
+
+    def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
+        """Whether scores beat the best so far: by the first metric, averaged over the sets."""
+        if not best:
+            return True
+        metric = self._metrics[0]
+        keys: Sequence[str] = [f"{image_set.name}/{metric.name}" for image_set in self.sets]
+        new, old = (sum(values[key] for key in keys) for values in (scores, best))
+        return new > old if metric.spec.higher_is_better else new < old

@@ -161,6 +161,9 @@ class LossSpec(ComponentSpec):
                     ``loss.generator_needs_real`` False, the generator's call gets None for the first
     regulariser     ``loss(discriminator, hr, sr)``: scalar added to the discriminator's loss
     ==============  =============================================================================
+
+    A loss of the last two roles may also have ``cautions(stage, roles, discriminator)``: sentences on why this
+    stage is known to fail, which are shown as warnings before training. ``roles`` are those of all its terms.
     """
 
     role: Literal["pixel", "perceptual", "adversarial", "regulariser"] = "pixel"
