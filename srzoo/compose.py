@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .errors import CompositionError, SrzooError
+from .layers import constrain_spectrally
 from .options import SLOTS, check_options, signature_of
 from .plugins import describe_exception
 from .recipe import ComponentRef, Entry, LossTerm, Stage
@@ -120,8 +121,8 @@ def build_generator(entry: Entry) -> nn.Module:
     return cast(nn.Module, build())
 
 
-def build_discriminator(entry: Entry) -> nn.Module:
-    """Build the discriminator of an entry for its patch size.
+def build_discriminator(entry: Entry, stage: Stage) -> nn.Module:
+    """Build the discriminator of an entry for its patch size and as a stage constrains it.
 
     Raises:
         CompositionError: there is none, or it does not take the patch size.
@@ -144,7 +145,10 @@ def build_discriminator(entry: Entry) -> nn.Module:
         )
         raise CompositionError(f"{where} {spec.name!r} takes patches of {rule}; training.patch_size is {size}.")
     build = component_factory("discriminator", entry.discriminator, {"input_size": size}, where=where)
-    return cast(nn.Module, build())
+    discriminator = cast(nn.Module, build())
+    if stage.spectral_norm:
+        constrain_spectrally(discriminator)
+    return discriminator
 
 
 @dataclass(frozen=True)
@@ -185,13 +189,32 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
         raise CompositionError(
             f"{where}: {regularisers[0]} regularises a discriminator, but there is no adversarial term."
         )
-    if stage.clip_discriminator is not None and not adversarial:
-        raise CompositionError(f"{where} has no adversarial term, so there is no discriminator to clip.")
+    for setting in ("clip_discriminator", "discriminator_optimizer", "spectral_norm", "discriminator_warmup"):
+        if getattr(stage, setting) and not adversarial:
+            raise CompositionError(f"{where} has no adversarial term, so there is no discriminator for {setting}.")
+    if stage.discriminator_steps > 1 and not adversarial:
+        raise CompositionError(f"{where} has no adversarial term, so there is no discriminator for its own steps.")
     if "discriminator" in stage.losses:
         raise CompositionError(f"{where}: 'discriminator' is the log's name of the discriminator's loss; use another.")
     if all(term.role == "regulariser" for term in terms):
         raise CompositionError(f"{where} has no term for the generator.")
     return terms
+
+
+def cautions(entry: Entry, stage_name: str, terms: Sequence[Term]) -> list[str]:
+    """Return what the loss plugins know to go wrong in a stage that is valid, one sentence each."""
+    assert entry.training is not None
+    if not any(term.role == "adversarial" for term in terms):
+        return []
+    with torch.device("meta"):
+        discriminator = build_discriminator(entry, entry.training.stages[stage_name])
+    where = f"entry {entry.name!r}: training.stages.{stage_name}"
+    stage, roles = entry.training.stages[stage_name], [term.role for term in terms]
+    sentences = []
+    for term in terms:
+        if hasattr(term.loss, "cautions"):
+            sentences += [f"{where}: {text}" for text in term.loss.cautions(stage, roles, discriminator)]
+    return sentences
 
 
 def has_adversarial_term(stage: Stage) -> bool:
@@ -213,7 +236,7 @@ def preflight(entry: Entry) -> None:
             return
         for stage in entry.training.stages.values():
             if has_adversarial_term(stage):
-                _try_discriminator(build_discriminator(entry), entry)
+                _try_discriminator(build_discriminator(entry, stage), entry)
 
 
 def _try_generator(generator: nn.Module, entry: Entry) -> None:

@@ -65,7 +65,9 @@ def _checkpoint_path(path: Path) -> Path:
         return path
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
-        raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.")
+        best = path / "checkpoints" / "best.safetensors"
+        hint = f" The run is not finished; its best weights so far are {best}." if not files and best.is_file() else ""
+        raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.{hint}")
     return files[0]
 
 

@@ -1,13 +1,20 @@
 """What is optimised in a stage: the generator alone, or the generator against a discriminator.
 
-A task turns a batch into named loss values; it never calls backward. What is special about a GAN formulation
-(pairing, criterion, penalties) is in its loss plugins, so no task is ever subclassed for one.
+A task turns a batch into named losses and leaves their gradients in the networks; it never steps an optimizer. What
+is special about a GAN formulation (pairing, criterion, penalties) is in its loss plugins, so no task is ever
+subclassed for one.
+
+The gradients of all the generator's terms meet in its output. They are taken there first, term by term, and only
+their sum is sent back through the generator. So a perceptual network's memory is free again before the
+discriminator runs, no gradient is computed that nobody needs, and what each term contributes is known at no cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,83 +24,177 @@ from .errors import PluginError
 from .plugins import describe_exception
 
 Batch = dict[str, torch.Tensor]
+"""``lr`` (N, 3, H, W) and ``hr`` (N, 3, scale*H, scale*W), float32 in [0, 1]."""
+
 Losses = dict[str, torch.Tensor]
 """Term label to weighted loss, a scalar."""
 
 
-class Task(Protocol):
-    """What the training loop needs of a task."""
+def _backward(loss: torch.Tensor, **options: Any) -> None:
+    loss.backward(**options)  # type: ignore[no-untyped-call]
 
-    sr: torch.Tensor
-    """The generator's output for the current batch, (N, 3, H, W) float32; the terms' gradients meet in it."""
 
-    def generator_losses(self, batch: Batch) -> Losses:
-        """Run the generator and return its weighted terms."""
+@dataclass(frozen=True)
+class Engine:
+    """How a task computes: what distribution and mixed precision change about a pass.
 
-    def discriminator_losses(self, batch: Batch, step: int) -> Losses:
-        """Return the discriminator's terms for the same batch and output; empty where there is none."""
+    Args:
+        autocast: context of every forward pass.
+        scale: applied to a loss before its gradient is taken (fp16).
+        backward: ``backward(loss, inputs=...)``, scaling included.
+        unwrap: the bare module within a distributed wrapper.
+        gather: joins the logits of all processes, so that a relativistic average is over the whole batch.
+    """
+
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    scale: Callable[[torch.Tensor], torch.Tensor] = field(default=lambda loss: loss)
+    backward: Callable[..., None] = _backward
+    unwrap: Callable[[nn.Module], nn.Module] = field(default=lambda module: module)
+    gather: Callable[[torch.Tensor], torch.Tensor] = field(default=lambda logits: logits)
+
+
+@dataclass
+class Outcome:
+    """What a task made of a batch.
+
+    Attributes:
+        losses: the weighted value of every term, detached.
+        norms: where measured, the gradient norm of each of the generator's terms on the generator's output.
+        pull: norm of the gradient of all of them together, taken once a step; 0 where the generator is not trained.
+    """
+
+    losses: Losses
+    norms: dict[str, torch.Tensor]
+    pull: torch.Tensor
 
 
 class PixelTask:
-    """Generator only: pixel and perceptual terms."""
+    """Generator only: pixel and perceptual terms.
 
-    def __init__(self, generator: nn.Module, terms: Sequence[Term]) -> None:
+    Args:
+        generator: as prepared for distribution.
+        terms: the stage's terms.
+        engine: how to compute.
+    """
+
+    def __init__(self, generator: nn.Module, terms: Sequence[Term], engine: Engine | None = None) -> None:
         self.generator = generator
-        self.terms = terms
-        self.sr = torch.empty(0)
+        self.image_terms = [term for term in terms if term.role in ("pixel", "perceptual")]
+        self.engine = engine or Engine()
 
-    def generator_losses(self, batch: Batch) -> Losses:
-        """Return every term between output and reference, times its weight."""
-        self.sr = self.generator(batch["lr"]).float()  # losses are summed in float32 also under autocast
-        return image_losses(self.terms, self.sr, batch["hr"])
+    def networks(self) -> list[nn.Module]:
+        """Return the networks that the task trains."""
+        return [self.generator]
 
-    def discriminator_losses(self, batch: Batch, step: int) -> Losses:
-        """Return nothing: there is no discriminator."""
+    def run(
+        self,
+        batch: Batch,
+        step: int = 0,
+        *,
+        share: float = 1.0,
+        train_generator: bool = True,
+        measure: bool = False,
+    ) -> Outcome:
+        """Compute every term of a batch and add its gradient to the networks' parameters.
+
+        Args:
+            step: number of the step, from 0; lazy regularisers go by it.
+            share: factor on all gradients, for batches in several parts.
+            train_generator: whether the generator gets a gradient; if not, the discriminator alone does.
+            measure: whether to take each term's gradient norm as well.
+        """
+        with self.engine.autocast(), torch.set_grad_enabled(train_generator):
+            sr = self.generator(batch["lr"]).float()  # losses are summed in float32 also under autocast
+        output = sr.detach().requires_grad_(train_generator)
+        pull = _Pull(output, self.engine, share, measure)
+        losses: Losses = {}
+        if train_generator:
+            with self.engine.autocast():
+                losses |= image_losses(self.image_terms, output, batch["hr"])
+            pull.add(losses)
+        losses |= self._against_discriminator(batch["hr"], output, step, share, pull if train_generator else None)
+        if train_generator:
+            sr.backward(pull.gradient)
+        values = {label: loss.detach() for label, loss in losses.items()}
+        return Outcome(values, pull.norms, pull.gradient.norm())
+
+    def _against_discriminator(
+        self, hr: torch.Tensor, output: torch.Tensor, step: int, share: float, pull: _Pull | None
+    ) -> Losses:
         return {}
 
 
-class GanTask:
-    """Generator and discriminator in alternation, one update each a batch.
+class GanTask(PixelTask):
+    """Generator and discriminator, both from one pass of each network.
 
-    The discriminator is in training mode throughout and sees real and generated images as separate batches, so
-    that its batch statistics never mix the two.
+    The generator's update does not change the discriminator, so the logits that the generator is scored with are
+    those that the discriminator is trained on: real and generated images go through it once each, real ones first
+    and as separate batches, so that its batch statistics never mix the two. Both updates follow from the weights
+    before the step, which equals updating the generator first and then the discriminator on the same images.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, terms: Sequence[Term]) -> None:
-        self.generator = generator
+    def __init__(
+        self, generator: nn.Module, discriminator: nn.Module, terms: Sequence[Term], engine: Engine | None = None
+    ) -> None:
+        super().__init__(generator, terms, engine)
         self.discriminator = discriminator
-        self.image_terms = [term for term in terms if term.role in ("pixel", "perceptual")]
         (self.adversarial,) = [term for term in terms if term.role == "adversarial"]
         self.regularisers = [term for term in terms if term.role == "regulariser"]
-        self.sr = torch.empty(0)
 
-    def generator_losses(self, batch: Batch) -> Losses:
-        """Return the generator's terms; gradients flow through the discriminator but not into it."""
-        self.discriminator.requires_grad_(False)
-        self.sr = self.generator(batch["lr"]).float()
-        losses = image_losses(self.image_terms, self.sr, batch["hr"])
+    def networks(self) -> list[nn.Module]:
+        """Return the networks that the task trains."""
+        return [self.generator, self.discriminator]
+
+    def judge(self, hr: torch.Tensor, sr: torch.Tensor, step: int) -> tuple[Losses, Losses]:
+        """Return the generator's adversarial term and the discriminator's terms that are due at a step."""
         loss, config = self.adversarial.loss, self.adversarial.config
-        real_logits = None
-        if loss.generator_needs_real:  # relativistic: the generator is scored against the real images' logits
-            with torch.no_grad():
-                real_logits = self.discriminator(batch["hr"]).float()
-        fake_logits = self.discriminator(self.sr).float()
-        losses[self.adversarial.label] = config.weight * loss.generator_loss(real_logits, fake_logits)
-        return losses
-
-    def discriminator_losses(self, batch: Batch, step: int) -> Losses:
-        """Return the discriminator's term and the regularisers due at this step."""
-        self.discriminator.requires_grad_(True)
-        hr, sr = batch["hr"], self.sr.detach()
-        real_logits = self.discriminator(hr).float()
-        fake_logits = self.discriminator(sr).float()
-        losses = {"discriminator": self.adversarial.loss.discriminator_loss(real_logits, fake_logits)}
+        with self.engine.autocast():
+            real = self.engine.gather(self.discriminator(hr).float())
+            fake = self.engine.gather(self.discriminator(sr).float())
+            generator = {self.adversarial.label: config.weight * loss.generator_loss(real, fake)}
+            discriminator = {"discriminator": loss.discriminator_loss(real, fake)}
+        bare = self.engine.unwrap(self.discriminator)
         for term in self.regularisers:
             if step % term.config.every == 0:
                 # Second derivatives of bf16 convolutions are not worth the noise: penalties stay in float32.
                 with torch.autocast(hr.device.type, enabled=False):
-                    losses[term.label] = term.config.weight * term.loss(self.discriminator, hr, sr)
-        return losses
+                    discriminator[term.label] = term.config.weight * term.loss(bare, hr, sr.detach())
+        return generator, discriminator
+
+    def _against_discriminator(
+        self, hr: torch.Tensor, output: torch.Tensor, step: int, share: float, pull: _Pull | None
+    ) -> Losses:
+        generator, discriminator = self.judge(hr, output, step)
+        if pull is not None:
+            pull.add(generator, keep_graph=True)
+        self.engine.backward(
+            share * torch.stack(list(discriminator.values())).sum(), inputs=list(self.discriminator.parameters())
+        )
+        return {**(generator if pull is not None else {}), **discriminator}
+
+
+class _Pull:
+    """The sum of the terms' gradients on the generator's output, and the norm of each."""
+
+    def __init__(self, output: torch.Tensor, engine: Engine, share: float, measure: bool) -> None:
+        self.gradient = torch.zeros_like(output)
+        self.norms: dict[str, torch.Tensor] = {}
+        self._output, self._engine, self._share, self._measure = output, engine, share, measure
+
+    def add(self, losses: Losses, keep_graph: bool = False) -> None:
+        """Add the gradients of some terms; a term that does not depend on the output adds nothing."""
+        if not self._measure and losses:
+            losses = {"": torch.stack(list(losses.values())).sum()}
+        for number, (label, loss) in enumerate(losses.items(), 1):
+            gradient = None
+            if loss.requires_grad:
+                scaled = self._engine.scale(self._share * loss)
+                retain = keep_graph or number < len(losses)
+                (gradient,) = torch.autograd.grad(scaled, self._output, retain_graph=retain, allow_unused=True)
+            if gradient is not None:
+                self.gradient += gradient
+            if self._measure:
+                self.norms[label] = gradient.norm() if gradient is not None else self.gradient.new_zeros(())
 
 
 def image_losses(terms: Sequence[Term], sr: torch.Tensor, hr: torch.Tensor) -> Losses:
@@ -109,14 +210,10 @@ def image_losses(terms: Sequence[Term], sr: torch.Tensor, hr: torch.Tensor) -> L
     return losses
 
 
-def gradient_shares(losses: Losses, sr: torch.Tensor) -> dict[str, float]:
-    """Return the share of each term in the sum of the terms' gradient norms on the generator's output.
+def shares_of(norms: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Return the share of each term in the sum of the gradient norms: what drives the training.
 
-    It tells what drives the training: a term with a large value may pull weakly. Call it before ``backward``.
+    A term with a large value may pull weakly.
     """
-    norms: dict[str, float] = {}
-    for label, loss in losses.items():
-        (gradient,) = torch.autograd.grad(loss, sr, retain_graph=True, allow_unused=True)
-        norms[label] = float(gradient.norm()) if gradient is not None else 0.0
-    total = sum(norms.values())
-    return {label: norm / total if total else 0.0 for label, norm in norms.items()}
+    total = sum(float(norm) for norm in norms.values())
+    return {label: float(norm) / total if total else 0.0 for label, norm in norms.items()}

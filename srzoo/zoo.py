@@ -391,3 +391,32 @@ def get_zoo() -> Zoo:
     for number, path in enumerate(extra, start=1):
         sources.append(Source(path, "local", "local" if number == 1 else f"local{number}", (path.parent,)))
     return Zoo(sources, registry)
+
+
+def training_entry(
+    entry: str | Entry,
+    data: str | Sequence[str] | None,
+    steps: int | None,
+    overrides: Mapping[str, Any] | Sequence[str],
+) -> Entry:
+    """Return the entry with all that the call changes about it.
+
+    Raises:
+        InputError: no such entry, no recipe, or a change that is not valid.
+    """
+    if isinstance(entry, str):
+        entry = get_zoo().entry(entry, overrides)
+    elif overrides:
+        raise InputError("overrides apply to an entry given by name; change the Entry itself instead.")
+    if entry.training is None:
+        raise InputError(f"entry {entry.name!r} has no training recipe; 'srzoo list' shows entries that have one.")
+    recipe = entry.training
+    if data is not None:
+        names = [data] if isinstance(data, str) else list(data)
+        recipe = recipe.model_copy(update={"data": tuple(names)})
+    if steps is not None:
+        try:
+            recipe = recipe.shortened(steps)
+        except ValueError as error:
+            raise InputError(f"{error}.") from None
+    return entry.model_copy(update={"training": recipe})

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import os
+import random
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +18,23 @@ import torch
 from PIL import Image
 from torch import nn
 
-from srzoo.compose import Term, preflight
-from srzoo.errors import CompositionError, InputError, MissingWeightsError, SrzooError, TrainingError
+from srzoo.compose import Term, build_discriminator, build_generator, preflight
+from srzoo.curves import collect_curves
+from srzoo.errors import (
+    CompositionError,
+    InputError,
+    InterruptedRunError,
+    MissingWeightsError,
+    RecipeWarning,
+    SrzooError,
+    TrainingError,
+)
+from srzoo.guard import FiniteGuard, check_pulls
 from srzoo.optim import make_schedule
 from srzoo.pretrained import load_model
-from srzoo.recipe import LossTerm
-from srzoo.tasks import GanTask, PixelTask, gradient_shares
+from srzoo.process import random_state, restore_random_state
+from srzoo.recipe import LossTerm, Schedule
+from srzoo.tasks import GanTask, PixelTask, shares_of
 from srzoo.training import train
 from srzoo.weights import read_checkpoint
 from srzoo.zoo import get_zoo
@@ -30,6 +47,7 @@ TINY = {
     "training.patch_size": 32,
     "training.batch_size": 2,
     "training.precision": "fp32",
+    "training.multiscale": [1.0],
     "training.validation": None,
 }
 TINY_GAN = {
@@ -40,14 +58,11 @@ TINY_GAN = {
 }
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for index in range(4):
-        coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((48, 64), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-    return str(folder)
+TWO_STAGES = {
+    **TINY,
+    "discriminator": TINY_GAN["discriminator"],
+}
+"""srgan-mse-x4; of 12 steps, 10 are its first stage's."""
 
 
 def run(entry: str, out: Path, photos: str, steps: int, changes: dict[str, Any], **options: Any) -> Path:
@@ -83,6 +98,11 @@ def test_weight_file_carries_its_whole_configuration(tmp_path: Path, photos: str
     assert description["entry"] == "srresnet-lite-x4"
 
 
+def same_tensors(left: Path, right: Path) -> bool:
+    one, two = read_checkpoint(left)[0], read_checkpoint(right)[0]
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
 class StopHereError(Exception):
     pass
 
@@ -111,9 +131,7 @@ def test_a_run_that_is_interrupted_and_resumed_ends_with_the_same_bytes(
         with pytest.raises(StopHereError):
             run(entry, tmp_path / "pieces", photos, 12, changes, checkpoint_every=3, progress=stop)
     pieces = run(entry, tmp_path / "pieces", photos, 12, changes, checkpoint_every=3)
-    left, right = read_checkpoint(whole)[0], read_checkpoint(pieces)[0]
-    assert left.keys() == right.keys()
-    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert same_tensors(whole, pieces)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, photos: str) -> None:
@@ -154,7 +172,7 @@ def test_every_term_and_its_gradient_share_is_logged(tmp_path: Path, photos: str
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path: Path, photos: str) -> None:
-    with pytest.raises(TrainingError, match="l1 is not finite"):
+    with pytest.raises(TrainingError, match="not finite: l1"):
         run("srresnet-lite-x4", tmp_path, photos, 30, {**TINY, "training.stages.psnr.optimizer.lr": 1e30})
 
 
@@ -233,26 +251,324 @@ def test_average_follows_weights_and_batch_norm_statistics(tmp_path: Path, photo
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
-    before = (tmp_path / "state.pt").read_bytes()
-    from srzoo.runs import RunFolder
+    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 8, TINY, checkpoint_every=4)
+    save = torch.save
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(state: dict[str, Any], file: Any) -> None:
+        if state["step"] == 8:
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        save(state, file)
 
     monkeypatch.setattr(torch, "save", full)
-    entry = get_zoo().entry("srresnet-lite-x4", TINY).model_copy()
-    folder = RunFolder.__new__(RunFolder)
-    folder.path, folder._entry = tmp_path, entry
     with pytest.raises(TrainingError, match=r"No space left.*free some space"):
-        folder.write_state({"step": 1})
-    assert (tmp_path / "state.pt").read_bytes() == before
+        run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=4)
+    assert [p.name for p in (tmp_path / "pieces" / "states").iterdir()] == ["psnr-00000004.pt"]
+    monkeypatch.undo()
+    pieces = run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=4)
+    assert same_tensors(whole, pieces)
+
+
+def test_a_log_that_cannot_be_written_says_so(tmp_path: Path, photos: str) -> None:
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(TrainingError, match=r"Cannot write to .*log.jsonl.*free some space"):
+        run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+
+
+def test_the_last_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path: Path, photos: str) -> None:
+    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 8, TINY)
+    run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=2)
+    states = sorted((tmp_path / "pieces" / "states").iterdir())
+    assert [p.name for p in states] == ["psnr-00000006.pt", "psnr-00000008.pt"]
+    states[1].write_bytes(states[1].read_bytes()[:1000])
+    with pytest.warns(RecipeWarning, match="psnr-00000008.pt is damaged.*Trying the state before it"):
+        pieces = run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=2)
+    assert same_tensors(whole, pieces)
+    for path in (tmp_path / "pieces" / "states").iterdir():
+        path.write_bytes(b"")
+    with pytest.warns(RecipeWarning), pytest.raises(TrainingError, match=r"No state is left; delete .*states"):
+        run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY)
+
+
+def test_the_best_weights_are_kept(tmp_path: Path, photos: str) -> None:
+    """A learning rate that explodes after the second validation: the best is not the last."""
+    schedule = {"name": "multistep", "milestones": [20], "gamma": 100.0, "warmup": 0}
+    validation = {"data": ["photos"], "every": 10, "metrics": ["psnr"]}
+    changes = {"training.validation": validation, "training.stages.psnr.schedule": schedule}
+    train(
+        "srresnet-lite-x4",
+        tmp_path,
+        data=photos,
+        overrides={**TINY, **changes, "training.stages.psnr.steps": 40, "training.stages.psnr.ema": 0.0},
+        log_every=10,
+    )
+    scores = [r["validation"]["photos/psnr"] for r in log_of(tmp_path) if "validation" in r]
+    assert len(scores) == 4
+    assert max(scores) > scores[-1] + 0.5
+    best, description = read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")
+    assert description["step"] == 10 * (1 + int(np.argmax(scores)))
+    assert load_model(tmp_path).name == tmp_path.name, "a run's folder stands for its last weights"
+    assert set(best) == set(read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0])
+
+
+def test_the_log_of_a_resumed_run_tells_every_step_once(tmp_path: Path, photos: str) -> None:
+    def stop(stage: str, step: int, total: int, values: object) -> None:
+        if step == 8 and stage != "decoding":
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES, checkpoint_every=3, progress=stop)
+    assert [r["step"] for r in log_of(tmp_path)] == [*range(1, 9)]
+    run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES, checkpoint_every=3)
+    assert [(r["stage"], r["step"]) for r in log_of(tmp_path)] == [
+        *(("psnr", step) for step in range(1, 11)),
+        *(("gan", step) for step in range(1, 3)),
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(tmp_path: Path, photos: str, number: signal.Signals) -> None:
+    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 9, TINY)
+    handler = signal.getsignal(number)
+
+    def send(stage: str, step: int, total: int, values: object) -> None:
+        if step == 4 and stage != "decoding":
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(InterruptedRunError, match=rf"stopped by {number.name} after step 5 of 9 .* the same command"):
+        run("srresnet-lite-x4", tmp_path / "pieces", photos, 9, TINY, progress=send)
+    assert signal.getsignal(number) is handler
+    assert [p.name for p in (tmp_path / "pieces" / "states").iterdir()] == ["psnr-00000005.pt"]
+    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "pieces", photos, 9, TINY))
+
+
+def test_resuming_restores_every_random_generator(tmp_path: Path) -> None:
+    state = random_state()
+    torch.save(state, tmp_path / "state.pt")
+    drawn = [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(1)]
+    restore_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(1)] == drawn
+
+
+def test_the_batch_and_weights_of_a_step_that_failed_are_kept(tmp_path: Path, photos: str) -> None:
+    with pytest.raises(TrainingError, match=r"step (\d+): not finite: l1.*failure\.pt"):
+        run("srresnet-lite-x4", tmp_path, photos, 30, {**TINY, "training.stages.psnr.optimizer.lr": 1e30})
+    failure = torch.load(tmp_path / "failure.pt", weights_only=True)
+    assert failure["terms"] == ["l1"]
+    entry = get_zoo().entry("srresnet-lite-x4", TINY)
+    generator = build_generator(entry)
+    generator.load_state_dict(failure["generator"])
+    loss = torch.nn.functional.l1_loss(generator(failure["batch"]["lr"]), failure["batch"]["hr"])
+    assert not torch.isfinite(loss), "the failure can be seen again"
+
+
+def test_a_guard_that_does_not_wait_finds_the_first_broken_step() -> None:
+    guard = FiniteGuard(torch.device("meta"))
+    for step in range(1, 6):
+        broken = {"l1": math.nan if step >= 3 else 1.0, "adversarial": math.inf if step == 4 else 1.0}
+        assert guard.note(step, {label: torch.tensor(value) for label, value in broken.items()}) == {}
+    assert guard.check() == {"l1": 3, "adversarial": 4}
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY, "training.batch_size": 4, "training.stages.psnr.ema": 0.0}
+    whole = read_checkpoint(run("srresnet-lite-x4", tmp_path / "a", photos, 5, changes))[0]
+    changes["training.accumulate"] = 2
+    parts = read_checkpoint(run("srresnet-lite-x4", tmp_path / "b", photos, 5, changes))[0]
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-5)
+    left, right = ([r["losses"]["l1"] for r in log_of(tmp_path / name)] for name in "ab")
+    assert left == pytest.approx(right, rel=1e-5)
+
+
+def test_the_discriminator_can_train_alone_and_more_often(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY_GAN, "training.stages.gan.discriminator_warmup": 3, "training.stages.gan.steps": 9}
+    changes |= {"training.stages.gan.discriminator_steps": 2}
+    train("srgan-lite-x4", tmp_path, data=photos, overrides=changes, log_every=1)
+    records = log_of(tmp_path)
+    trained = [record["step"] for record in records if "l1" in record["losses"]]
+    assert trained == [5, 7, 9]
+    assert all("discriminator" in record["losses"] for record in records)
+
+
+def test_gradients_are_clipped(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = torch.optim.Adam.step
+
+    def spy(self: torch.optim.Adam, *arguments: Any, **options: Any) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    run("srgan-lite-x4", tmp_path / "free", photos, 3, TINY_GAN)
+    free, norms[:] = max(norms), []
+    run("srgan-lite-x4", tmp_path / "clipped", photos, 3, {**TINY_GAN, "training.stages.gan.clip_gradient": free / 10})
+    assert len(norms) == 6
+    assert max(norms) <= free / 10 * 1.001
+
+
+def test_spectral_norm_constrains_any_discriminator() -> None:
+    changes = {**TINY_GAN, "training.stages.gan.spectral_norm": True, "training.patch_size": 32}
+    entry = get_zoo().entry("srgan-lite-x4", changes)
+    assert entry.training is not None
+    discriminator = build_discriminator(entry, entry.training.stages["gan"])
+    for _ in range(50):
+        discriminator(torch.rand(2, 3, 32, 32))  # power iteration
+    layers = [layer for layer in discriminator.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == 10
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("entry", ["srresnet-lite-x4", "srgan-lite-x4"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_follows_full_precision_and_resumes_exactly(
+    tmp_path: Path, photos: str, entry: str, precision: str
+) -> None:
+    changes = {**(TINY if entry == "srresnet-lite-x4" else TINY_GAN), "training.precision": precision}
+    if entry == "srgan-lite-x4":
+        changes |= {"training.stages.gan.clip_gradient": 1.0, "training.stages.gan.losses.gradient_penalty": 1.0}
+        changes["discriminator"] = {**TINY_GAN["discriminator"], "norm": "none"}
+    whole = run(entry, tmp_path / "half", photos, 8, changes, checkpoint_every=100)
+    run(entry, tmp_path / "full", photos, 8, {**changes, "training.precision": "fp32"})
+    half, full = ([r["losses"] for r in log_of(tmp_path / name)] for name in ("half", "full"))
+    for left, right in zip(half, full, strict=True):
+        assert left == pytest.approx(right, rel=0.03, abs=2e-3)
+
+    def stop(stage: str, step: int, total: int, values: object) -> None:
+        if step == 5 and stage != "decoding":
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        run(entry, tmp_path / "pieces", photos, 8, changes, checkpoint_every=3, progress=stop)
+    assert same_tensors(whole, run(entry, tmp_path / "pieces", photos, 8, changes, checkpoint_every=3))
+
+
+def test_the_scaler_unscales_both_networks_once(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a scale of 2**16, gradients that were unscaled twice or never would not be those of full precision."""
+    norms: dict[str, list[float]] = {"fp32": [], "fp16": []}
+    step = torch.optim.Adam.step
+
+    def spy(self: torch.optim.Adam, *arguments: Any, **options: Any) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms[current].append(float(torch.nn.utils.get_total_norm(gradients)))
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    for current in norms:
+        changes = {**TINY_GAN, "training.precision": current, "training.stages.gan.clip_gradient": 1e9}
+        run("srgan-lite-x4", tmp_path / current, photos, 2, changes)
+    assert len(norms["fp16"]) == len(norms["fp32"]) == 4
+    pairs = [pair for pair in zip(norms["fp16"], norms["fp32"], strict=True) if math.isfinite(pair[0])]
+    assert len(pairs) >= 3, "a step may overflow and be left out"
+    for half, full in pairs:
+        assert half == pytest.approx(full, rel=0.1)
+
+
+def test_a_spectrally_normalised_discriminator_trains_and_resumes_exactly(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY_GAN, "training.stages.gan.spectral_norm": True}
+    whole = run("srgan-lite-x4", tmp_path / "whole", photos, 8, changes, checkpoint_every=4)
+    for path in (tmp_path / "whole" / "states").glob("*-00000008.pt"):
+        path.unlink()
+    before = read_checkpoint(whole)[0]
+    again = run("srgan-lite-x4", tmp_path / "whole", photos, 8, changes, checkpoint_every=4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in read_checkpoint(again)[0].items())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The square root of zero: a finite loss with an infinite gradient."""
+    import srzoo_losses.pixel
+
+    forward = srzoo_losses.pixel.Charbonnier.forward
+
+    def broken(self: Any, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        return forward(self, sr, hr) + (sr.flatten()[0] - sr.flatten()[0].detach()).abs().sqrt()
+
+    monkeypatch.setattr(srzoo_losses.pixel.Charbonnier, "forward", broken)
+    changes = {**TINY, "training.stages.psnr.losses": {"l1": 1.0, "charbonnier": 1.0}}
+    with pytest.raises(TrainingError, match="step 1: not finite: gradient on the output"):
+        run("srresnet-lite-x4", tmp_path, photos, 3, changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("poly", [1, 0.75, 0.5, 0.25]), ("cosine", [1, 0.8536, 0.5, 0.1464]), ("tanh", None)]
+)
+def test_schedules_by_name(name: str, expected: list[float] | None) -> None:
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make_schedule(optimizer, Schedule(name=name), 400)
+    rates = []
+    for step in (0, 100, 200, 300, 399):
+        schedule.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.05
+    if expected is not None:
+        assert rates[:4] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_log_of_other_stages_is_no_obstacle(tmp_path: Path, photos: str) -> None:
+    (tmp_path / "log.jsonl").write_text('{"stage": "earlier", "step": 3, "losses": {}}\n{"stage": "ps')
+    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    assert [(r["stage"], r["step"]) for r in log_of(tmp_path)] == [("psnr", 1), ("psnr", 2)]
+
+
+def test_too_few_steps_for_the_generator_are_refused(tmp_path: Path, photos: str) -> None:
+    with pytest.raises(InputError, match="discriminator_steps 5"):
+        run("srgan-lite-x4", tmp_path, photos, 3, {**TINY_GAN, "training.stages.gan.discriminator_steps": 5})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_generator_trains_alike(tmp_path: Path, photos: str) -> None:
+    plain = read_checkpoint(run("srgan-lite-x4", tmp_path / "a", photos, 4, TINY_GAN))[0]
+    compiled = read_checkpoint(run("srgan-lite-x4", tmp_path / "b", photos, 4, {**TINY_GAN, "training.compile": True}))[
+        0
+    ]
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_curves_are_drawn(tmp_path: Path, photos: str) -> None:
+    run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES)
+    with Image.open(tmp_path / "training.png") as picture:
+        assert picture.width > 600
+    curves = collect_curves(log_of(tmp_path))
+    assert curves["borders"] == [10]
+    assert [step for step, _ in curves["losses"]["discriminator"]] == [11, 12]
+    assert [step for step, _ in curves["losses"]["mse"]] == [*range(1, 13)]
+
+
+def test_scalars_and_images_go_to_tensorboard(tmp_path: Path, photos: str) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    validation = {"data": ["photos"], "every": 2, "metrics": ["psnr"]}
+    run("srresnet-lite-x4", tmp_path, photos, 2, {**TINY, "training.validation": validation}, track="tensorboard")
+    (file,) = tmp_path.rglob("events.out.tfevents*")
+    events = EventAccumulator(str(file.parent))
+    events.Reload()
+    assert {"losses/l1", "gradient shares/l1", "learning rates/lr", "validation/photos/psnr"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [e.step for e in events.Scalars("losses/l1")] == [1, 2]
+    (tag,) = events.Tags()["images"]
+    assert tag == "photos/astronaut: bicubic, output, reference"
+    (image,) = events.Images(tag)
+    assert (image.width, image.height) == (3 * 192, 192)
+
+
+def test_an_unknown_tracker_is_named(tmp_path: Path, photos: str) -> None:
+    with pytest.raises(InputError, match=r"no tracker 'tensorbord'. Did you mean 'tensorboard'"):
+        run("srresnet-lite-x4", tmp_path, photos, 2, TINY, track="tensorbord")
 
 
 def test_settings_that_would_be_ignored_are_refused(tmp_path: Path, photos: str) -> None:
     for changes, message in (
         ({"training.stages.psnr.losses.l1": {"every": 5}}, "'every' is for regularisers"),
-        ({"training.stages.psnr.clip_discriminator": 0.1}, "no discriminator to clip"),
+        ({"training.stages.psnr.clip_discriminator": 0.1}, "no discriminator for clip_discriminator"),
+        ({"training.stages.psnr.discriminator_steps": 2}, "no discriminator for its own steps"),
     ):
         with pytest.raises(CompositionError, match=message):
             run("srresnet-lite-x4", tmp_path, photos, 2, {**TINY, **changes})
@@ -288,36 +604,98 @@ def networks() -> tuple[nn.Module, nn.Module]:
     return generator, srzoo.create("discriminator", "srgan", input_size=32, num_features=4, dense_features=8)
 
 
-@pytest.mark.parametrize("pairing", ["standard", "relativistic", "relativistic_average"])
-def test_generator_step_reaches_the_generator_through_the_discriminator_but_not_into_it(
-    networks, batch, pairing
-) -> None:
-    generator, discriminator = networks
-    task = GanTask(generator, discriminator, terms(("adversarial", {"pairing": pairing})))
-    task.generator_losses(batch)["adversarial"].backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
-    assert all(p.grad is None for p in discriminator.parameters())
+PAIRINGS = ["standard", "relativistic", "relativistic_average"]
 
 
-@pytest.mark.parametrize("pairing", ["standard", "relativistic", "relativistic_average"])
-@pytest.mark.parametrize("regulariser", ["gradient_penalty", "r1"])
-def test_discriminator_step_leaves_the_generator_alone(networks, batch, pairing, regulariser) -> None:
+def two_passes(generator: nn.Module, discriminator: nn.Module, task: GanTask, batch: dict[str, torch.Tensor]) -> None:
+    """Gradients as textbooks have it: a pass for the generator's update, then another for the discriminator's."""
+    (term,) = [task.adversarial]
+    discriminator.requires_grad_(False)
+    sr = generator(batch["lr"])
+    loss = torch.nn.functional.l1_loss(sr, batch["hr"])
+    with torch.no_grad():
+        real = discriminator(batch["hr"])
+    (loss + term.loss.generator_loss(real, discriminator(sr))).backward()
+    discriminator.requires_grad_(True)
+    term.loss.discriminator_loss(discriminator(batch["hr"]), discriminator(sr.detach())).backward()
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_one_pass_gives_the_gradients_of_two(networks, batch, pairing, norm) -> None:
+    import srzoo
+
+    generator, _ = networks
+    judge = srzoo.create("discriminator", "srgan", input_size=32, num_features=4, dense_features=8, norm=norm)
+    task = GanTask(generator, judge, terms(("l1", {}), ("adversarial", {"pairing": pairing})))
+    parameters = [*generator.named_parameters(), *judge.named_parameters()]
+    two_passes(generator, judge, task, batch)
+    wanted = {name: p.grad.clone() for name, p in parameters}
+    for network in (generator, judge):
+        network.zero_grad()
+    task.run(batch)
+    for name, parameter in parameters:
+        torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-7, msg=name)
+        assert parameter.grad.abs().sum() > 0 or name.endswith("bias"), name  # a bias before batch norm has none
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_a_step_of_the_discriminator_alone_leaves_the_generator_alone(networks, batch, pairing) -> None:
     generator, discriminator = networks
-    task = GanTask(generator, discriminator, terms(("adversarial", {"pairing": pairing}), (regulariser, {})))
-    task.generator_losses(batch)
-    torch.stack(list(task.discriminator_losses(batch, 0).values())).sum().backward()
+    task = GanTask(generator, discriminator, terms(("l1", {}), ("adversarial", {"pairing": pairing})))
+    outcome = task.run(batch, train_generator=False)
+    assert set(outcome.losses) == {"discriminator"}
     assert all(p.grad is None for p in generator.parameters())
-    moved = [n for n, p in discriminator.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert all(p.grad is not None for p in discriminator.parameters())
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("regulariser", ["gradient_penalty", "r1"])
+def test_regularisers_move_the_discriminator_only(networks, batch, pairing, regulariser) -> None:
+    generator, discriminator = networks
+    chosen = terms(("adversarial", {"pairing": pairing}), (regulariser, {}))
+    torch.manual_seed(1)
+    GanTask(generator, discriminator, chosen[:1]).run(batch)
+    without = {n: p.grad.clone() for net in networks for n, p in net.named_parameters()}
+    for network in networks:
+        network.zero_grad()
+    GanTask(generator, discriminator, chosen).run(batch)
+    for name, parameter in generator.named_parameters():
+        torch.testing.assert_close(parameter.grad, without[name])
+    moved = [n for n, p in discriminator.named_parameters() if not torch.allclose(p.grad, without[n], rtol=1e-3)]
     assert "features.0.weight" in moved
     assert "classifier.3.weight" in moved
 
 
-def test_gradient_share_of_a_detached_term_is_zero(networks, batch) -> None:
-    task = PixelTask(networks[0], terms(("l1", {}), ("mse", {})))
-    losses = task.generator_losses(batch)
-    losses["mse"] = losses["mse"].detach().requires_grad_(True) * 1.0  # the torch.Tensor([...]) trap
-    shares = gradient_shares(losses, task.sr)
-    assert shares == {"l1": 1.0, "mse": 0.0}
+def test_a_lazy_regulariser_is_computed_at_its_steps_only(networks, batch) -> None:
+    chosen = terms(("adversarial", {}), ("r1", {}))
+    chosen[1] = dataclasses.replace(chosen[1], config=LossTerm(name="r1", every=3))
+    task = GanTask(*networks, chosen)
+    assert ["r1" in task.run(batch, step).losses for step in range(5)] == [True, False, False, True, False]
+
+
+def test_a_detached_term_pulls_at_nothing_and_is_refused(networks, batch) -> None:
+    chosen = terms(("l1", {}), ("mse", {}))
+    chosen[1] = dataclasses.replace(
+        chosen[1], loss=lambda sr, hr: torch.tensor((sr - hr).detach().square().mean().item())
+    )
+    outcome = PixelTask(networks[0], chosen).run(batch, measure=True)
+    assert shares_of(outcome.norms) == {"l1": 1.0, "mse": 0.0}
+    with pytest.raises(TrainingError, match=r"the term 'mse' has no gradient.*torch.tensor"):
+        check_pulls("psnr", outcome.norms)
+
+
+def test_measuring_changes_no_gradient(networks, batch) -> None:
+    generator, discriminator = networks
+    task = GanTask(generator, discriminator, terms(("l1", {}), ("charbonnier", {}), ("adversarial", {})))
+    task.run(batch)
+    plain = [p.grad.clone() for network in networks for p in network.parameters()]
+    for network in networks:
+        network.zero_grad()
+    outcome = task.run(batch, measure=True)
+    assert set(outcome.norms) == {"l1", "charbonnier", "adversarial"}
+    for parameter, wanted in zip((p for n in networks for p in n.parameters()), plain, strict=True):
+        torch.testing.assert_close(parameter.grad, wanted, rtol=1e-4, atol=1e-8)
 
 
 # --- every entry of the zoo, on real photographs --------------------------------------------------------------
@@ -355,6 +733,38 @@ def test_every_zoo_entry_trains_on_the_photographs(name: str, tmp_path: Path) ->
     assert all(np.isfinite(list(r["losses"].values())).all() for r in records)
     assert all(share > 0 for share in records[0]["shares"].values()), "a term without gradient"
     assert result.weights.is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "cautious"),
+    [
+        ({}, True),
+        ({"losses.gradient_penalty": 10}, False),
+        ({"clip_discriminator": 0.01}, False),
+        ({"losses.adversarial.criterion": "hinge"}, False),
+    ],
+)
+def test_an_unbounded_critic_is_warned_of(
+    changes: dict[str, Any], cautious: bool, tmp_path: Path, photos: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    discriminator = {"discriminator": {**TINY_GAN["discriminator"], "norm": "none"}}
+    wasserstein = {"training.stages.gan.losses.adversarial.criterion": "wasserstein"}
+    stage = {f"training.stages.gan.{key}": value for key, value in changes.items()}
+    run("srgan-lite-x4", tmp_path, photos, 1, {**TINY_GAN, **discriminator, **wasserstein, **stage})
+    said = [str(w.message) for w in recwarn if issubclass(w.category, RecipeWarning)]
+    assert ["training.stages.gan: criterion wasserstein has no minimum" in text for text in said] == [True] * cautious
+
+
+def test_a_gradient_penalty_on_a_discriminator_with_batch_norm_is_warned_of(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY_GAN, "training.stages.gan.losses.gradient_penalty": 10}
+    with pytest.warns(RecipeWarning, match="image by image.*norm: none"):
+        run("srgan-lite-x4", tmp_path, photos, 1, changes)
+
+
+def test_validating_on_what_is_trained_on_is_warned_of(tmp_path: Path, photos: str) -> None:
+    validation = {"data": [photos], "every": 5, "metrics": ["psnr"]}
+    with pytest.warns(RecipeWarning, match=r"12 of the validation images are also trained on \(photos\d*/0"):
+        run("srresnet-lite-x4", tmp_path, photos, 1, {**TINY, "training.validation": validation})
 
 
 def test_an_entry_without_a_recipe_says_so(tmp_path: Path) -> None:

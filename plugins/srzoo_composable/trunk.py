@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from srzoo.images import upscale_bicubic
-from srzoo.layers import BlockFactory, UpsamplerFactory, conv, init_kaiming_, normalisation
+from srzoo.layers import BlockFactory, UpsamplerFactory, conv, init_kaiming_, init_normal_, normalisation
 from srzoo.layers import activation as make_activation
 
 
@@ -38,7 +38,8 @@ class Trunk(nn.Module):
         output_activation: tanh maps the output to [0, 1] through (tanh + 1) / 2.
         image_skip: enlarge the input so and let the network add the rest; bilinear in MSRResNet.
         rgb_mean: subtracted from the input and added to the output; EDSR has DIV2K's.
-        init: kaiming initialisation of the blocks only (ESRGAN) or all convolutions (MSRResNet).
+        init: Kaiming initialisation of the blocks only (ESRGAN) or all convolutions (MSRResNet); normal with
+            deviation 0.02 for all (DCGAN); torch's own by default.
         init_scale: factor on the Kaiming-normal weights; ESRGAN has 0.1.
     """
 
@@ -59,7 +60,7 @@ class Trunk(nn.Module):
         output_activation: Literal["none", "tanh"] = "none",
         image_skip: Literal["none", "nearest", "bilinear", "bicubic"] = "none",
         rgb_mean: tuple[float, float, float] | None = None,
-        init: Literal["default", "blocks", "all"] = "default",
+        init: Literal["default", "blocks", "all", "normal"] = "default",
         init_scale: float = 0.1,
         negative_slope: float = 0.2,
         norm_momentum: float = 0.1,
@@ -97,6 +98,8 @@ class Trunk(nn.Module):
             init_kaiming_(self.blocks, init_scale)
         elif init == "all":
             init_kaiming_(self, init_scale)
+        elif init == "normal":
+            init_normal_(self)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         centred = lr - self.rgb_mean

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from srzoo.layers import conv, normalisation
+from srzoo.layers import conv, init_normal_, normalisation
 
 
 class ConvBlock(nn.Sequential):
@@ -46,9 +46,7 @@ class DCGANDiscriminator(nn.Module):
             previous = width
         layers.append(nn.Conv2d(previous, 1, 4, 1, 0))
         self.layers = nn.Sequential(*layers)
-        for layer in self.modules():  # sec. 3: all weights from a normal distribution with deviation 0.02
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, 0.0, 0.02)
+        init_normal_(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)

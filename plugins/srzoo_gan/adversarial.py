@@ -18,12 +18,16 @@ does for hinge, makes them cancel to a gradient of exactly zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from srzoo.recipe import Stage
 
 Penalty = Callable[[torch.Tensor], torch.Tensor]
 
@@ -94,6 +98,8 @@ class Adversarial:
         pairing: standard, relativistic or relativistic_average (arXiv:1807.00734; RaGAN of ESRGAN).
         halves: whether the terms for real and fake are summed, as in the papers, or averaged, as in public code.
         on: probabilities puts a sigmoid before least_squares, as Keras-GAN does.
+        label_smoothing: one-sided: the discriminator's target for real images is this much below certainty
+            (arXiv:1606.03498, sec. 3.4; 0.1 there). For the cross entropies and least_squares.
         generator_criterion: another criterion for the generator's own loss, on logits; standard pairing only.
     """
 
@@ -103,6 +109,7 @@ class Adversarial:
         pairing: Literal["standard", "relativistic", "relativistic_average"] = "standard",
         halves: Literal["sum", "mean"] = "sum",
         on: Literal["logits", "probabilities"] = "logits",
+        label_smoothing: float = 0.0,
         generator_criterion: Literal["bce", "minimax", "softplus", "least_squares", "hinge", "wasserstein"]
         | None = None,
     ) -> None:
@@ -113,6 +120,12 @@ class Adversarial:
                 "on: probabilities is for criterion least_squares with standard pairing; the other criteria and "
                 "relativistic differences are defined on logits"
             )
+        if not 0 <= label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must lie in [0, 0.5), not {label_smoothing}")
+        if label_smoothing and criterion in ("hinge", "wasserstein"):
+            raise ValueError(f"label_smoothing is for criteria with targets; {criterion} has none")
+        self.smoothing = label_smoothing
+        self.unbounded = criterion == "wasserstein"
         self.pairing = pairing
         self.on_probabilities = on == "probabilities"
         self.saturating = criterion == "minimax"
@@ -124,10 +137,23 @@ class Adversarial:
             self.criterion = _CRITERIA[criterion]
         self.generator_criterion = _CRITERIA[generator_criterion] if generator_criterion is not None else None
 
+    def cautions(self, stage: Stage, roles: Collection[str], discriminator: nn.Module) -> list[str]:
+        """Return a warning if nothing bounds a critic whose loss has no minimum."""
+        bounded = stage.clip_discriminator is not None or "regulariser" in roles
+        if not self.unbounded or bounded or any(is_parametrized(module) for module in discriminator.modules()):
+            return []
+        return [
+            "criterion wasserstein has no minimum unless the discriminator is constrained, and training will "
+            "diverge; add gradient_penalty: 10, set clip_discriminator: 0.01, or use spectral norm."
+        ]
+
     def discriminator_loss(self, real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         """Return the discriminator's loss, a scalar."""
         real, fake = self._pair(real_logits, fake_logits)
-        return self.factor * (self.criterion.real(real).mean() + self.criterion.fake(fake).mean())
+        real_loss, fake_loss = self.criterion.real(real).mean(), self.criterion.fake(fake).mean()
+        if self.smoothing:  # a target between two is a mixture of both, up to a constant
+            real_loss = (1 - self.smoothing) * real_loss + self.smoothing * self.criterion.fake(real).mean()
+        return self.factor * (real_loss + fake_loss)
 
     def generator_loss(self, real_logits: torch.Tensor | None, fake_logits: torch.Tensor) -> torch.Tensor:
         """Return the generator's loss, a scalar; ``real_logits`` may be None under standard pairing."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from srzoo.recipe import Stage
 
 
 def _input_gradient(discriminator: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -30,6 +35,15 @@ class GradientPenalty:
 
     def __init__(self, target: float = 1.0) -> None:
         self.target = target
+
+    def cautions(self, stage: Stage, roles: Collection[str], discriminator: nn.Module) -> list[str]:
+        """Return a warning if batch normalisation couples the images whose gradients are held apart."""
+        if not any(isinstance(module, _BatchNorm) for module in discriminator.modules()):
+            return []
+        return [
+            "gradient_penalty is defined image by image, but the discriminator's batch normalisation couples the "
+            "images of a batch; use a discriminator without it (most take norm: none)."
+        ]
 
     def __call__(self, discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
         mix = torch.rand(len(hr), 1, 1, 1, device=hr.device, dtype=hr.dtype)

@@ -1,0 +1,109 @@
+"""What one stage trains and trains with: networks, optimizers, schedules and average, placed for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from .compose import Term, build_discriminator, build_generator, has_adversarial_term
+from .optim import make_optimizer, make_schedule
+from .recipe import Entry, Stage
+from .sharding import ShardedAverage, WholeNetwork, WholeOptimizer, filled, shard_
+from .tasks import Engine, GanTask, PixelTask
+
+
+@dataclass
+class Parts:
+    """What one stage trains and trains with. ``generator`` is the bare module, the task has it as prepared."""
+
+    task: PixelTask
+    generator: nn.Module
+    generator_optimizer: Any
+    schedules: list[Scheduler]
+    ema: ModelEmaV3 | ShardedAverage | None
+    discriminator: nn.Module | None = None
+    discriminator_optimizer: Any = None
+    sharded: bool = False
+    plain: Callable[[nn.Module], nn.Module] = field(default=lambda generator: generator)
+    """Makes the bare generator out of one whose parameters are shared out."""
+
+    def averaged(self) -> nn.Module:
+        """Return the generator that is validated, saved and handed to the next stage."""
+        if self.ema is not None:
+            return self.ema.module  # type: ignore[no-any-return]
+        return self.plain(self.generator)
+
+    def stateful(self) -> dict[str, Any]:
+        """Return everything that a checkpoint holds the state of, by name."""
+        names = ("generator", "generator_optimizer", "ema", "discriminator", "discriminator_optimizer")
+        found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.sharded:
+            found["generator"] = WholeNetwork(self.generator)
+        # By the names of parameters, so that a run may go on with another number of processes.
+        found["generator_optimizer"] = WholeOptimizer(self.generator, self.generator_optimizer)
+        return found
+
+    def optimizers(self, with_generator: bool) -> list[tuple[Any, nn.Module]]:
+        """Return the optimizers that step now, each with its network."""
+        pairs = [(self.generator_optimizer, self.generator)] if with_generator else []
+        if self.discriminator is not None:
+            pairs.append((self.discriminator_optimizer, self.discriminator))
+        return pairs
+
+
+def build_parts(
+    entry: Entry, stage: Stage, generator: nn.Module, terms: Sequence[Term], accelerator: Accelerator, engine: Engine
+) -> Parts:
+    """Build what a stage trains and trains with, around the generator it starts from."""
+    recipe = entry.training
+    assert recipe is not None
+
+    def bare_generator() -> nn.Module:
+        with torch.random.fork_rng():  # initialising it must not draw from the run's own numbers
+            return build_generator(entry)
+
+    sharded = recipe.fsdp and accelerator.num_processes > 1
+    generator = generator.train() if sharded else _placed(generator, accelerator)
+    for term in terms:
+        if isinstance(term.loss, nn.Module):
+            term.loss.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema: ModelEmaV3 | ShardedAverage | None = None
+    if sharded:
+        shard_(generator, accelerator.device, accelerator.num_processes)
+        if stage.ema:
+            ema = ShardedAverage(generator, stage.ema, bare_generator)
+    elif stage.ema:
+        ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True)
+    optimizer = make_optimizer(generator, stage.optimizer, fused=not sharded)
+    schedules = [make_schedule(optimizer, stage.schedule, stage.steps)]
+    prepared = generator if sharded else accelerator.prepare(generator)
+    if recipe.compile:
+        prepared = torch.compile(prepared)
+    parts = Parts(PixelTask(prepared, terms, engine), generator, optimizer, schedules, ema, sharded=sharded)
+    if sharded:
+        parts.plain = lambda network: filled(bare_generator(), network.state_dict())
+    if not has_adversarial_term(stage):
+        return parts
+    # Synchronised batch normalisation cannot be differentiated twice, as penalties on gradients are.
+    penalised = any(term.role == "regulariser" for term in terms)
+    discriminator = _placed(build_discriminator(entry, stage), accelerator, synchronise=not penalised)
+    discriminator_optimizer = make_optimizer(discriminator, stage.discriminator_optimizer or stage.optimizer)
+    schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
+    parts.task = GanTask(prepared, accelerator.prepare(discriminator), terms, engine)
+    parts.discriminator, parts.discriminator_optimizer = discriminator, discriminator_optimizer
+    return parts
+
+
+def _placed(network: nn.Module, accelerator: Accelerator, synchronise: bool = True) -> nn.Module:
+    network = network.train().requires_grad_(True)
+    several_gpus = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
+    if synchronise and several_gpus:  # there is none for CPUs
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

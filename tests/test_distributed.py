@@ -1,0 +1,192 @@
+"""Two processes over gloo, as torchrun starts them, train what one would."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from srzoo.errors import InputError
+from srzoo.sharding import can_shard_on_cpus
+from srzoo.training import train
+from srzoo.weights import read_checkpoint
+
+torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "generator.num_features": 8,
+    "generator.num_blocks": 1,
+    "training.patch_size": 32,
+    "training.batch_size": 8,
+    "training.precision": "fp32",
+    "training.multiscale": [1.0],
+    "training.validation": None,
+}
+GAN: dict[str, Any] = {
+    **TINY,
+    "training.start_from": None,
+    "training.stages.gan.losses.perceptual": None,
+    "discriminator": {"name": "srgan", "num_features": 4, "dense_features": 8, "norm": "none"},
+}
+FSDP = {"training.fsdp": True}
+SHARDS = pytest.mark.skipif(
+    not can_shard_on_cpus(), reason=f"torch {torch.__version__} can share out parameters over accelerators only"
+)
+RELATIVISTIC = {"training.stages.gan.losses.adversarial.pairing": "relativistic_average"}
+
+SCRIPT = """
+import json, sys
+from srzoo.distribution import end_distribution
+from srzoo.training import train
+out, data, entry, steps, changes = sys.argv[1:6]
+train(entry, out, data=data, steps=int(steps), overrides=json.loads(changes), log_every=1, checkpoint_every=4)
+end_distribution()
+"""
+
+
+BROKEN = """
+import torch, torch.nn.functional as F
+import srzoo_losses.pixel
+plain = srzoo_losses.pixel.L1.forward
+def broken(self, sr, hr):
+    loss = plain(self, sr, hr)
+    return loss * float("inf") if int(__import__("os").environ["RANK"]) == 1 and torch.rand(()) < 0.2 else loss
+srzoo_losses.pixel.L1.forward = broken
+"""
+
+
+def launch(
+    out: Path, photos: str, entry: str, steps: int, changes: dict[str, Any], stderr: int, before: str = ""
+) -> subprocess.Popen[str]:
+    script = out.parent / "script.py"
+    script.write_text(before + SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    return subprocess.Popen(
+        [*launcher, str(script), str(out), photos, entry, str(steps), json.dumps(changes)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=stderr,
+        text=True,
+    )
+
+
+def two_processes(out: Path, photos: str, entry: str, steps: int, changes: dict[str, Any]) -> None:
+    process = launch(out, photos, entry, steps, changes, subprocess.PIPE)
+    _, message = process.communicate(timeout=300)
+    assert process.returncode == 0, message[-3000:]
+
+
+def curve(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line)["losses"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes"),
+    [
+        ("srresnet-lite-x4", TINY),
+        ("srresnet-lite-x4", {**TINY, "training.accumulate": 2}),
+        ("srgan-lite-x4", GAN),
+        ("srgan-lite-x4", {**GAN, **RELATIVISTIC}),
+        ("srgan-lite-x4", {**GAN, **RELATIVISTIC, "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}}),
+        pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "generator.num_blocks": 3}, marks=SHARDS),
+        pytest.param("srgan-lite-x4", {**GAN, **FSDP, "training.stages.gan.clip_gradient": 0.1}, marks=SHARDS),
+        pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "training.accumulate": 2}, marks=SHARDS),
+    ],
+    ids=["psnr", "accumulated", "gan", "relativistic average", "r1", "sharded", "sharded gan", "sharded accumulated"],
+)
+def test_two_processes_with_half_the_batch_each_equal_one(
+    tmp_path: Path, photos: str, entry: str, changes: dict[str, Any]
+) -> None:
+    two_processes(tmp_path / "two", photos, entry, 6, changes)
+    train(entry, tmp_path / "one", data=photos, steps=6, overrides=changes, log_every=1)
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(one) == len(two) == 6, "one process writes the log"
+    for left, right in zip(one, two, strict=True):
+        assert left == pytest.approx(right, rel=1e-4)
+    left, right = (read_checkpoint(tmp_path / name / f"{entry}.safetensors")[0] for name in ("one", "two"))
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=1e-3, atol=1e-4)
+
+
+def test_batch_norm_in_both_networks_trains_on_two_processes_and_resumes(tmp_path: Path, photos: str) -> None:
+    """The discriminator runs twice before its update: buffers that DDP broadcasts in between would break that."""
+    changes = {
+        **GAN,
+        **RELATIVISTIC,
+        "generator.block": {"name": "residual", "norm": "batch"},
+        "discriminator": {**GAN["discriminator"], "norm": "batch"},
+        "training.stages.gan.ema": 0.0,
+    }
+    two_processes(tmp_path / "whole", photos, "srgan-lite-x4", 6, changes)
+    assert all(np.isfinite(list(losses.values())).all() for losses in curve(tmp_path / "whole"))
+    (tmp_path / "whole" / "states" / "gan-00000006.pt").unlink()  # as if it had been killed after step 4
+    before = read_checkpoint(tmp_path / "whole" / "srgan-lite-x4.safetensors")[0]
+    two_processes(tmp_path / "whole", photos, "srgan-lite-x4", 6, changes)
+    after = read_checkpoint(tmp_path / "whole" / "srgan-lite-x4.safetensors")[0]
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-5)
+
+
+@SHARDS
+def test_a_sharded_run_goes_on_in_one_process(tmp_path: Path, photos: str) -> None:
+    """What is saved is whole, whatever it was trained on."""
+    changes = {**TINY, "training.fsdp": True}
+    two_processes(tmp_path / "two", photos, "srresnet-lite-x4", 6, changes)
+    whole = read_checkpoint(tmp_path / "two" / "srresnet-lite-x4.safetensors")[0]
+    (tmp_path / "two" / "states" / "psnr-00000006.pt").unlink()
+    train("srresnet-lite-x4", tmp_path / "two", data=photos, steps=6, overrides=changes, log_every=1)
+    after = read_checkpoint(tmp_path / "two" / "srresnet-lite-x4.safetensors")[0]
+    for name in whole:
+        torch.testing.assert_close(after[name], whole[name], rtol=1e-3, atol=1e-4)
+
+
+@SHARDS
+def test_a_run_of_one_process_goes_on_sharded(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY, "training.fsdp": True}
+    train("srresnet-lite-x4", tmp_path / "run", data=photos, steps=6, overrides=changes, checkpoint_every=4)
+    whole = read_checkpoint(tmp_path / "run" / "srresnet-lite-x4.safetensors")[0]
+    (tmp_path / "run" / "states" / "psnr-00000006.pt").unlink()
+    two_processes(tmp_path / "run", photos, "srresnet-lite-x4", 6, changes)
+    after = read_checkpoint(tmp_path / "run" / "srresnet-lite-x4.safetensors")[0]
+    for name in whole:
+        torch.testing.assert_close(after[name], whole[name], rtol=1e-3, atol=1e-4)
+
+
+def test_sigterm_to_the_launcher_saves_and_stops_both(tmp_path: Path, photos: str) -> None:
+    changes = {**GAN, "training.stages.gan.steps": 100000}
+    process = launch(tmp_path / "run", photos, "srgan-lite-x4", 100000, changes, subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("states/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    _, message = process.communicate(timeout=60)
+    assert "stopped by SIGTERM after step" in message
+    steps = [int(path.stem.rpartition("-")[2]) for path in (tmp_path / "run").glob("states/*.pt")]
+    assert max(steps) == len(curve(tmp_path / "run")), "the state is that of the last step that was logged"
+
+
+def test_a_failure_of_one_process_stops_both_and_is_told(tmp_path: Path, photos: str) -> None:
+    """A loss that becomes infinite in one process, which the other does not see."""
+    process = launch(tmp_path / "run", photos, "srresnet-lite-x4", 50, TINY, subprocess.PIPE, BROKEN)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "not finite: l1" in message
+    assert message.count("srzoo.errors.TrainingError: stage 'psnr'") >= 1, "whichever process is the last to speak"
+    assert list((tmp_path / "run").glob("failure*.pt"))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY, "training.batch_size": 3, "training.accumulate": 2}
+    with pytest.raises(InputError, match=r"batch_size 3 cannot be shared by 1 processes in 2 parts each"):
+        train("srresnet-lite-x4", tmp_path, data=photos, steps=2, overrides=changes)
