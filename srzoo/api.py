@@ -70,12 +70,27 @@ def train(
     data: str | Sequence[str] | None = None,
     steps: int | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
+    log_every: int = 50,
+    checkpoint_every: int = 500,
+    keep: int = 2,
+    track: str | Sequence[str] = (),
     progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None,
 ) -> TrainResult:
     """Train a zoo entry; run it again to go on with an interrupted run. See :func:`srzoo.training.train`."""
     from .training import train as run
 
-    return run(entry, out, data=data, steps=steps, overrides=overrides, progress=progress)
+    return run(
+        entry,
+        out,
+        data=data,
+        steps=steps,
+        overrides=overrides,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        track=track,
+        progress=progress,
+    )
 
 
 def bench(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
 
 import torch
 
+from .allocator import keep_freed_memory
 from .data import ImageSet, load_image_set
 from .errors import DataError, SrzooError
 from .inference import best_device, prepare, run_generator
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
-from .report import COLUMNS, Row, Standing, leaderboard_markdown, standings
+from .report import Row, RowWriter, Standing, leaderboard_markdown, standings
 from .scoring import Metric, available_metrics, score_set
 from .zoo import get_zoo
 
@@ -75,18 +74,19 @@ def bench(
     if protocol not in PROTOCOLS:
         raise DataError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
     device = best_device()
-    names = ready_entries() if entries is None else _listed(entries)
-    image_sets = [load_image_set(name) for name in _listed(data)]
+    keep_freed_memory()
+    names = ready_entries() if entries is None else listed(entries)
+    image_sets = [load_image_set(name) for name in listed(data)]
     _refuse_duplicates("datasets", [image_set.name for image_set in image_sets])
     result = BenchResult(out=Path(out) if out is not None else None)
-    found, result.unavailable = available_metrics(_listed(metrics), device)
+    found, result.unavailable = available_metrics(listed(metrics), device)
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(result.unavailable.values()))
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
     _refuse_duplicates("models", [model.name for model in models])
     _refuse_mixed_scales(models)
     costs: dict[str, tuple[float, int]] = {}
-    with _Writer(result.out) as writer:
+    with RowWriter(result.out) as writer:
         for model in models:
             try:
                 prepare(model.generator, device)
@@ -175,7 +175,7 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _listed(names: str | Sequence[str]) -> list[str]:
+def listed(names: str | Sequence[str]) -> list[str]:
     """Split comma-separated names and drop repeats, keeping the order."""
     parts = [names] if isinstance(names, (str, Path)) else names
     return list(dict.fromkeys(p.strip() for part in parts for p in str(part).split(",") if p.strip()))
@@ -192,33 +192,3 @@ def _refuse_mixed_scales(models: Sequence[Model]) -> None:
     if len(scales) > 1:
         named = " and ".join(f"x{scale} ({name})" for scale, name in sorted(scales.items()))
         raise DataError(f"Scores of different scales are not comparable: {named}; benchmark one scale at a time.")
-
-
-class _Writer:
-    """Appends rows to ``results.csv`` as they come, so that an interrupted run leaves what it had."""
-
-    def __init__(self, out: Path | None) -> None:
-        self._out = out
-        self._file: TextIO | None = None
-        self._writer: Any = None
-
-    def __enter__(self) -> _Writer:
-        if self._out is not None:
-            try:
-                self._out.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._out / "results.csv", "w", newline="", encoding="utf-8")
-            except OSError as error:
-                raise DataError(f"Cannot write results to {self._out}: {error}.") from error
-            self._writer = csv.writer(self._file)
-            self._writer.writerow(COLUMNS)
-        return self
-
-    def write(self, row: Row) -> None:
-        """Write one row and hand it to the operating system."""
-        if self._file is not None:
-            self._writer.writerow([*row[:-1], repr(row.value)])
-            self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()

@@ -107,6 +107,19 @@ def _allowed_plugins() -> set[str] | None:
     return {_normalised(name) for name in value.split(",") if name.strip()}
 
 
+def unknown_plugins(records: Iterable[PluginRecord]) -> list[str]:
+    """Return a sentence for every name in ``SRZOO_PLUGINS`` that no installed plugin has."""
+    from .errors import did_you_mean
+
+    names = {name for record in records for name in (record.name, record.distribution)}
+    known = {_normalised(name) for name in names}
+    return [
+        f"SRZOO_PLUGINS names {name!r}, but no such plugin is installed.{did_you_mean(name, names)}"
+        for name in sorted(_allowed_plugins() or ())
+        if name not in known
+    ]
+
+
 def _normalised(name: str) -> str:
     """Return a distribution's name as pip compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

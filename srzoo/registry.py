@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import AmbiguousNameError, PluginWarning, UnknownNameError, did_you_mean
-from .plugins import PluginRecord, discover
+from .plugins import PluginRecord, discover, unknown_plugins
 from .specs import KINDS, ComponentSpec
 
 
@@ -126,6 +126,6 @@ def get_registry() -> Registry:
         PluginWarning: once for each broken plugin.
     """
     registry = Registry(discover())
-    for problem in registry.problems():
+    for problem in registry.problems() + unknown_plugins(registry.records):
         warnings.warn(problem, PluginWarning, stacklevel=2)
     return registry

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from .errors import DataError
 
 COLUMNS = ("entry", "dataset", "image", "metric", "protocol", "value")
 
@@ -116,3 +120,40 @@ def leaderboard_markdown(
         lines.append("")
     lines += [f"- {note}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+class RowWriter:
+    """Appends rows to ``results.csv`` as they come, so that an interrupted run leaves what it had.
+
+    Args:
+        out: its folder; without one, nothing is written.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, out: Path | None) -> None:
+        self._out = out
+        self._file: TextIO | None = None
+        self._writer: Any = None
+
+    def __enter__(self) -> RowWriter:
+        if self._out is not None:
+            try:
+                self._out.mkdir(parents=True, exist_ok=True)
+                self._file = open(self._out / "results.csv", "w", newline="", encoding="utf-8")
+            except OSError as error:
+                raise DataError(f"Cannot write results to {self._out}: {error}.") from error
+            self._writer = csv.writer(self._file)
+            self._writer.writerow(COLUMNS)
+        return self
+
+    def write(self, row: Row) -> None:
+        """Write one row and hand it to the operating system."""
+        if self._file is not None:
+            self._writer.writerow([*row[:-1], repr(row.value)])
+            self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -28,8 +28,8 @@ def upscale(image: Any, entry: str | Path | Model) -> Any:
     """Upscale a picture.
 
     Args:
-        image: a path or a PIL image (returns a PIL image), an array (H, W, 3) uint8 (returns one), or a tensor
-            (N, 3, H, W) in [0, 1] (returns one, clamped).
+        image: a path or a PIL image (returns a PIL image), an array (H, W, 3) or grey (H, W), uint8
+            (returns its like), or a tensor (N, 3, H, W) in [0, 1] (returns one, clamped).
         entry: a zoo entry, a checkpoint file, a run's folder, or a loaded :class:`srzoo.pretrained.Model`.
 
     Raises:
@@ -44,9 +44,12 @@ def upscale(image: Any, entry: str | Path | Model) -> Any:
             raise DataError(f"a tensor's values must lie in [0, 1], not in [{image.min():.3g}, {image.max():.3g}].")
         return run_model(model, image).clamp(0, 1)
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
-            raise DataError(f"an array must be (H, W, 3) uint8, not {image.shape} {image.dtype}.")
-        return upscale_picture(model, Picture(image)).rgb
+        grey = image.ndim == 2
+        rgb = np.repeat(image[..., None], 3, axis=2) if grey else image
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape or rgb.dtype != np.uint8:
+            raise DataError(f"an array must be (H, W, 3) or (H, W), uint8, not {image.shape} {image.dtype}.")
+        large = upscale_picture(model, Picture(rgb, grey)).rgb
+        return large[..., 0] if grey else large
     if isinstance(image, Image.Image):
         picture = picture_from_pil(image)
     elif isinstance(image, (str, Path)):

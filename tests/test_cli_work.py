@@ -86,6 +86,18 @@ def test_upscale_of_a_folder_goes_on_after_a_bad_image_and_names_it(photograph: 
     assert not Path("large/bad.png").exists()
 
 
+def test_upscale_of_a_folder_needs_a_folder_to_write_to(photograph: Path, here: Path) -> None:
+    (here / "pictures").mkdir()
+    photograph.rename(here / "pictures" / "good.png")
+    assert_clear(
+        srzoo("upscale", "pictures", "--entry", "bicubic", "--out", "large.png"),
+        2,
+        "--out must be a folder",
+        "large.png",
+    )
+    assert not Path("large.png").exists()
+
+
 def test_upscale_never_overwrites_its_input(photograph: Path) -> None:
     before = photograph.read_bytes()
     assert_clear(
@@ -108,8 +120,8 @@ def test_typo_in_an_override(here: Path) -> None:
 def test_truncated_training_image(here: Path, photograph: Path) -> None:
     folder = here / "data"
     folder.mkdir()
-    Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(folder / "whole.png")
-    (folder / "cut.png").write_bytes(photograph.read_bytes()[:300])
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / "whole.png")
+    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:300])
     assert_clear(srzoo("train", "mine", "--steps", "5", "--data", "data"), 2, "cut.png", "damaged or cut short")
 
 
@@ -173,7 +185,7 @@ def test_run_that_is_not_finite_exits_with_one(here: Path) -> None:
     result = srzoo(
         "train", "mine", "--steps", "30", "training.stages.psnr.optimizer.lr=1e30", "training.precision=fp32"
     )
-    assert_clear(result, 1, "l1 is not finite")
+    assert_clear(result, 1, "not finite: l1")
 
 
 def test_unknown_protocol_dataset_and_entry(here: Path) -> None:

@@ -372,6 +372,14 @@ def test_srzoo_plugins_chooses_among_the_others_and_never_touches_first_party_on
     assert {r.name for r in records if r.status == "disabled"} == {"a", "b", "c"} - working
 
 
+def test_a_name_in_srzoo_plugins_that_is_not_installed_is_warned_of(site: Site) -> None:
+    site.install("good", block_plugin("of_mine"), distribution="good-package")
+    result = site.run("list", "block", SRZOO_PLUGINS="good_package,god")
+    assert "SRZOO_PLUGINS names 'god', but no such plugin is installed. Did you mean 'good'" in result.stderr
+    assert "good-package" not in result.stderr
+    assert "of_mine" in result.stdout
+
+
 def test_a_disabled_plugin_is_not_even_imported(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     module = site.install("bad", "raise RuntimeError('imported')\n")
     monkeypatch.setenv("SRZOO_PLUGINS", "")

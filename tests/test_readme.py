@@ -52,3 +52,35 @@ def test_every_entry_and_component_named_in_a_command_exists() -> None:
     named = set(re.findall(r"[a-z0-9-]+-x4\b", README)) - {"photo-x4"}
     assert named
     assert named <= set(get_zoo().names())
+
+
+TRAINING = (ROOT / "docs" / "training.md").read_text()
+
+
+def test_every_setting_named_in_the_docs_exists() -> None:
+    from srzoo.recipe import Stage, Training
+
+    text = README + TRAINING
+    settings = set(re.findall(r"\btraining\.([a-z_]+)\b", text)) - {"py", "png", "md"}
+    assert len(settings) > 5
+    assert settings <= set(Training.model_fields)
+    stage = set(re.findall(r"^\| `([a-z_]+)` \|", TRAINING.partition("Settings of a stage")[2], flags=re.MULTILINE))
+    assert len(stage) >= 6
+    assert stage <= set(Stage.model_fields)
+
+
+def test_every_file_the_docs_link_to_exists() -> None:
+    for page, text in ((ROOT / "README.md", README), (ROOT / "docs" / "training.md", TRAINING)):
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_entries_named_in_the_docs_exist_and_commands_are_understood() -> None:
+    from srzoo.zoo import get_zoo
+
+    assert set(re.findall(r"[a-z0-9-]+-x4\b", TRAINING)) <= set(get_zoo().names())
+    options = set(re.findall(r"srzoo [a-z]+ .*?(--[a-z-]+)", TRAINING))
+    helped = "".join(CliRunner().invoke(app, [command, "--help"]).output for command in ("train", "interpolate"))
+    assert {option for option in options if option in ("--audit", "--track", "--out", "--alpha")} <= set(
+        re.findall(r"--[a-z-]+", helped)
+    )

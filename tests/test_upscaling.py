@@ -49,6 +49,13 @@ def test_array_gives_an_array() -> None:
     np.testing.assert_array_equal(result, repeated(noise()))
 
 
+def test_grey_array_gives_a_grey_array() -> None:
+    grey = noise()[..., 0]
+    result = upscale(grey, "nearest")
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, grey.repeat(4, 0).repeat(4, 1))
+
+
 def test_tensor_gives_a_clamped_tensor_of_every_image_in_the_batch() -> None:
     batch = torch.rand(3, 3, HEIGHT, WIDTH)
     result = upscale(batch, "nearest")
@@ -184,7 +191,7 @@ def test_palette_image_is_expanded() -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        noise(1),
+        noise()[..., :1],
         noise(4),
         noise().transpose(2, 0, 1),
         noise() / 255,
@@ -193,10 +200,10 @@ def test_palette_image_is_expanded() -> None:
         noise()[:0],
         noise()[:, :0],
     ],
-    ids=["2-D", "4 channels", "CHW", "float", "int64", "batch", "no rows", "no columns"],
+    ids=["1 channel", "4 channels", "CHW", "float", "int64", "batch", "no rows", "no columns"],
 )
 def test_array_of_the_wrong_shape_or_type_is_refused(image: np.ndarray) -> None:
-    with pytest.raises(DataError, match=r"an array must be \(H, W, 3\) uint8"):
+    with pytest.raises(DataError, match=r"an array must be \(H, W, 3\) or \(H, W\), uint8"):
         upscale(image, "bicubic")
 
 

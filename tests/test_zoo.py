@@ -469,7 +469,7 @@ def test_srzoo_zoo_adds_files(make_zoo: MakeZoo, tmp_path: Path, monkeypatch: py
         ("{lr: 1e-4}", "{lr: .inf}", 20, "optimizer.lr: input should be a finite number"),
         ("{lr: 1e-4}", "{lr: fast}", 20, "optimizer.lr: input should be a valid number, not 'fast'"),
         ("[200, 400]", "[400, 200]", 21, "milestones must increase"),
-        ("name: multistep", "name: multi", 21, "'constant', 'multistep' or 'cosine'"),
+        ("name: multistep", "name: multi", 21, "'cosine', 'poly' or 'tanh'"),
         ("extractor: vgg19", "extractor: vgg91", 27, "No extractor is called 'vgg91'. Did you mean 'vgg19'"),
         ("extractor: vgg19", "extractor: {nam: vgg19}", 27, "extractor"),
         ("extractor: vgg19", "extractr: vgg19", 27, "has no option 'extractr'. Did you mean 'extractor'?"),

@@ -12,10 +12,10 @@ import typer
 from rich.markup import escape
 
 from .. import __version__
-from ..errors import PluginWarning
+from ..errors import PluginWarning, RecipeWarning
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
-from .work import bench_command, train_command, upscale_command
+from .work import bench_command, interpolate_command, train_command, upscale_command
 
 app = typer.Typer(
     name="srzoo",
@@ -58,12 +58,14 @@ app.command("plugins")(plugins_command)
 app.command("train")(train_command)
 app.command("bench")(bench_command)
 app.command("upscale")(upscale_command)
+app.command("interpolate")(interpolate_command)
 
 
 def main() -> None:
     """Run the command line; the exit code is 0, 1 (the run failed) or 2 (the input was wrong)."""
     warnings.filterwarnings("ignore")  # of libraries; srzoo's own follow
     warnings.filterwarnings("always", category=PluginWarning)
+    warnings.filterwarnings("always", category=RecipeWarning)
     warnings.showwarning = _show_warning
     try:
         app()

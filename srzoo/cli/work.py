@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,29 +13,48 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from ..errors import InputError, SrzooError
 from ..zoo import get_zoo
 from .completion import complete_entry, complete_metric
 from .console import console, errors, make_table, print_error, reports_errors
 
+if TYPE_CHECKING:
+    from ..protocol import Protocol
+
+
+class _Speed(ProgressColumn):
+    """Units a second, over the last minute or so."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
+
 
 def _progress() -> Progress:
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    values = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # gives way where the terminal is narrow
     return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}"),
+        TextColumn("{task.description}", table_column=whole()),
+        BarColumn(bar_width=12, table_column=whole()),
+        MofNCompleteColumn(table_column=whole()),
+        TimeElapsedColumn(table_column=whole()),
+        TimeRemainingColumn(table_column=whole()),
+        _Speed(table_column=whole()),
+        TextColumn("{task.fields[values]}", table_column=values),
         console=errors,
+        expand=True,
     )
 
 
@@ -66,8 +86,29 @@ def train_command(
     steps: Annotated[
         int | None, typer.Option("--steps", help="Shorten every stage in proportion to this total.", min=1)
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Also log to tensorboard, wandb, ...; commas or repeats.", metavar="TRACKER"),
+    ] = None,
+    log_every: Annotated[
+        int | None, typer.Option("--log-every", help="Steps between lines of log.jsonl.  [default: 50]", min=1)
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", help="Steps between states to resume from.", min=1)
+    ] = 500,
+    keep: Annotated[int, typer.Option("--keep", help="How many of those states are kept.", min=1)] = 2,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Train nothing: show every loss term's value and gradient on every network."),
+    ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", help="Audit the step that a run failed at: its failure.pt.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Train an entry: every stage of its recipe, checkpointed; run it again to go on where it stopped.
+
+    Ctrl-C and SIGTERM save the state and stop.
 
     Examples: [bold]srzoo train srresnet-lite-x4 --data photos --steps 200[/bold],
     [bold]srzoo train srgan-lite-x4 --data photos training.stages.gan.losses.perceptual=null[/bold].
@@ -75,18 +116,31 @@ def train_command(
     resolved = get_zoo().entry(entry, overrides or ())  # before torch is imported, so that a typo answers at once
     if resolved.training is None:
         raise InputError(f"entry {entry!r} has no training recipe; 'srzoo list' shows entries that have one.")
+    if audit or replay is not None:
+        _show_audit(entry, _split(data) or None, overrides or (), replay)
+        return
+    from ..distribution import end_distribution
     from ..training import train
 
     tasks: dict[str, TaskID] = {}
+    scores: dict[str, str] = {}
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
+        console.quiet = errors.quiet = True
     with _progress() as progress:
 
         def show(stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
             if stage not in tasks:
+                for earlier in tasks.values():
+                    progress.stop_task(earlier)
                 tasks[stage] = progress.add_task(stage, total=total, values="")
-            text = "  ".join(f"{label} {value:.4g}" for label, value in values.items())
+            if values and all("/" in label for label in values):  # dataset/metric: a validation, shown until the next
+                scores[stage] = "  ".join(f"[bold]{label} {value:.4g}[/bold]" for label, value in values.items())
+                values = {}
+            losses = "  ".join(f"{label} {value:.4g}" for label, value in values.items())
+            text = "  ".join(part for part in (scores.get(stage, ""), losses) if part)
             progress.update(tasks[stage], completed=step, total=total, values=text)
-            if not errors.is_terminal:
-                errors.print(f"{stage} {step}/{total}  {text}", highlight=False, soft_wrap=True)
+            if not errors.is_terminal and stage != "decoding":
+                errors.print(f"{stage} {step}/{total}  {losses or text}", highlight=False, soft_wrap=True)
 
         result = train(
             entry,
@@ -94,9 +148,13 @@ def train_command(
             data=_split(data) or None,
             steps=steps,
             overrides=overrides or (),
+            track=_split(track),
             progress=show,
-            log_every=10 if steps and steps < 500 else 50,
+            log_every=log_every or (10 if steps and steps < 500 else 50),
+            checkpoint_every=checkpoint_every,
+            keep=keep,
         )
+    end_distribution()
     console.print(
         f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}",
         soft_wrap=True,
@@ -105,7 +163,40 @@ def train_command(
         console.print(f"  {name} {value:.4f}")
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
-    console.print(f"[dim]srzoo bench {result.out} bicubic compares it.[/dim]")
+    console.print(f"[dim]srzoo bench {result.out} bicubic compares it; its curves: {result.out}/training.png[/dim]")
+
+
+def _show_audit(
+    entry: str, data: list[str] | None, overrides: list[str] | tuple[str, ...], replay: Path | None
+) -> None:
+    from ..audit import audit
+
+    found = audit(entry, data=data, overrides=overrides, replay=replay)
+    columns = ["term", "value", "share", "output", "generator", "discriminator"]
+    for stage in dict.fromkeys(row.stage for row in found.rows):
+        shown = make_table(
+            [*columns, ""],
+            right=columns[1:],
+            title=f"{entry}, stage {stage}: the {'failed' if replay else 'first'} batch",
+        )
+        for row in found.rows:
+            if row.stage == stage:
+                share = f"{row.share:.1%}" if row.share is not None else "-"
+                norms = [f"{x:.3g}" if x is not None else "-" for x in (row.output, row.generator, row.discriminator)]
+                shown.add_row(
+                    f"[bold]{escape(row.term)}[/bold]", f"{row.value:.4g}", share, *norms, f"[red]{row.problem}[/red]"
+                )
+        console.print(shown)
+    console.print(
+        "[dim]output, generator, discriminator: norms of each weighted term's gradient on the generator's output and "
+        "on all parameters of a network; share: its part in what pulls at the output.[/dim]",
+        soft_wrap=True,
+    )
+    for where, names in found.unreached.items():
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        errors.print(f"[yellow]{where}:[/yellow] no gradient reaches {escape(some)}", soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @reports_errors
@@ -147,12 +238,9 @@ def bench_command(
     Examples: [bold]srzoo bench[/bold], [bold]srzoo bench bicubic runs/mine --data set5,set14 --metric psnr,ssim[/bold].
     """
     from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, LATENCY_SIZE, bench
-    from ..protocol import PROTOCOLS
     from ..report import table
 
-    chosen = next((p for p in PROTOCOLS if p == protocol), None)
-    if chosen is None:
-        raise InputError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
+    chosen = _protocol(protocol)
     if entries and not _split(entries):
         raise InputError("The entry is an empty name; leave it out to benchmark all that are ready.")
     tasks: dict[str, TaskID] = {}
@@ -193,6 +281,88 @@ def bench_command(
 
 
 @reports_errors
+def interpolate_command(
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="The model at 0, usually PSNR-oriented: entry, checkpoint or run folder.",
+            show_default=False,
+            autocompletion=complete_entry,
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(
+            help="The model at 1, of the same architecture.", show_default=False, autocompletion=complete_entry
+        ),
+    ],
+    alpha: Annotated[
+        str, typer.Option("--alpha", help="Weights of the second: first:last:step, or a list.", metavar="RANGE")
+    ] = "0:1:0.2",
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Datasets or folders.  [default: photos]", metavar="NAME|FOLDER")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Metrics; the first two span the curve.  [default: psnr,lpips_squeeze,ssim]",
+            metavar="NAME",
+            autocompletion=complete_metric,
+        ),
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for results.csv, tradeoff.png and strip.png.", metavar="DIR")
+    ] = Path("interpolation"),
+    save_weights: Annotated[
+        bool, typer.Option("--save-weights", help="Write every interpolated generator as well.")
+    ] = False,
+) -> None:
+    """Interpolate between two models, in their weights and in their images, and draw the trade-off.
+
+    Example: [bold]srzoo interpolate rrdb-lite-x4 esrgan-lite-x4 --data photos --metric psnr,ssim[/bold].
+    """
+    from ..interpolation import DEFAULT_METRICS, KINDS, interpolate, parse_alphas
+    from ..report import format_value
+
+    alphas = parse_alphas(alpha)
+    chosen = _protocol(protocol)
+    tasks: dict[str, TaskID] = {}
+    with _progress() as progress:
+
+        def show(dataset: str, done: int, total: int) -> None:
+            if dataset not in tasks:
+                tasks[dataset] = progress.add_task(dataset, total=total, values="")
+            progress.update(tasks[dataset], completed=done)
+
+        result = interpolate(
+            first,
+            second,
+            alphas,
+            _split(data) or ("photos",),
+            _split(metric) or DEFAULT_METRICS,
+            protocol=chosen,
+            out=out,
+            save_weights=save_weights,
+            progress=show,
+        )
+    for dataset in dict.fromkeys(dataset for _, _, dataset in result.means):
+        header = ["alpha", *(f"{kind} {name}" for name in result.directions for kind in KINDS)]
+        shown = make_table(header, right=header[1:], title=f"{dataset}, protocol {protocol}: {first} to {second}")
+        for value in result.alphas:
+            cells = [
+                format_value(result.means[kind, value, dataset][name]) for name in result.directions for kind in KINDS
+            ]
+            shown.add_row(f"{value:g}", *cells)
+        console.print(shown)
+    pictures = ", ".join(str(out / name) for name in ("tradeoff.png", "strip.png") if (out / name).is_file())
+    console.print(f"[dim]Pictures: {pictures}[/dim]", soft_wrap=True)
+    for name, reason in result.unavailable.items():
+        errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
+
+
+@reports_errors
 def upscale_command(
     image: Annotated[Path, typer.Argument(help="An image, or a folder of images.", show_default=False)],
     entry: Annotated[
@@ -212,6 +382,8 @@ def upscale_command(
         files = sorted(p for p in image.iterdir() if p.suffix.lower() in SUFFIXES)
         if not files:
             raise InputError(f"{image} holds no images ({', '.join(SUFFIXES)}).")
+        if out.suffix.lower() in SUFFIXES and not out.is_dir():
+            raise InputError(f"{image} is a folder, so --out must be a folder, not {out}.")
         targets = [out / f"{file.stem}.png" for file in files]
         if len(set(targets)) < len(targets):
             raise InputError(f"{image} holds two images of one name; their outputs would overwrite each other.")
@@ -244,6 +416,15 @@ def upscale_command(
     if failed:
         raise typer.Exit(2)
     console.print(f"wrote {targets[0] if len(targets) == 1 else f'{len(targets)} images to {out}'}", soft_wrap=True)
+
+
+def _protocol(name: str) -> Protocol:
+    from ..protocol import PROTOCOLS
+
+    for protocol in PROTOCOLS:
+        if protocol == name:
+            return protocol
+    raise InputError(f"There is no protocol {name!r}; use {', '.join(PROTOCOLS)}.")
 
 
 def _split(values: list[str] | None) -> list[str]:
