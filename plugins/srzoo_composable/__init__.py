@@ -25,6 +25,12 @@ def srzoo_upsamplers():
             paper="arXiv:1609.05158",
         ),
         UpsamplerSpec(
+            "pixelshuffle_direct",
+            "srzoo_composable.upsamplers:PixelShuffleDirect",
+            summary="One convolution and one sub-pixel shuffle for the whole scale, as light networks end",
+            paper="arXiv:1609.05158; arXiv:2108.10257",
+        ),
+        UpsamplerSpec(
             "nearest_conv",
             "srzoo_composable.upsamplers:NearestConv",
             summary="Nearest-neighbour enlargement and convolution, one step for each factor of the scale",

@@ -42,6 +42,30 @@ class PixelShuffle(nn.Module):
         return self.steps(features)
 
 
+class PixelShuffleDirect(nn.Module):
+    """One convolution to scale^2 x num_features channels and one shuffle, whatever the scale; ESPCN's own layer.
+
+    Light networks end so (SwinIR calls its head pixelshuffledirect): hardly anything is computed at high resolution,
+    and the time goes into the trunk instead.
+
+    Args:
+        num_features: channels at high resolution. With 3, as in the papers, they are the image already.
+    """
+
+    def __init__(self, channels: int, scale: int, num_features: int = 3) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, not {num_features}")
+        enlarges = scale > 1
+        self.out_channels = num_features if enlarges else channels
+        self.steps = nn.Sequential()
+        if enlarges:
+            self.steps = nn.Sequential(conv(channels, num_features * scale**2), nn.PixelShuffle(scale))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.steps(features)
+
+
 class NearestConv(nn.Module):
     """Nearest-neighbour enlargement, conv, activation; free of the checkerboard of transposed convolutions.
 
