@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,11 +76,13 @@ def audit(
 
     Args:
         replay: the ``failure.pt`` of a run that stopped because a term was not finite: its stage alone, with the
-            weights and the batch of that step.
+            weights and the batch of that step. Without overrides, the settings are those of the run it lies in.
 
     Raises:
         InputError: as :func:`srzoo.training.train`, or the file to replay is not one, or of another entry.
     """
+    if replay is not None and isinstance(entry, str) and not overrides and data is None:
+        entry = _entry_of_run(Path(replay), entry)
     entry = training_entry(entry, data, None, overrides)
     recipe = entry.training
     assert recipe is not None
@@ -129,13 +132,24 @@ def _first_batch(entry: Entry, recipe: Training) -> dict[str, torch.Tensor]:
     return {k: images.float().div_(255.0) for k, images in dataset.__getitems__(range(recipe.batch_size)).items()}
 
 
+def _entry_of_run(failure: Path, name: str) -> str | Entry:
+    """Return the entry as the run that failed changed it, or its name where that is not known."""
+    try:
+        entry = Entry.model_validate(json.loads((failure.parent / "entry.json").read_text()))
+    except (OSError, ValueError):
+        return name
+    return entry if entry.name == name else name
+
+
 def _read_failure(path: Path, entry: Entry) -> dict[str, Any]:
     assert entry.training is not None
     try:
         failure: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         stage, batch = failure["stage"], failure["batch"]
-    except Exception as error:
-        raise InputError(f"{path} is no failure.pt of a training run: {error}.") from None
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except Exception:
+        raise InputError(f"{path} is no failure.pt of a training run, or is damaged.") from None
     if batch is None:
         raise InputError(f"{path} holds no batch: on a GPU the failure is noticed after its step. Train on a CPU.")
     if stage not in entry.training.stages:
@@ -192,7 +206,7 @@ def _audit_stage(
             on_output,
             on_generator,
             None,
-            on_output / total if total else 0.0,
+            on_output / total if total and math.isfinite(total) else None,
             _problem(values[label], on_output, on_generator),
         )
         for label, (on_output, on_generator) in pulls.items()

@@ -37,7 +37,7 @@ def draw_curves(records: Iterable[Mapping[str, Any]], path: Path, title: str = "
             if metric and label.rpartition("/")[2] != metric:
                 continue
             steps, values = np.array(points).T
-            style = "o-" if kind == "validation" else "-"
+            style = "o-" if kind == "validation" or len(steps) == 1 else "-"
             if kind == "losses" and len(values) > 40:
                 axis.plot(steps, values, lw=0.5, alpha=0.3, color=colours[label])
                 axis.plot(*smooth(steps, values), lw=1.5, color=colours[label], label=label)

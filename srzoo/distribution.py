@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from typing import Any
 
 import torch
@@ -44,7 +47,17 @@ def average_buffers_(module: nn.Module, accelerator: Accelerator) -> None:
                 buffer.copy_(accelerator.reduce(buffer, "mean"))
 
 
-def end_distribution() -> None:
-    """Leave the group of processes, if there is one, before the process ends."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+def leave_distribution(exit_code: int) -> None:
+    """Leave the group of processes and end this one; return if there is no group.
+
+    The interpreter's own end is skipped. Gloo's threads live as long as something holds the group, which torch's
+    caches do where parameters are sharded; a thread that still lets go of a tensor while the interpreter shuts down
+    aborts the process, now and then.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return
+    dist.destroy_process_group()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

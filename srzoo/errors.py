@@ -84,7 +84,10 @@ class RecipeWarning(UserWarning):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x' or 'y'?"`` for the nearest known names, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if not close and len(name) > 2:  # 'lpips' for 'lpips_squeeze'
+        close = sorted(other for other in names if other.startswith(name))[:3]
     if not close:
         return ""
     return " Did you mean " + " or ".join(repr(match) for match in close) + "?"

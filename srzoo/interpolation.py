@@ -128,6 +128,9 @@ def interpolate(
         raise DataError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
     device = best_device()
     one, two = load_model(first), load_model(second)
+    for model in (one, two):
+        if not any(True for _ in model.generator.parameters()):
+            raise InputError(f"{model.name} has no weights to interpolate; name two models of one architecture.")
     folder = Path(out) if out is not None else None
     networks = {alpha: prepare(interpolated(one, two, alpha), device) for alpha in alphas}
     ends = [prepare(model.generator, device) for model in (one, two)]

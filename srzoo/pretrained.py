@@ -50,6 +50,12 @@ def load_model(reference: str | Path) -> Model:
             return _load_file(_checkpoint_path(path), path.resolve().name)
         if path.suffix == ".safetensors":
             return _load_file(path, path.stem)
+        is_path = path.suffix in (".pth", ".pt", ".ckpt") or len(path.parts) > 1  # 'owner/entry' has two parts as well
+        if is_path and path.name not in get_zoo().names():
+            found = "is no safetensors file" if path.exists() else "does not exist"
+            raise UnknownNameError(
+                f"{reference} {found}; write a zoo entry, a .safetensors file of srzoo train, or the folder of a run."
+            )
     entry = get_zoo().entry(str(reference))
     generator = build_generator(entry)
     digest = ""

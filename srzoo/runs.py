@@ -33,15 +33,17 @@ class RunFolder:
     ``best.safetensors``      the weights that validated best, in ``checkpoints/``
     ``ENTRY.safetensors``     the weights at the end
     ``training.png``          the curves
+    ``failure.pt``            batch and weights of a step that was not finite, for ``--replay``
     ========================  =====================================================================
+
+    Nothing is written before :meth:`prepare`.
 
     Args:
         writes: whether this process writes; of several, one does.
         keep: number of states that are kept.
 
     Raises:
-        InputError: the folder holds a run of other settings.
-        TrainingError: it cannot be written.
+        InputError: the folder holds a run of other settings, or is a file.
     """
 
     def __init__(self, path: Path, entry: Entry, writes: bool = True, keep: int = 2) -> None:
@@ -51,24 +53,37 @@ class RunFolder:
         self._keep = keep
         assert entry.training is not None
         self._order = list(entry.training.stages)
-        description = path / "entry.json"
-        wanted = entry.model_dump(mode="json", exclude={"weights", "recorded"})
-        try:
-            if description.is_file() and self._states():
-                self._check_same(json.loads(description.read_text()), wanted)
-                return
-            if not writes:
-                return
-            (path / "states").mkdir(parents=True, exist_ok=True)
-            for old in (path / "states").glob("*.writing"):  # of a run that was killed
-                old.unlink()
-            description.write_text(json.dumps(wanted, indent=2) + "\n")
-        except (OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise TrainingError(f"Cannot use the run folder {path}: {error}.") from error
+        self._wanted = entry.model_dump(mode="json", exclude={"weights", "recorded"})
+        obstacle = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
+        if obstacle is not None:
+            raise InputError(f"The run folder {path} cannot be made: {obstacle} is a file. Give another --out.")
+        if self._states():
+            self._check_same()
 
-    def _check_same(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def prepare(self) -> None:
+        """Make the folder, or find in it the run to go on with.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        if not self.writes:
+            return
+        try:
+            (self.path / "states").mkdir(parents=True, exist_ok=True)
+            for old in (self.path / "states").glob("*.writing"):  # of a run that was killed
+                old.unlink()
+            if not self._states():
+                (self.path / "entry.json").write_text(json.dumps(self._wanted, indent=2) + "\n")
+        except OSError as error:
+            raise TrainingError(f"Cannot use the run folder {self.path}: {error}.") from error
+
+    def _check_same(self) -> None:
+        try:
+            found, wanted = json.loads((self.path / "entry.json").read_text()), self._wanted
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path} holds states of a run, but its entry.json cannot be read: {error}. Give another --out."
+            ) from None
         if found == wanted:
             return
         changed = ", ".join(
@@ -195,6 +210,13 @@ class RunFolder:
             reason += f". No state is left; delete {self.path / 'states'} to start this run anew."
         return None, [None, reason]
 
+    def what_is_saved(self) -> str:
+        """Say, after a failure, what a run can go on from."""
+        newest = self.newest_step()
+        if newest is None:
+            return "Nothing had been saved yet."
+        return f"The state of step {newest[1]} of stage {newest[0]!r} in {self.path} is from before."
+
     def newest_step(self) -> tuple[str, int] | None:
         """Return stage and step of the newest state, or None at the start of a run."""
         for path in self._states():
@@ -225,6 +247,12 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             return f"Batch and weights of the step could not be written: {error}."
         return f"Batch and weights of the step are in {path}; repeat the command with --replay {path} to look into it."
+
+    def forget_failures(self) -> None:
+        """Drop what was kept of failed steps, once the run got past them."""
+        if self.writes:
+            for path in self.path.glob("failure*.pt"):
+                path.unlink(missing_ok=True)
 
 
 class Validator:

@@ -74,6 +74,7 @@ class TrainResult:
         scores: the last validation, ``dataset/metric`` to mean; empty without validation.
         unavailable: validation metric to the reason why it could not be computed.
         seconds: time spent training, over all resumed pieces.
+        resumed_at: steps that the run had behind it already; ``steps`` if there was nothing left to do.
     """
 
     entry: Entry
@@ -83,6 +84,7 @@ class TrainResult:
     scores: dict[str, float]
     seconds: float
     unavailable: dict[str, str]
+    resumed_at: int = 0
 
 
 def train(
@@ -113,8 +115,8 @@ def train(
         checkpoint_every: steps between states to resume from.
         keep: how many of them are kept.
         track: trackers of Accelerate, such as ``tensorboard``, that scalars and images go to.
-        progress: called as ``progress(stage, step, steps, values)`` after every logged step; with the stage
-            ``decoding`` while images are decoded.
+        progress: called as ``progress(stage, step, steps, values)`` at the start of a stage, without values and with
+            the step it goes on from, and after every logged step; with the stage ``decoding`` while images are decoded.
 
     Raises:
         InputError: the entry, the data or the run folder do not fit; nothing has been trained.
@@ -178,8 +180,10 @@ def train(
             seed=recipe.seed,
             progress=_decoding(progress),
         )
+    folder.prepare()
     names = [track] if isinstance(track, str) else track
-    tracking = Tracking(accelerator, names, folder.path, _steps_done(recipe, folder))
+    done, total = _steps_done(recipe, folder), sum(stage.steps for stage in recipe.stages.values())
+    tracking = Tracking(accelerator, names if done < total else (), folder.path, done)
     run = _Run(entry, recipe, accelerator, folder, validator, log_every, checkpoint_every, tracking, progress)
     try:
         with SignalWatch() as signals:
@@ -189,16 +193,18 @@ def train(
         if folder.writes:
             draw_curves(folder.records(), folder.path / "training.png", title=entry.name)
     weights = folder.save_weights(generator, run.description())
+    folder.forget_failures()
     tracking.close()
     accelerator.wait_for_everyone()  # a process that ends early would take the others' connections with it
     return TrainResult(
         entry,
         folder.path,
         weights,
-        run.total_steps,
+        total,
         run.scores,
         run.seconds,
         validator.unavailable if validator else {},
+        resumed_at=done,
     )
 
 
@@ -250,7 +256,6 @@ class _Run:
         self.best: dict[str, float] = {}
         self.seconds, self.clock, self.asked = 0.0, 0.0, 0
         self.order = list(recipe.stages)
-        self.total_steps = sum(stage.steps for stage in recipe.stages.values())
         self.precision = precision_for(recipe.precision, accelerator.device)
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=self.precision == "fp16")
         self.engine = Engine(
@@ -314,6 +319,8 @@ class _Run:
         unchecked = not any(stage.trains_generator(step) for step in range(start))
         if start == 0:
             self.best = {}  # scores of another stage are no measure for this one
+        if self.progress is not None and start < stage.steps:
+            self.progress(name, start, stage.steps, {})
         self.clock = time.perf_counter()
         for step, crops in enumerate(batches, start + 1):
             last = step == stage.steps
@@ -424,8 +431,8 @@ class _Run:
             terms = [label for label in terms if label != PULL] or [PULL]  # which follows from a term's
             record = {"stage": name, "step": first, "terms": terms, "batch": batch if first == step else None}
             message = (
-                f"stage {name!r}, step {first}: not finite: {', '.join(terms)}. What was saved in {self.folder.path} "
-                "is from before; lower the learning rate or the weight of a term. "
+                f"stage {name!r}, step {first}: not finite: {', '.join(terms)}. {self.folder.what_is_saved()} "
+                "Lower the learning rate or the weight of a term. "
                 + self.folder.save_failure({**record, **weights}, self.accelerator.process_index)
             )
         raise TrainingError(" ".join(dict.fromkeys(text for text in gather_object([message]) if text)))
@@ -471,8 +478,8 @@ class _Run:
         for label in ("generator", "discriminator"):
             if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
                 raise TrainingError(
-                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. The last checkpoint in "
-                    f"{self.folder.path} is from before; lower the learning rate."
+                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. "
+                    f"{self.folder.what_is_saved()} Lower the learning rate."
                 )
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"] = self.scaler.state_dict()

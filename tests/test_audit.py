@@ -122,6 +122,10 @@ def test_a_failed_step_can_be_replayed(tmp_path: Path) -> None:
     found = audit("srgan-lite-x4", overrides=changes, replay=tmp_path / "failure.pt")
     assert any(row.problem for row in found.rows)
     assert {row.stage for row in found.rows} == {"gan"}
+    plainly = audit("srgan-lite-x4", replay=tmp_path / "failure.pt")
+    assert str(plainly.rows) == str(found.rows), "the settings are those of the run that the file lies in"
+    with pytest.raises(InputError, match="There is no file"):
+        audit("srgan-lite-x4", replay=tmp_path / "missing.pt")
     (tmp_path / "other.pt").write_bytes(b"x")
     with pytest.raises(InputError, match=r"other\.pt is no failure\.pt"):
         audit("srgan-lite-x4", overrides=changes, replay=tmp_path / "other.pt")

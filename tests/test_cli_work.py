@@ -198,3 +198,31 @@ def test_pretrained_model_in_python_is_the_one_of_the_command_line(trained: Path
     model = load_model(trained)
     assert model.name == "run"
     assert not model.generator.training
+
+
+def test_a_run_says_what_it_goes_on_from(trained: Path, here: Path) -> None:
+    finished = srzoo("train", "mine", "--steps", "3", "--out", "run", "--track", "tensorboard")
+    assert finished.exit_code == 0
+    assert "a finished run of 3 steps; there was nothing left to do" in " ".join(finished.output.split())
+    assert not list(trained.glob("events*")), "nothing was logged, so there is nothing to look at"
+    command = ("train", "mine", "--steps", "4", "--checkpoint-every", "2", "--out", "other")
+    assert srzoo(*command).exit_code == 0
+    (here / "other" / "states" / "psnr-00000004.pt").unlink()
+    assert "going on from step 2 of 4 of stage psnr" in srzoo(*command).output
+
+
+def test_refused_settings_leave_no_folder(here: Path, photograph: Path) -> None:
+    (here / "images").mkdir()
+    photograph.rename(here / "images" / "photo.png")
+    assert_clear(srzoo("train", "mine", "--data", "images", "--out", "run"), 2, "smaller than the patch of 32")
+    assert not (here / "run").exists()
+    for out in ("zoo.yaml", "zoo.yaml/run"):
+        assert_clear(srzoo("train", "mine", "--out", out), 2, "zoo.yaml is a file")
+
+
+def test_models_that_are_not_there(here: Path) -> None:
+    assert_clear(srzoo("bench", "runs/first"), 2, "runs/first does not exist; write a zoo entry")
+    (here / "model.pth").write_bytes(b"x")
+    assert_clear(srzoo("bench", "model.pth"), 2, "model.pth is no safetensors file")
+    assert_clear(srzoo("bench", "bicubic", "--metric", "lpips"), 2, "'lpips_alex'")
+    assert_clear(srzoo("interpolate", "bicubic", "nearest"), 2, "bicubic has no weights to interpolate")

@@ -72,6 +72,12 @@ def main() -> None:
     except BrokenPipeError:  # 'srzoo list | head'
         sys.stderr.close()
         sys.exit(0)
+    except SystemExit as end:
+        if "torch.distributed" in sys.modules:
+            from ..distribution import leave_distribution
+
+            leave_distribution(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import SrzooError
+from ..errors import InterruptedRunError, SrzooError
 
 console = Console()
 errors = Console(stderr=True)
@@ -29,7 +30,11 @@ def reports_errors(command: Command) -> Command:
         try:
             command(*arguments, **options)
         except SrzooError as error:
-            print_error(str(error))
+            rank = int(os.environ.get("RANK", "0"))
+            # Of several processes, each says what stopped it: the launcher may end the first before it can. That
+            # all were asked to stop, one says for all.
+            errors.quiet = rank > 0 and isinstance(error, InterruptedRunError)
+            print_error(f"process {rank}: {error}" if rank else str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print_error("interrupted.")

@@ -119,7 +119,6 @@ def train_command(
     if audit or replay is not None:
         _show_audit(entry, _split(data) or None, overrides or (), replay)
         return
-    from ..distribution import end_distribution
     from ..training import train
 
     tasks: dict[str, TaskID] = {}
@@ -132,7 +131,11 @@ def train_command(
             if stage not in tasks:
                 for earlier in tasks.values():
                     progress.stop_task(earlier)
-                tasks[stage] = progress.add_task(stage, total=total, values="")
+                tasks[stage] = progress.add_task(stage, total=total, completed=step, values="")
+                if step and not values and stage != "decoding":
+                    progress.console.print(f"going on from step {step} of {total} of stage {stage}", highlight=False)
+                if not values:
+                    return
             if values and all("/" in label for label in values):  # dataset/metric: a validation, shown until the next
                 scores[stage] = "  ".join(f"[bold]{label} {value:.4g}[/bold]" for label, value in values.items())
                 values = {}
@@ -154,11 +157,18 @@ def train_command(
             checkpoint_every=checkpoint_every,
             keep=keep,
         )
-    end_distribution()
-    console.print(
-        f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}",
-        soft_wrap=True,
-    )
+    if result.resumed_at == result.steps:
+        console.print(
+            f"{escape(str(result.out))} holds a finished run of {result.steps} steps; there was nothing left to do. "
+            f"For more, train from its weights: --out ANOTHER training.start_from={escape(str(result.weights))}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    else:
+        console.print(
+            f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}",
+            soft_wrap=True,
+        )
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
     for name, reason in result.unavailable.items():
@@ -357,7 +367,8 @@ def interpolate_command(
             shown.add_row(f"{value:g}", *cells)
         console.print(shown)
     pictures = ", ".join(str(out / name) for name in ("tradeoff.png", "strip.png") if (out / name).is_file())
-    console.print(f"[dim]Pictures: {pictures}[/dim]", soft_wrap=True)
+    note = "" if len(result.directions) > 1 else "; tradeoff.png needs two metrics, such as --metric psnr,lpips_squeeze"
+    console.print(f"[dim]Pictures: {pictures}{note}[/dim]", soft_wrap=True)
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
 
