@@ -21,7 +21,7 @@ from .inference import best_device, prepare, run_generator
 from .pretrained import Model, load_model
 from .protocol import PROTOCOLS, Protocol
 from .report import Row, RowWriter
-from .scoring import available_metrics, mean_scores, score
+from .scoring import Reference, available_metrics, image_to_device, mean_scores
 from .weights import differences, save_checkpoint, shown
 
 KINDS = ("network", "image")
@@ -148,7 +148,7 @@ def interpolate(
             for done, item in enumerate(image_set, start=1):
                 lr, hr, grey = item.read_pair(scale)
                 inputs = to_tensor(lr).to(device)
-                reference = torch.from_numpy(hr).permute(2, 0, 1).unsqueeze(0).to(device)
+                reference = Reference(image_to_device(hr, device), found, protocol, scale, grey)
                 left, right = (run_generator(end, inputs, scale, one.size_multiple) for end in ends)
                 for alpha in alphas:
                     outputs = {
@@ -159,7 +159,7 @@ def interpolate(
                         if not torch.isfinite(output).all():
                             raise PluginError(f"the {kind} at {alpha} gives values that are not finite.")
                         sr = round_to_uint8(output)
-                        values = score(sr, reference, found, protocol, scale, grey)
+                        values = reference.score(sr)
                         scores.setdefault((kind, alpha), []).append(values)
                         for metric, value in values.items():
                             row = Row(f"{kind} {alpha:g}", image_set.name, item.name, metric, protocol, value)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .compose import create
 from .data import ImageItem, ImageSet
 from .errors import DataError, PluginError, UndefinedScoreError, WeightsError
-from .images import round_to_uint8, to_tensor
+from .images import UInt8Array, round_to_uint8, to_tensor
 from .inference import run_generator
 from .plugins import describe_exception
 from .protocol import Protocol, apply_protocol
@@ -28,6 +29,11 @@ class Metric:
     name: str
     spec: MetricSpec
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it computes something of a reference once; see :class:`srzoo.MetricSpec`."""
+        return callable(getattr(self.function, "reference", None)) and callable(getattr(self.function, "against", None))
 
 
 def build_metric(name: str, device: torch.device) -> Metric:
@@ -56,52 +62,75 @@ def available_metrics(names: Sequence[str], device: torch.device) -> tuple[list[
     return found, missing
 
 
-def score(
-    sr: torch.Tensor, hr: torch.Tensor, metrics: Sequence[Metric], protocol: Protocol, scale: int, grey: bool
-) -> dict[str, float]:
-    """Score one output against its reference.
+class Reference:
+    """A reference image, and what each metric computes of it once for all outputs that it is compared with.
 
     Args:
-        sr, hr: RGB (1, 3, H, W) uint8 on one device.
-        grey: whether the reference is a grey image.
-
-    Returns:
-        metric name to value; NaN where a metric is not defined for this image.
-
-    Raises:
-        DataError: the sizes differ.
-        PluginError: a metric fails or returns something else than one finite value an image.
+        hr: RGB (1, 3, H, W) uint8.
+        metrics: those that outputs will be scored by, on the same device.
+        scale: of the entries; the protocol's border.
+        grey: whether the image is a grey one.
     """
-    if sr.shape != hr.shape:
-        raise DataError(f"the output is {tuple(sr.shape)} and its reference {tuple(hr.shape)}.")
-    inputs: dict[str, tuple[torch.Tensor, torch.Tensor] | None] = {"rgb": (sr.float() / 255.0, hr.float() / 255.0)}
-    try:
-        inputs["protocol"] = (apply_protocol(sr, protocol, scale, grey), apply_protocol(hr, protocol, scale, grey))
-    except UndefinedScoreError:  # nothing is left inside the border
-        inputs["protocol"] = None
-    values = {}
-    for metric in metrics:
-        pair = inputs[metric.spec.domain]
-        values[metric.name] = _one_value(metric, *pair) if pair is not None else math.nan
-    return values
 
+    def __init__(self, hr: torch.Tensor, metrics: Sequence[Metric], protocol: Protocol, scale: int, grey: bool) -> None:
+        self.hr, self.metrics = hr, metrics
+        self._protocol, self._scale, self._grey = protocol, scale, grey
+        self._inputs = {domain: self._seen(hr, domain) for domain in {metric.spec.domain for metric in metrics}}
+        self._prepared: dict[str, Any] = {}
 
-def _one_value(metric: Metric, sr: torch.Tensor, hr: torch.Tensor) -> float:
-    try:
-        with torch.inference_mode():
-            value: Any = metric.function(sr, hr)
-    except UndefinedScoreError:
-        return math.nan
-    except Exception as error:
-        raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
-    if not isinstance(value, torch.Tensor) or value.shape != (1,) or not value.dtype.is_floating_point:
-        found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
-        raise PluginError(f"metric {metric.name!r} must return one real value an image, shape (1,), not {found}.")
-    if torch.isnan(value):
-        raise PluginError(
-            f"metric {metric.name!r} returned NaN; where it is not defined it must raise UndefinedScoreError."
-        )
-    return float(value)
+    def score(self, sr: torch.Tensor) -> dict[str, float]:
+        """Score an output.
+
+        Args:
+            sr: RGB (1, 3, H, W) uint8, as saved.
+
+        Returns:
+            metric name to value; NaN where a metric is not defined for this image.
+
+        Raises:
+            DataError: the sizes differ.
+            PluginError: a metric fails or returns something else than one value an image.
+        """
+        if sr.shape != self.hr.shape:
+            raise DataError(f"the output is {tuple(sr.shape)} and its reference {tuple(self.hr.shape)}.")
+        inputs = {domain: self._seen(sr, domain) for domain in self._inputs}
+        return {metric.name: self._value(metric, inputs[metric.spec.domain]) for metric in self.metrics}
+
+    def _seen(self, image: torch.Tensor, domain: str) -> torch.Tensor | None:
+        """Return what metrics of a domain see of an image; None where nothing is left inside the border."""
+        if domain == "rgb":
+            return image.float() / 255.0
+        try:
+            return apply_protocol(image, self._protocol, self._scale, self._grey)
+        except UndefinedScoreError:
+            return None
+
+    def _value(self, metric: Metric, sr: torch.Tensor | None) -> float:
+        hr = self._inputs[metric.spec.domain]
+        if sr is None or hr is None:
+            return math.nan
+        try:
+            with torch.inference_mode():
+                value = self._apply(metric, sr, hr)
+        except UndefinedScoreError:
+            return math.nan
+        except Exception as error:
+            raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
+        if not isinstance(value, torch.Tensor) or value.shape != (1,) or not value.dtype.is_floating_point:
+            found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise PluginError(f"metric {metric.name!r} must return one real value an image, shape (1,), not {found}.")
+        if torch.isnan(value):
+            raise PluginError(
+                f"metric {metric.name!r} returned NaN; where it is not defined it must raise UndefinedScoreError."
+            )
+        return float(value)
+
+    def _apply(self, metric: Metric, sr: torch.Tensor, hr: torch.Tensor) -> Any:
+        if not metric.prepares:
+            return metric.function(sr, hr)
+        if metric.name not in self._prepared:
+            self._prepared[metric.name] = metric.function.reference(hr)  # type: ignore[attr-defined]
+        return metric.function.against(sr, self._prepared[metric.name])  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -133,12 +162,31 @@ def score_set(
     device = parameter.device if parameter is not None else torch.device("cpu")
     for item in image_set:
         lr, hr, grey = item.read_pair(scale)
-        output = run_generator(generator, to_tensor(lr).to(device), scale, size_multiple)
-        if not torch.isfinite(output).all():  # rounding would turn it into black
-            raise PluginError(f"the generator's output for image {item.name!r} is not finite.")
-        sr = round_to_uint8(output)
-        reference = torch.from_numpy(hr).permute(2, 0, 1).unsqueeze(0).to(device)
-        yield ImageScore(item, score(sr, reference, metrics, protocol, scale, grey), sr)
+        sr = upscaled(generator, to_tensor(lr).to(device), scale, size_multiple, item.name)
+        reference = Reference(image_to_device(hr, device), metrics, protocol, scale, grey)
+        yield ImageScore(item, reference.score(sr), sr)
+
+
+def image_to_device(rgb: UInt8Array, device: torch.device) -> torch.Tensor:
+    """Return (H, W, 3) uint8 as (1, 3, H, W) uint8 on a device."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).unsqueeze(0).to(device)
+
+
+def upscaled(
+    generator: nn.Module, lr: torch.Tensor, scale: int, size_multiple: int = 1, name: str = ""
+) -> torch.Tensor:
+    """Upscale (1, 3, H, W) in [0, 1] to uint8, as saved.
+
+    Args:
+        name: of the image, for messages.
+
+    Raises:
+        PluginError: the generator failed, or its output is not finite.
+    """
+    output = run_generator(generator, lr, scale, size_multiple)
+    if not torch.isfinite(output).all():  # rounding would turn it into black
+        raise PluginError(f"the generator's output for image {name!r} is not finite.")
+    return round_to_uint8(output)
 
 
 def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:

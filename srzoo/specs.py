@@ -190,6 +190,9 @@ class MetricSpec(ComponentSpec):
 
     It raises :class:`srzoo.errors.UndefinedScoreError` where it is not defined.
 
+    The object may have two more methods, for what is worth computing once a reference and not once an output:
+    ``reference(hr)`` returns anything, and ``against(sr, prepared)``, given that, what ``metric(sr, hr)`` would.
+
     Args:
         higher_is_better: direction.
         value_range: smallest and largest possible value; None where there is no bound.

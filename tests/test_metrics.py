@@ -31,13 +31,19 @@ from srzoo.errors import (
 from srzoo.inference import prepare
 from srzoo.pretrained import load_model
 from srzoo.protocol import PROTOCOLS, Protocol, apply_protocol
-from srzoo.scoring import Metric, available_metrics, build_metric, mean_scores, score, score_set
+from srzoo.scoring import Metric, Reference, available_metrics, build_metric, mean_scores, score_set
 from srzoo.specs import MetricSpec, WeightFile
 from srzoo.weights import file_sha256
 
 torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
+
+
+def score(
+    sr: torch.Tensor, hr: torch.Tensor, metrics: list[Metric], protocol: Protocol, scale: int, grey: bool
+) -> dict[str, float]:
+    return Reference(hr, metrics, protocol, scale, grey).score(sr)
 
 
 def metric(name: str) -> Metric:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 
+import lpips
 import torch
 from torch import nn
 
@@ -22,8 +23,6 @@ class LPIPS(nn.Module):
 
     def __init__(self, net: str, backbone: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        import lpips
-
         # pnet_rand builds the backbone without downloading it; the heads come from the package. It prints, and
         # calls torchvision in a way that warns.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -34,15 +33,37 @@ class LPIPS(nn.Module):
             for name, parameter in self.model.net.named_parameters():
                 parameter.copy_(features[name.split(".", 1)[1]])  # slice3.6.weight is torchvision's features.6.weight
         self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        return self.against(sr, self.reference(hr))
+
+    def reference(self, hr: torch.Tensor) -> list[torch.Tensor]:
+        """Return the features of every layer, (N, C, h, w), of unit length at every position.
+
+        Raises:
+            UndefinedScoreError: the image is too small for the backbone.
+        """
         try:
-            return self.model(sr, hr, normalize=True).flatten()
+            scaled = self.model.scaling_layer(2 * hr - 1)
+            features = self.model.net(scaled.contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
             if "too small" not in str(error):
                 raise
-            size = f"{sr.shape[-1]}x{sr.shape[-2]}"
+            size = f"{hr.shape[-1]}x{hr.shape[-2]}"
             raise UndefinedScoreError(f"an image of {size} is too small for the backbone") from None
+        return [lpips.normalize_tensor(layer) for layer in features]
+
+    def against(self, sr: torch.Tensor, reference: list[torch.Tensor]) -> torch.Tensor:
+        """Return the distance to a reference that :meth:`reference` prepared.
+
+        The mean over positions comes before the linear head: both are linear, and the head then sees one position.
+        """
+        distances = [
+            head(((own - other) ** 2).mean(dim=(2, 3), keepdim=True))
+            for head, own, other in zip(self.model.lins, self.reference(sr), reference, strict=True)
+        ]
+        return torch.stack(distances).sum(dim=0).flatten()
 
 
 def lpips_alex() -> LPIPS:
