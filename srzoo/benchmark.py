@@ -1,23 +1,31 @@
-"""Benchmark: entries x datasets x metrics, one row an image and metric."""
+"""Benchmark: entries x datasets x metrics, one row an image and metric, kept in a store that a rerun goes on from."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
+from . import __version__
 from .allocator import keep_freed_memory
-from .data import ImageSet, load_image_set
+from .composition import composition_digest, plugin_versions
+from .costs import cost_of
+from .data import ImageItem, ImageSet, load_image_set
 from .errors import DataError, SrzooError
+from .images import to_tensor
 from .inference import best_device, prepare, run_generator
+from .latency import measure_latency, measure_peak_memory
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
+from .registry import get_registry
 from .report import Row, RowWriter, Standing, leaderboard_markdown, standings
-from .scoring import Metric, available_metrics, score_set
+from .scoring import Metric, Reference, available_metrics, image_to_device, upscaled
+from .store import FILE, CostRow, Environment, Question, Store, Subject
 from .zoo import get_zoo
 
 DEFAULT_METRICS = ("psnr", "ssim", "lpips_alex", "lpips_squeeze")
@@ -36,14 +44,18 @@ class BenchResult:
         rows: one for each image and metric.
         standings: the leaderboard, best first, dataset by dataset.
         directions: metric to whether higher is better, in the order asked for.
+        costs: entry to what it takes on this device.
+        computed: how many of the rows were computed now; the others were known from before.
         unavailable: metric to the reason why it could not be computed here.
         failed: entry to the reason why it could not be benchmarked.
-        out: folder with ``results.csv`` and ``leaderboard.md``, if one was given.
+        out: folder with ``results.sqlite``, ``results.csv`` and ``leaderboard.md``, if one was given.
     """
 
     rows: list[Row] = field(default_factory=list)
     standings: list[Standing] = field(default_factory=list)
     directions: dict[str, bool] = field(default_factory=dict)
+    costs: dict[str, CostRow] = field(default_factory=dict)
+    computed: int = 0
     unavailable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     out: Path | None = None
@@ -56,16 +68,22 @@ def bench(
     *,
     protocol: Protocol = "y",
     out: str | Path | None = None,
+    resume: bool = True,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Benchmark models against each other.
+
+    Run it again to go on where it was stopped: values that are known already are not computed again as long as
+    weights, composition, image, protocol, versions and device are the same. Under ``accelerate launch`` or
+    ``torchrun`` the images are shared out over the processes, and the first returns all rows.
 
     Args:
         entries: zoo entries, checkpoint files or run folders; all entries that are ready by default.
         data: datasets or folders.
         metrics: names of metrics; one whose backbone is missing is reported and left out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.
-        out: folder for ``results.csv`` and ``leaderboard.md``.
+        out: folder for ``results.sqlite``, ``results.csv`` and ``leaderboard.md``.
+        resume: False computes everything anew.
         progress: called as ``progress(entry, dataset, images done, images)``.
 
     Raises:
@@ -73,7 +91,8 @@ def bench(
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
-    device = best_device()
+    processes = PartialState(cpu=best_device().type == "cpu")
+    device = processes.device
     keep_freed_memory()
     names = ready_entries() if entries is None else listed(entries)
     image_sets = [load_image_set(name) for name in listed(data)]
@@ -85,37 +104,182 @@ def bench(
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
     _refuse_duplicates("models", [model.name for model in models])
     _refuse_mixed_scales(models)
-    costs: dict[str, tuple[float, int]] = {}
-    with RowWriter(result.out) as writer:
-        for model in models:
-            try:
-                prepare(model.generator, device)
-                parameters = sum(p.numel() for p in model.generator.parameters())
-                costs[model.name] = (latency(model, device), parameters)
-                for image_set in image_sets:
-                    for row in _score(model, image_set, found, protocol, progress):
-                        result.rows.append(row)
-                        writer.write(row)
-            except DataError:
-                raise
-            except SrzooError as error:
-                result.failed[model.name] = str(error)
-            finally:
-                model.generator.to("cpu")
+    if processes.num_processes > 1 and result.out is None:
+        raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
-    ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
-    result.standings = standings(ranked, result.directions, costs)
-    if result.out is not None:
-        notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
-        notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
-        text = leaderboard_markdown(
-            result.standings, result.directions, protocol, device_name(device), LATENCY_SIZE, notes
-        )
-        try:
-            (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"Cannot write {result.out / 'leaderboard.md'}: {error}.") from error
+    run = _Run(models, found, protocol, device, result, resume, progress)
+    if processes.num_processes == 1:
+        run.alone(image_sets)
+    else:
+        run.together(image_sets, processes)
+    if processes.is_main_process:
+        _write(result, protocol, device)
     return result
+
+
+class _Run:
+    """One call of :func:`bench`: its models on the device, and the store that they are looked up in."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        metrics: Sequence[Metric],
+        protocol: Protocol,
+        device: torch.device,
+        result: BenchResult,
+        resume: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.metrics, self.protocol, self.device, self.result = metrics, protocol, device, result
+        self.resume, self.progress = resume, progress
+        self.full_names = {metric.name: get_registry().get("metric", metric.name).full_name for metric in metrics}
+        self.environment = Environment(
+            __version__, plugin_versions(), torch.__version__, device_name(device), torch.get_num_threads()
+        )
+        self.subjects = {
+            model.name: Subject(
+                model.name,
+                model.entry.scale,
+                composition_digest(model.entry),
+                model.digest,
+                recipe=model.recipe,
+                seed=model.seed,
+            )
+            for model in models
+        }
+        self.models = {model.name: model for model in models}
+        for model in models:
+            prepare(model.generator, device)
+
+    def alone(self, image_sets: Sequence[ImageSet]) -> None:
+        """Compute what is not known yet, and collect all rows."""
+        with self._store() as store:
+            self._cost(store)
+            questions = self._questions(image_sets)
+            for image_set, asked in zip(image_sets, questions, strict=True):
+                self._score_set(image_set, asked, store, store)
+            self._collect(questions, store)
+
+    def together(self, image_sets: Sequence[ImageSet], processes: PartialState) -> None:
+        """Do the same, each process for its share of the images and into a file of its own."""
+        if processes.is_main_process:
+            with self._store() as store:
+                self._cost(store)
+                self._take_in(store)  # what processes left that were killed
+        processes.wait_for_everyone()
+        questions = self._questions(image_sets)
+        rank, world = processes.process_index, processes.num_processes
+        with (
+            Store(self.result.out, self.environment, read_only=True) as known,
+            self._store(f"results.{rank}.sqlite") as own,
+        ):
+            for image_set, asked in zip(image_sets, questions, strict=True):
+                share = ImageSet(image_set.name, image_set.items[rank::world])
+                self._score_set(share, asked, known, own)
+        failed, computed = gather_object([self.result.failed]), gather_object([self.result.computed])
+        self.result.failed = {name: reason for part in failed for name, reason in part.items()}
+        self.result.computed = sum(computed)
+        if processes.is_main_process:
+            with self._store() as store:
+                self._take_in(store)
+                self._collect(questions, store)
+        processes.wait_for_everyone()
+
+    def _store(self, name: str = FILE) -> Store:
+        return Store(self.result.out, self.environment, name)
+
+    def _cost(self, store: Store) -> None:
+        """Take from the store, or measure, what each model costs here."""
+        for name, model in self.models.items():
+            subject = self.subjects[name]
+            store.present(subject)
+            cost = store.cost(subject, LATENCY_SIZE) if self.resume else None
+            if cost is None:
+                try:
+                    cost = measure_cost(model, self.device, self.environment.device)
+                except SrzooError as error:
+                    self.result.failed[name] = str(error)
+                    continue
+                store.add_cost(subject, cost)
+            self.result.costs[name] = cost
+
+    def _questions(self, image_sets: Sequence[ImageSet]) -> list[dict[str, Question]]:
+        scale = next(iter(self.models.values())).entry.scale
+        return [_questions(image_set, scale, self.protocol) for image_set in image_sets]
+
+    def _take_in(self, store: Store) -> None:
+        assert self.result.out is not None
+        for other in sorted(self.result.out.glob("results.*.sqlite")):
+            store.take_in(other)
+
+    def _score_set(self, image_set: ImageSet, asked: Mapping[str, Question], known: Store, own: Store) -> None:
+        for done, item in enumerate(image_set, start=1):
+            reference: tuple[torch.Tensor, Reference] | None = None
+            for name in self.models:
+                if name in self.result.failed:
+                    continue
+                question = asked[item.name]
+                have = known.find(self.subjects[name], question, self.full_names) if self.resume else {}
+                missing = [metric.name for metric in self.metrics if metric.name not in have]
+                if missing:
+                    reference = reference or self._reference(item)
+                    try:
+                        values = self._values(name, item, *reference, missing)
+                    except DataError:
+                        raise
+                    except SrzooError as error:
+                        self.result.failed[name] = str(error)
+                        continue
+                    own.add(self.subjects[name], question, values, self.full_names, self.result.directions)
+                    self.result.computed += len(values)
+                if self.progress is not None:
+                    self.progress(name, image_set.name, done, len(image_set))
+
+    def _reference(self, item: ImageItem) -> tuple[torch.Tensor, Reference]:
+        scale = next(iter(self.models.values())).entry.scale
+        lr, hr, grey = item.read_pair(scale)
+        reference = Reference(image_to_device(hr, self.device), self.metrics, self.protocol, scale, grey)
+        return to_tensor(lr).to(self.device), reference
+
+    def _values(
+        self, name: str, item: ImageItem, lr: torch.Tensor, reference: Reference, metrics: Sequence[str]
+    ) -> dict[str, float]:
+        model = self.models[name]
+        sr = upscaled(model.generator, lr, model.entry.scale, model.size_multiple, item.name)
+        return reference.score(sr, metrics)
+
+    def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
+        for asked in questions:
+            for name in self.models:
+                for question in asked.values():
+                    for metric, value in store.find(self.subjects[name], question, self.full_names).items():
+                        row = Row(name, question.dataset, question.image, metric, self.protocol, value)
+                        self.result.rows.append(row)
+
+
+def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str, Question]:
+    """Return what is asked of every model for each image of a set."""
+    digests = {item.name: item.digest(scale) for item in image_set}
+    whole = hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
+    return {name: Question(image_set.name, whole, name, digest, protocol) for name, digest in digests.items()}
+
+
+def _write(result: BenchResult, protocol: Protocol, device: torch.device) -> None:
+    """Rank the entries, and write what people read."""
+    ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
+    result.standings = standings(ranked, result.directions, result.costs)
+    with RowWriter(result.out) as writer:
+        for row in result.rows:
+            writer.write(row)
+    if result.out is None:
+        return
+    notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
+    notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
+    text = leaderboard_markdown(result.standings, result.directions, protocol, device_name(device), LATENCY_SIZE, notes)
+    try:
+        (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"Cannot write {result.out / 'leaderboard.md'}: {error}.") from error
 
 
 def ready_entries() -> list[str]:
@@ -130,26 +294,31 @@ def ready_entries() -> list[str]:
     return names
 
 
-def latency(model: Model, device: torch.device, size: int = LATENCY_SIZE, budget: float = 3.0) -> float:
-    """Return the median time of one image in milliseconds, batch 1, float32.
+def measure_cost(model: Model, device: torch.device, name: str, size: int = LATENCY_SIZE) -> CostRow:
+    """Return what one forward pass of a model takes, batch 1.
 
     Args:
+        name: of the device, in words.
         size: side of the square low-resolution input.
-        budget: seconds after which no further repeat is started; at most 10 and at least 3 are timed.
     """
     image = torch.rand(1, 3, size, size, device=device)
-    times: list[float] = []
-    start = time.perf_counter()
-    for repeat in range(11):
-        _synchronise(device)
-        before = time.perf_counter()
-        run_generator(model.generator, image, model.entry.scale, model.size_multiple)
-        _synchronise(device)
-        if repeat > 0:  # the first is warm-up
-            times.append(time.perf_counter() - before)
-        if len(times) >= 3 and time.perf_counter() - start > budget:
-            break
-    return 1000 * statistics.median(times)
+
+    def call() -> torch.Tensor:
+        return run_generator(model.generator, image, model.entry.scale, model.size_multiple)
+
+    latency = measure_latency(call, device)
+    cost = cost_of(model.entry)
+    return CostRow(
+        model.name,
+        size,
+        latency.median,
+        latency.quartile_low,
+        latency.quartile_high,
+        measure_peak_memory(call, device),
+        cost.parameters,
+        cost.multiply_adds,
+        device=name,
+    )
 
 
 def device_name(device: torch.device) -> str:
@@ -157,22 +326,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"
-
-
-def _score(
-    model: Model, image_set: ImageSet, metrics: Sequence[Metric], protocol: Protocol, progress: Progress | None
-) -> Iterator[Row]:
-    scored = score_set(model.generator, image_set, metrics, protocol, model.entry.scale, model.size_multiple)
-    for done, image in enumerate(scored, start=1):
-        for metric, value in image.values.items():
-            yield Row(model.name, image_set.name, image.item.name, metric, protocol, value)
-        if progress is not None:
-            progress(model.name, image_set.name, done, len(image_set))
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def listed(names: str | Sequence[str]) -> list[str]:

@@ -54,6 +54,25 @@ class ImageItem:
             )
         return lr, hr, grey
 
+    def digest(self, scale: int) -> str:
+        """Return a SHA-256 of what the pair is made from: the files, or the pixels of an image that is no file.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            if isinstance(self.hr, Path):
+                digest.update(self.hr.read_bytes())
+            else:
+                hr, grey = self.hr()
+                digest.update(f"{hr.shape} {grey}".encode() + hr.tobytes())
+            if scale in self.lr:
+                digest.update(self.lr[scale].read_bytes())
+        except OSError as error:
+            raise DataError(f"image {self.name!r} cannot be read: {error}.") from error
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class ImageSet:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -25,6 +29,8 @@ class Model:
         name: what it is called in results: the entry, the file's stem or the run's folder.
         size_multiple: what its input's sides must be multiples of.
         digest: SHA-256 of the weight file; empty where there are no weights.
+        seed: that it was trained with, where that is known.
+        recipe: digest of what it was trained by, but for the seed; empty where that is not known.
     """
 
     name: str
@@ -32,6 +38,8 @@ class Model:
     generator: nn.Module
     size_multiple: int = 1
     digest: str = ""
+    seed: int | None = None
+    recipe: str = ""
 
 
 def load_model(reference: str | Path) -> Model:
@@ -58,11 +66,10 @@ def load_model(reference: str | Path) -> Model:
             )
     entry = get_zoo().entry(str(reference))
     generator = build_generator(entry)
-    digest = ""
-    if generator_spec(entry).trainable:
-        load_pretrained(generator, entry)
-        digest = file_sha256(weights_path(entry))
-    return Model(entry.name, entry, generator.eval(), generator_spec(entry).size_multiple, digest)
+    if not generator_spec(entry).trainable:
+        return _model(entry.name, entry, generator, None, {})
+    description = load_pretrained(generator, entry)
+    return _model(entry.name, entry, generator, weights_path(entry), description)
 
 
 def _checkpoint_path(path: Path) -> Path:
@@ -93,7 +100,19 @@ def _load_file(path: Path, name: str) -> Model:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
     generator = build_generator(entry)
     load_into(generator, tensors, str(path))
-    return Model(name, entry, generator.eval(), generator_spec(entry).size_multiple, file_sha256(path))
+    return _model(name, entry, generator, path, description)
+
+
+def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, description: Mapping[str, Any]) -> Model:
+    training = description.get("training")
+    seed, recipe = None, ""
+    if isinstance(training, dict):
+        seed = training.get("seed")
+        rest = {key: value for key, value in training.items() if key not in ("seed", "validation")}
+        text = json.dumps([description.get("composition"), rest], sort_keys=True)
+        recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
+    digest = file_sha256(path) if path is not None else ""
+    return Model(name, entry, generator.eval(), generator_spec(entry).size_multiple, digest, seed, recipe)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:
@@ -135,8 +154,11 @@ def weights_path(entry: Entry) -> Path:
     raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")
 
 
-def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = None) -> None:
+def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = None) -> dict[str, Any]:
     """Load an entry's weights into a generator, checking hash, composition, names, shapes and values.
+
+    Returns:
+        what the weight file says about itself.
 
     Args:
         source: the entry whose weights are loaded.
@@ -151,6 +173,7 @@ def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = 
     tensors, description = read_checkpoint(path)
     check_composition(description, full_composition(target or source), str(path))
     load_into(generator, tensors, str(path))
+    return description
 
 
 def load_start(generator: nn.Module, reference: str, target: Entry) -> None:

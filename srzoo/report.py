@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from .errors import DataError
+from .store import CostRow
 
 COLUMNS = ("entry", "dataset", "image", "metric", "protocol", "value")
 
@@ -43,12 +44,12 @@ class Standing:
 
 
 def standings(
-    rows: Sequence[Row], higher_is_better: Mapping[str, bool], costs: Mapping[str, tuple[float, int]]
+    rows: Sequence[Row], higher_is_better: Mapping[str, bool], costs: Mapping[str, CostRow]
 ) -> list[Standing]:
     """Return the leaderboard: datasets in the order of the rows, entries best first by the first metric.
 
     Args:
-        costs: entry to ``(milliseconds, parameters)``.
+        costs: entry to what it takes.
     """
     values: dict[tuple[str, str], dict[str, list[float]]] = {}
     images: dict[tuple[str, str], set[str]] = {}
@@ -58,7 +59,8 @@ def standings(
         images.setdefault(key, set()).add(row.image)
     found = []
     for (dataset, entry), by_metric in values.items():
-        milliseconds, parameters = costs.get(entry, (math.nan, 0))
+        cost = costs.get(entry)
+        milliseconds, parameters = (cost.milliseconds, cost.parameters) if cost is not None else (math.nan, 0)
         means = {metric: _mean(by_metric[metric]) for metric in higher_is_better if metric in by_metric}
         found.append(Standing(dataset, entry, len(images[dataset, entry]), means, milliseconds, parameters))
     first = next(iter(higher_is_better), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,11 +78,12 @@ class Reference:
         self._inputs = {domain: self._seen(hr, domain) for domain in {metric.spec.domain for metric in metrics}}
         self._prepared: dict[str, Any] = {}
 
-    def score(self, sr: torch.Tensor) -> dict[str, float]:
+    def score(self, sr: torch.Tensor, names: Collection[str] | None = None) -> dict[str, float]:
         """Score an output.
 
         Args:
             sr: RGB (1, 3, H, W) uint8, as saved.
+            names: of the metrics wanted; all by default.
 
         Returns:
             metric name to value; NaN where a metric is not defined for this image.
@@ -93,8 +94,9 @@ class Reference:
         """
         if sr.shape != self.hr.shape:
             raise DataError(f"the output is {tuple(sr.shape)} and its reference {tuple(self.hr.shape)}.")
-        inputs = {domain: self._seen(sr, domain) for domain in self._inputs}
-        return {metric.name: self._value(metric, inputs[metric.spec.domain]) for metric in self.metrics}
+        wanted = [metric for metric in self.metrics if names is None or metric.name in names]
+        inputs = {domain: self._seen(sr, domain) for domain in {metric.spec.domain for metric in wanted}}
+        return {metric.name: self._value(metric, inputs[metric.spec.domain]) for metric in wanted}
 
     def _seen(self, image: torch.Tensor, domain: str) -> torch.Tensor | None:
         """Return what metrics of a domain see of an image; None where nothing is left inside the border."""

@@ -44,12 +44,12 @@ ROWS = [
         "distribution",
         "sharding",
     },
-    {"data", "protocol"},
+    {"data", "protocol", "store", "latency"},
     {"patches", "trackers"},
     {"weights"},
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks"},
-    {"runs", "report", "stages"},
+    {"runs", "report", "results", "stages"},
     {"training", "benchmark", "upscaling", "audit"},
     {"interpolation"},
     {"api"},
@@ -58,7 +58,7 @@ ROWS = [
 ]
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
-WITHOUT_TORCH += ["composition", "costs", "errors", "report", "api", "cli"]
+WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "api", "cli"]
 
 
 @cache

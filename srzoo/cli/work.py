@@ -1,4 +1,4 @@
-"""``train``, ``bench`` and ``upscale``: the commands that compute."""
+"""``train``, ``interpolate`` and ``upscale``: the commands that compute."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
 
 
-def _progress() -> Progress:
+def make_progress() -> Progress:
     def whole() -> Column:
         return Column(no_wrap=True)
 
@@ -117,7 +117,7 @@ def train_command(
     if resolved.training is None:
         raise InputError(f"entry {entry!r} has no training recipe; 'srzoo list' shows entries that have one.")
     if audit or replay is not None:
-        _show_audit(entry, _split(data) or None, overrides or (), replay)
+        _show_audit(entry, split_names(data) or None, overrides or (), replay)
         return
     from ..training import train
 
@@ -125,7 +125,7 @@ def train_command(
     scores: dict[str, str] = {}
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
         console.quiet = errors.quiet = True
-    with _progress() as progress:
+    with make_progress() as progress:
 
         def show(stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
             if stage not in tasks:
@@ -148,10 +148,10 @@ def train_command(
         result = train(
             entry,
             out,
-            data=_split(data) or None,
+            data=split_names(data) or None,
             steps=steps,
             overrides=overrides or (),
-            track=_split(track),
+            track=split_names(track),
             progress=show,
             log_every=log_every or (10 if steps and steps < 500 else 50),
             checkpoint_every=checkpoint_every,
@@ -210,87 +210,6 @@ def _show_audit(
 
 
 @reports_errors
-def bench_command(
-    entries: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Entries, checkpoint files or run folders; all that are ready by default.",
-            metavar="[ENTRY]...",
-            autocompletion=complete_entry,
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            help="Datasets or folders (HR images, or HR/ and LR_x4/).  [default: photos]",
-            metavar="NAME|FOLDER",
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            help="Metrics.  [default: psnr,ssim,lpips_alex,lpips_squeeze]",
-            metavar="NAME",
-            autocompletion=complete_metric,
-        ),
-    ] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for results.csv and leaderboard.md.", metavar="DIR")
-    ] = Path("bench"),
-) -> None:
-    """Benchmark models against each other and print a leaderboard.
-
-    Without arguments it needs nothing downloaded: the photographs come with scikit-image.
-
-    Examples: [bold]srzoo bench[/bold], [bold]srzoo bench bicubic runs/mine --data set5,set14 --metric psnr,ssim[/bold].
-    """
-    from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, LATENCY_SIZE, bench
-    from ..report import table
-
-    chosen = _protocol(protocol)
-    if entries and not _split(entries):
-        raise InputError("The entry is an empty name; leave it out to benchmark all that are ready.")
-    tasks: dict[str, TaskID] = {}
-    with _progress() as progress:
-
-        def show(entry: str, dataset: str, done: int, total: int) -> None:
-            label = f"{entry} on {dataset}"
-            if label not in tasks:
-                tasks[label] = progress.add_task(label, total=total, values="")
-            progress.update(tasks[label], completed=done)
-
-        result = bench(
-            _split(entries) or None,
-            _split(data) or DEFAULT_DATA,
-            _split(metric) or DEFAULT_METRICS,
-            protocol=chosen,
-            out=out,
-            progress=show,
-        )
-    directions = result.directions
-    for dataset in dict.fromkeys(standing.dataset for standing in result.standings):
-        own = [standing for standing in result.standings if standing.dataset == dataset]
-        header, cells = table(own, directions)
-        shown = make_table(header, right=header[1:], title=f"{dataset}: {own[0].images} images, protocol {protocol}")
-        for row in cells:
-            shown.add_row(f"[bold]{escape(row[0])}[/bold]", *row[1:])
-        console.print(shown)
-    console.print(
-        f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}[/dim]",
-        soft_wrap=True,
-    )
-    for name, reason in result.unavailable.items():
-        errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
-    for name, reason in result.failed.items():
-        print_error(f"{name}: {reason}")
-    if result.failed:
-        raise typer.Exit(1)
-
-
-@reports_errors
 def interpolate_command(
     first: Annotated[
         str,
@@ -337,9 +256,9 @@ def interpolate_command(
     from ..report import format_value
 
     alphas = parse_alphas(alpha)
-    chosen = _protocol(protocol)
+    chosen = checked_protocol(protocol)
     tasks: dict[str, TaskID] = {}
-    with _progress() as progress:
+    with make_progress() as progress:
 
         def show(dataset: str, done: int, total: int) -> None:
             if dataset not in tasks:
@@ -350,8 +269,8 @@ def interpolate_command(
             first,
             second,
             alphas,
-            _split(data) or ("photos",),
-            _split(metric) or DEFAULT_METRICS,
+            split_names(data) or ("photos",),
+            split_names(metric) or DEFAULT_METRICS,
             protocol=chosen,
             out=out,
             save_weights=save_weights,
@@ -412,7 +331,7 @@ def upscale_command(
             raise InputError(f"Cannot write to {target.parent}: {error}.") from None
     model = load_model(entry)
     failed = 0
-    with _progress() as progress:
+    with make_progress() as progress:
         task = progress.add_task("upscaling", total=len(files), values="")
         for file, target in zip(files, targets, strict=True):
             try:
@@ -429,7 +348,7 @@ def upscale_command(
     console.print(f"wrote {targets[0] if len(targets) == 1 else f'{len(targets)} images to {out}'}", soft_wrap=True)
 
 
-def _protocol(name: str) -> Protocol:
+def checked_protocol(name: str) -> Protocol:
     from ..protocol import PROTOCOLS
 
     for protocol in PROTOCOLS:
@@ -438,6 +357,6 @@ def _protocol(name: str) -> Protocol:
     raise InputError(f"There is no protocol {name!r}; use {', '.join(PROTOCOLS)}.")
 
 
-def _split(values: list[str] | None) -> list[str]:
+def split_names(values: list[str] | None) -> list[str]:
     """Split comma-separated values of an option that may also repeat."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
