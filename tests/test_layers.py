@@ -50,7 +50,7 @@ ROWS = [
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks"},
     {"runs", "report", "stages"},
-    {"training", "benchmark", "upscaling", "audit"},
+    {"training", "benchmark", "upscaling", "audit", "statistics"},
     {"interpolation"},
     {"api"},
     {"cli"},
@@ -58,7 +58,7 @@ ROWS = [
 ]
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
-WITHOUT_TORCH += ["composition", "costs", "errors", "report", "api", "cli"]
+WITHOUT_TORCH += ["composition", "costs", "errors", "report", "statistics", "api", "cli"]
 
 
 @cache
