@@ -20,10 +20,11 @@ from .errors import DataError, SrzooError
 from .images import to_tensor
 from .inference import best_device, prepare, run_generator
 from .latency import measure_latency, measure_peak_memory
+from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .registry import get_registry
-from .report import Row, RowWriter, Standing, leaderboard_markdown, standings
+from .report import Row, RowWriter
 from .scoring import Metric, Reference, available_metrics, image_to_device, upscaled
 from .store import FILE, CostRow, Environment, Question, Store, Subject
 from .zoo import get_zoo
@@ -42,7 +43,7 @@ class BenchResult:
 
     Attributes:
         rows: one for each image and metric.
-        standings: the leaderboard, best first, dataset by dataset.
+        leaderboards: one for each dataset.
         directions: metric to whether higher is better, in the order asked for.
         costs: entry to what it takes on this device.
         computed: how many of the rows were computed now; the others were known from before.
@@ -52,13 +53,18 @@ class BenchResult:
     """
 
     rows: list[Row] = field(default_factory=list)
-    standings: list[Standing] = field(default_factory=list)
+    leaderboards: list[Leaderboard] = field(default_factory=list)
     directions: dict[str, bool] = field(default_factory=dict)
     costs: dict[str, CostRow] = field(default_factory=dict)
     computed: int = 0
     unavailable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     out: Path | None = None
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Every entry on every dataset, best first."""
+        return [standing for board in self.leaderboards for standing in board.standings]
 
 
 def bench(
@@ -267,7 +273,7 @@ def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str,
 def _write(result: BenchResult, protocol: Protocol, device: torch.device) -> None:
     """Rank the entries, and write what people read."""
     ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
-    result.standings = standings(ranked, result.directions, result.costs)
+    result.leaderboards = leaderboards(ranked, result.directions, result.costs)
     with RowWriter(result.out) as writer:
         for row in result.rows:
             writer.write(row)
@@ -275,7 +281,9 @@ def _write(result: BenchResult, protocol: Protocol, device: torch.device) -> Non
         return
     notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
-    text = leaderboard_markdown(result.standings, result.directions, protocol, device_name(device), LATENCY_SIZE, notes)
+    text = leaderboard_markdown(
+        result.leaderboards, result.directions, protocol, device_name(device), LATENCY_SIZE, notes
+    )
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
     except OSError as error:

@@ -56,8 +56,8 @@ def measure_peak_memory(call: Callable[[], object], device: torch.device) -> int
         torch.cuda.reset_peak_memory_stats(device)
         call()
         torch.cuda.synchronize(device)
-        peak: int = torch.cuda.max_memory_allocated(device)
-        return peak - before
+        peak: int = torch.cuda.max_memory_allocated(device) - before
+        return peak
     with _TensorMemory() as memory:
         call()
     return memory.peak

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, InputError
+from .report import Row
 from .store import FILE, CostRow
 
 
@@ -105,6 +106,116 @@ def _open_existing(folder: Path) -> sqlite3.Connection:
 
 
 # --- exporting --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The results of several run folders, ready to be ranked.
+
+    Attributes:
+        scores: what was merged, for exports.
+        rows: the same, with labels as entries: ``NAME``, ``NAME (bf16)``, or ``NAME [FOLDER]`` where two folders hold
+            different models of one name.
+        directions: metric to whether higher is better.
+        costs: label to what it takes.
+        recipes: label to its recipe, where two or more seeds of it are there.
+    """
+
+    protocol: str
+    scores: tuple[Score, ...]
+    rows: tuple[Row, ...]
+    directions: dict[str, bool]
+    costs: dict[str, CostRow]
+    recipes: dict[str, str]
+
+
+def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
+    """Bring the results of several runs together.
+
+    Args:
+        protocol: which to take where the runs have several.
+
+    Raises:
+        InputError: a folder holds no results; they have no protocol or scale in common; two folders have different
+            images under one name.
+    """
+    by_folder = {folder: read_scores(folder) for folder in folders}
+    everything = [score for scores in by_folder.values() for score in scores]
+    if not everything:
+        raise InputError(f"{', '.join(map(str, folders))}: no scores are there yet.")
+    wanted = _one_protocol(everything, protocol)
+    by_folder = {f: [score for score in scores if score.protocol == wanted] for f, scores in by_folder.items()}
+    _refuse_mixtures(by_folder)
+    labels = _labels(by_folder)
+    chosen: dict[tuple[str, str, str, str], Score] = {}
+    costs: dict[str, CostRow] = {}
+    for folder, scores in by_folder.items():
+        for score in scores:
+            chosen[labels[folder, score.entry, score.precision], score.dataset, score.image, score.metric] = score
+        for cost in read_costs(folder):
+            if (folder, cost.entry, cost.precision) in labels:
+                costs[labels[folder, cost.entry, cost.precision]] = cost
+    rows = tuple(Row(*key, wanted, score.value) for key, score in chosen.items())
+    directions = {score.metric: score.higher_is_better for score in chosen.values()}
+    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen))
+
+
+def _recipes(chosen: Mapping[tuple[str, str, str, str], Score]) -> dict[str, str]:
+    """Return label to recipe, named by its runs, where there are several seeds of one."""
+    seeds: dict[str, dict[str, int | None]] = {}
+    for (label, *_), score in chosen.items():
+        if score.recipe:
+            seeds.setdefault(score.recipe, {})[label] = score.seed
+    groups = [runs for runs in seeds.values() if len(set(runs.values())) > 1]
+    return {label: " and ".join(sorted(runs)) for runs in groups for label in runs}
+
+
+def _one_protocol(scores: Sequence[Score], protocol: str | None) -> str:
+    there = list(dict.fromkeys(score.protocol for score in scores))
+    if protocol is not None:
+        if protocol not in there:
+            raise InputError(f"There are no scores under protocol {protocol!r}; there are {', '.join(there)}.")
+        return protocol
+    if len(there) > 1:
+        entries = {name: next(score.entry for score in scores if score.protocol == name) for name in there}
+        named = " and ".join(f"{name!r} ({entry}, ...)" for name, entry in entries.items())
+        raise InputError(
+            f"Scores under protocols {named} are not comparable; choose one with --protocol, or leave a folder out."
+        )
+    return there[0]
+
+
+def _refuse_mixtures(by_folder: Mapping[Path, Sequence[Score]]) -> None:
+    scales: dict[int, str] = {}
+    images: dict[tuple[str, str, int], tuple[str, Path]] = {}
+    for folder, scores in by_folder.items():
+        for score in scores:
+            scales.setdefault(score.scale, score.entry)
+            name = (score.dataset, score.image, score.scale)
+            digest, where = images.setdefault(name, (score.image_digest, folder))
+            if digest != score.image_digest:
+                raise InputError(
+                    f"{where} and {folder} have different images under the name {score.dataset}/{score.image}; "
+                    "benchmark both on the same files."
+                )
+    if len(scales) > 1:
+        named = " and ".join(f"x{scale} ({entry})" for scale, entry in sorted(scales.items()))
+        raise InputError(f"Scores of different scales are not comparable: {named}.")
+
+
+def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, str], str]:
+    models: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for scores in by_folder.values():
+        for score in scores:
+            models.setdefault((score.entry, score.precision), set()).add((score.configuration, score.weights))
+    labels = {}
+    for folder, scores in by_folder.items():
+        for score in scores:
+            label = score.entry if score.precision == "fp32" else f"{score.entry} ({score.precision})"
+            if len(models[score.entry, score.precision]) > 1:
+                label += f" [{folder.name or folder}]"
+            labels[folder, score.entry, score.precision] = label
+    return labels
 
 
 def export_scores(scores: Iterable[Score], path: Path) -> None:

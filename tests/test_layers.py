@@ -49,7 +49,9 @@ ROWS = [
     {"weights"},
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks"},
-    {"runs", "report", "results", "stages"},
+    {"runs", "report", "stages"},
+    {"results", "statistics"},
+    {"leaderboard"},
     {"training", "benchmark", "upscaling", "audit"},
     {"interpolation"},
     {"api"},
@@ -58,7 +60,8 @@ ROWS = [
 ]
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
-WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "api", "cli"]
+WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "results", "statistics", "leaderboard"]
+WITHOUT_TORCH += ["api", "cli"]
 
 
 @cache

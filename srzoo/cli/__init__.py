@@ -13,9 +13,10 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import PluginWarning, RecipeWarning
+from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
-from .work import bench_command, interpolate_command, train_command, upscale_command
+from .work import interpolate_command, train_command, upscale_command
 
 app = typer.Typer(
     name="srzoo",
@@ -57,6 +58,7 @@ app.command("show")(show_command)
 app.command("plugins")(plugins_command)
 app.command("train")(train_command)
 app.command("bench")(bench_command)
+app.command("leaderboard")(leaderboard_command)
 app.command("upscale")(upscale_command)
 app.command("interpolate")(interpolate_command)
 

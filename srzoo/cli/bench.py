@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +12,13 @@ import typer
 from rich.markup import escape
 from rich.progress import TaskID
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from .completion import complete_entry, complete_metric
-from .console import console, errors, make_table, print_error, reports_errors
+from .console import console, errors, make_table, print_error, print_json, reports_errors
 from .work import checked_protocol, make_progress, split_names
 
 if TYPE_CHECKING:
-    from ..report import Standing
+    from ..leaderboard import Leaderboard
 
 
 @reports_errors
@@ -48,29 +50,34 @@ def bench_command(
     ] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for results.csv and leaderboard.md.", metavar="DIR")
+        Path, typer.Option("--out", help="Folder for results.sqlite, results.csv and leaderboard.md.", metavar="DIR")
     ] = Path("bench"),
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Keep what the folder holds already, or compute everything anew."),
+    ] = True,
 ) -> None:
     """Benchmark models against each other and print a leaderboard.
 
-    Without arguments it needs nothing downloaded: the photographs come with scikit-image.
+    Without arguments it needs nothing downloaded: the photographs come with scikit-image. Run it again to go on
+    where it was stopped, or to add entries: what is known is not computed again.
 
     Examples: [bold]srzoo bench[/bold], [bold]srzoo bench bicubic runs/mine --data set5,set14 --metric psnr,ssim[/bold].
     """
     from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, LATENCY_SIZE, bench
-    from ..report import table
 
     chosen = checked_protocol(protocol)
     if entries and not split_names(entries):
         raise InputError("The entry is an empty name; leave it out to benchmark all that are ready.")
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
+        console.quiet = errors.quiet = True
     tasks: dict[str, TaskID] = {}
     with make_progress() as progress:
 
         def show(entry: str, dataset: str, done: int, total: int) -> None:
-            label = f"{entry} on {dataset}"
-            if label not in tasks:
-                tasks[label] = progress.add_task(label, total=total, values="")
-            progress.update(tasks[label], completed=done)
+            if dataset not in tasks:
+                tasks[dataset] = progress.add_task(dataset, total=total, values="")
+            progress.update(tasks[dataset], completed=done, values=entry)
 
         result = bench(
             split_names(entries) or None,
@@ -78,19 +85,16 @@ def bench_command(
             split_names(metric) or DEFAULT_METRICS,
             protocol=chosen,
             out=out,
+            resume=resume,
             progress=show,
         )
-    directions = result.directions
-    for dataset in dict.fromkeys(standing.dataset for standing in result.standings):
-        own = [standing for standing in result.standings if standing.dataset == dataset]
-        header, cells = table(own, directions)
-        shown = make_table(header, right=header[1:], title=f"{dataset}: {own[0].images} images, protocol {protocol}")
-        for row in cells:
-            shown.add_row(f"[bold]{escape(row[0])}[/bold]", *row[1:])
-        console.print(shown)
+    _print_boards(result.leaderboards, result.directions, protocol)
+    known = len(result.rows) - result.computed
+    note = f", {known} of {len(result.rows)} known from before" if known else ""
     console.print(
-        f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}[/dim]",
+        f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}{note}[/dim]",
         soft_wrap=True,
+        highlight=False,
     )
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
@@ -100,3 +104,82 @@ def bench_command(
         raise typer.Exit(1)
 
 
+def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool], protocol: str) -> None:
+    from ..leaderboard import table
+
+    for board in boards:
+        header, cells = table(board, directions)
+        shown = make_table(
+            header, right=["#", *header[2:]], title=f"{board.dataset}: {board.images} images, protocol {protocol}"
+        )
+        for row in cells:
+            shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
+        console.print(shown)
+
+
+@reports_errors
+def leaderboard_command(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders that srzoo bench wrote.", metavar="DIR...", show_default=False)
+    ],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="Metrics, the first of which ranks.  [default: all that are there]"),
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Datasets.  [default: all that are there]", metavar="NAME")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="y, y-matlab or rgb, where there are several.", show_default=False)
+    ] = None,
+    export: Annotated[
+        list[Path] | None,
+        typer.Option("--export", help="Write all rows to a .csv, .json or .parquet file; may repeat.", metavar="FILE"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboards as JSON.")] = False,
+) -> None:
+    """Rank what one or several benchmarks computed, with intervals and tests.
+
+    Neighbours are compared image by image: the mean difference, its bootstrap 95 % interval, and Wilcoxon's
+    signed-rank test with Holm's correction. Those that the test cannot tell apart share a place.
+
+    Examples: [bold]srzoo leaderboard bench[/bold], [bold]srzoo leaderboard mine theirs --metric lpips_squeeze,psnr
+    --export all.parquet[/bold].
+    """
+    from ..leaderboard import comparison_lines, leaderboards
+    from ..report import format_value
+    from ..results import export_scores, merge
+    from ..statistics import group_seeds
+
+    merged = merge(folders, protocol)
+    wanted = _known(split_names(metric), list(merged.directions), "metric")
+    sets = _known(split_names(data), list(dict.fromkeys(row.dataset for row in merged.rows)), "dataset")
+    directions = {name: merged.directions[name] for name in wanted}
+    rows = [row for row in merged.rows if row.metric in wanted and row.dataset in sets]
+    boards = leaderboards(rows, directions, merged.costs)
+    for path in export or []:
+        export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
+        errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
+    if as_json:
+        print_json([dataclasses.asdict(board) for board in boards])
+        return
+    for board in boards:
+        _print_boards([board], directions, merged.protocol)
+        for line in comparison_lines(board, directions):
+            console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+        console.print()
+    for group in group_seeds(rows, merged.recipes):
+        console.print(
+            f"{group.recipe} on {group.dataset}: {group.metric} {format_value(group.mean)}, standard deviation "
+            f"{group.deviation:.4f} over {len(group.means)} seeds",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+def _known(asked: list[str], there: list[str], what: str) -> list[str]:
+    for name in asked:
+        if name not in there:
+            raise InputError(f"No {what} {name!r} is there.{did_you_mean(name, there)} There are {', '.join(there)}.")
+    return asked or there

@@ -41,6 +41,8 @@ class _Speed(ProgressColumn):
 
 
 def make_progress() -> Progress:
+    """Return the progress bars of all long work."""
+
     def whole() -> Column:
         return Column(no_wrap=True)
 
@@ -349,6 +351,7 @@ def upscale_command(
 
 
 def checked_protocol(name: str) -> Protocol:
+    """Return a protocol by name, or say which there are."""
     from ..protocol import PROTOCOLS
 
     for protocol in PROTOCOLS:

@@ -1,0 +1,161 @@
+"""From rows to a leaderboard: places, means, intervals, and what separates neighbours. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .report import Row, format_value
+from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
+from .store import CostRow
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One entry's place on one dataset.
+
+    Attributes:
+        place: by the first metric: ``1``, ``2=`` where the test cannot tell neighbours apart, ``-`` without a score.
+        estimates: metric to mean and interval over the images where it is defined.
+        milliseconds: latency at the stated input size.
+    """
+
+    dataset: str
+    entry: str
+    place: str
+    images: int
+    estimates: dict[str, Estimate]
+    milliseconds: float
+    parameters: int
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Metric to mean."""
+        return {metric: estimate.mean for metric, estimate in self.estimates.items()}
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All entries on one dataset, best first by the first metric.
+
+    Attributes:
+        rankings: metric to places and to what separates neighbours under it.
+    """
+
+    dataset: str
+    images: int
+    standings: tuple[Standing, ...]
+    rankings: dict[str, Ranking]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """What separates neighbours under the first metric."""
+        return next(iter(self.rankings.values())).comparisons if self.rankings else ()
+
+
+def leaderboards(
+    rows: Sequence[Row], higher_is_better: Mapping[str, bool], costs: Mapping[str, CostRow]
+) -> list[Leaderboard]:
+    """Return a leaderboard for each dataset, in the order of the rows.
+
+    Args:
+        rows: of one protocol.
+        higher_is_better: metric to direction; the first ranks.
+        costs: entry to what it takes.
+    """
+    found = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        by_metric = {metric: select(rows, dataset, metric) for metric in higher_is_better}
+        rankings = {metric: rank(own, higher_is_better[metric]) for metric, own in by_metric.items() if own}
+        entries = list(dict.fromkeys(row.entry for row in rows if row.dataset == dataset))
+        places = {place.entry: place.rank for place in next(iter(rankings.values())).places}
+        order = [*places, *(entry for entry in entries if entry not in places)]
+        images = {entry: len({r.image for r in rows if r.dataset == dataset and r.entry == entry}) for entry in order}
+        standings = []
+        for entry in order:
+            cost = costs.get(entry)
+            estimates = {metric: mean_interval(own, entry) for metric, own in by_metric.items() if own}
+            milliseconds, parameters = (cost.milliseconds, cost.parameters) if cost is not None else (math.nan, 0)
+            standings.append(
+                Standing(dataset, entry, places.get(entry, "-"), images[entry], estimates, milliseconds, parameters)
+            )
+        found.append(Leaderboard(dataset, max(images.values()), tuple(standings), rankings))
+    return found
+
+
+def table(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of a leaderboard as text."""
+    header = ["#", "entry"]
+    header += [f"{metric} {'↑' if up else '↓'}" for metric, up in higher_is_better.items()]
+    header += ["ms", "parameters"]
+    cells = []
+    for standing in board.standings:
+        values = [format_value(standing.means.get(metric, math.nan)) for metric in higher_is_better]
+        milliseconds = "-" if math.isnan(standing.milliseconds) else f"{standing.milliseconds:.1f}"
+        cells.append([standing.place, standing.entry, *values, milliseconds, f"{standing.parameters:,}"])
+    return header, cells
+
+
+def comparison_lines(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> list[str]:
+    """Return in words what separates each entry from the next under the first metric."""
+    metric = next(iter(higher_is_better), "")
+    lines = []
+    for comparison in board.comparisons:
+        interval = ""
+        if not math.isnan(comparison.low):
+            interval = f" [{signed(comparison.low)}, {signed(comparison.high)}]"
+        verdict = "tied, " if comparison.tied else ""
+        lines.append(
+            f"{comparison.first} - {comparison.second}: {metric} {signed(comparison.difference)}{interval}, "
+            f"{verdict}{comparison.verdict}"
+        )
+    return lines
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign, three digits after the point, four below 0.1."""
+    return f"{value:+.3f}" if abs(value) >= 0.1 else f"{value:+.4f}"
+
+
+def leaderboard_markdown(
+    boards: Sequence[Leaderboard],
+    higher_is_better: Mapping[str, bool],
+    protocol: str,
+    device: str,
+    latency_size: int,
+    notes: Sequence[str] = (),
+    seeds: Sequence[SeedGroup] = (),
+) -> str:
+    """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
+    lines = [
+        "# Leaderboard",
+        "",
+        f"Protocol `{protocol}`. Milliseconds: median for one {latency_size}x{latency_size} input, float32, {device}.",
+        "Brackets: bootstrap 95 % interval of the mean over images. Entries that share a place, such as `2=`, are not "
+        "told apart by Wilcoxon's signed-rank test on the images' differences (Holm-adjusted p of at least 0.05).",
+        "",
+    ]
+    for board in boards:
+        header, cells = table(board, higher_is_better)
+        lines += [f"## {board.dataset} ({board.images} images)", "", "| " + " | ".join(header) + " |"]
+        lines.append("|--:|---" + "|--:" * (len(header) - 2) + "|")
+        for standing, row in zip(board.standings, cells, strict=True):
+            for column, metric in enumerate(higher_is_better, start=2):
+                estimate = standing.estimates.get(metric)
+                if estimate is not None and not math.isnan(estimate.low):
+                    row[column] += f" [{format_value(estimate.low)}, {format_value(estimate.high)}]"
+            lines.append("| " + " | ".join(row) + " |")
+        lines.append("")
+        lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]
+        lines.append("")
+    if seeds:
+        lines += ["## Seeds", ""]
+        lines += [
+            f"- {group.recipe} on {group.dataset}: {group.metric} {format_value(group.mean)}, standard deviation "
+            f"{group.deviation:.4f} over {len(group.means)} seeds"
+            for group in seeds
+        ]
+        lines.append("")
+    lines += [f"- {note}" for note in notes]
+    return "\n".join(lines).rstrip() + "\n"

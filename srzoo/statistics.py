@@ -1,0 +1,335 @@
+"""From rows to what may be said of them: intervals, paired comparisons, win matrix, seeds. Needs no torch.
+
+Every entry is scored on the same images, so entries are compared image by image: the spread between images, far
+larger than that between entries, cancels. The statistics are scipy's; only Holm's step-down adjustment is
+written here, because scipy's ``false_discovery_control`` controls another error rate.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError
+from .report import Row
+
+CONFIDENCE = 0.95
+LEVEL = 0.05
+"""Neighbours whose adjusted p value is not below this are tied."""
+RESAMPLES = 9999
+RANDOM_SEED = 0
+"""Of every bootstrap: the same rows always give the same intervals."""
+MIN_PAIRS = 6
+"""With fewer the two-sided signed-rank test cannot go below 0.05 whatever the scores: its least p is 2 / 2^n."""
+
+FloatArray = npt.NDArray[np.float64]
+Scores = dict[str, dict[str, float]]
+"""Entry to image to value."""
+
+_SEED_NAME = re.compile(r"(?P<recipe>.+)@seed(?P<seed>\d+)")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over images.
+
+    Attributes:
+        low, high: bootstrap interval at ``CONFIDENCE``; NaN where it is undefined, as with one image or a
+            score that is infinite. Below about ten images it is too narrow: with five it holds the true mean
+            in about 85 of 100 draws.
+        images: on which the score is defined.
+    """
+
+    mean: float
+    low: float
+    high: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two neighbours in the ranking, ``first`` being the better by its mean.
+
+    Attributes:
+        difference: mean over the common images of ``first - second``, in the metric's own unit: negative where
+            lower is better. Where the two miss different images it may contradict the means.
+        low, high: its bootstrap interval; NaN where it is undefined.
+        images: on which both are defined.
+        p: Wilcoxon's signed-rank test, two-sided; None with fewer than ``MIN_PAIRS`` images.
+        p_holm: adjusted for the number of neighbours tested within the dataset and metric.
+        tied: the test does not tell the two apart at ``LEVEL``, or they are equal on every image. Two that
+            could not be tested are not called tied otherwise.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    images: int
+    p: float | None
+    p_holm: float | None
+    tied: bool
+
+    @property
+    def verdict(self) -> str:
+        """The adjusted p value as text, or why there is none."""
+        if self.p_holm is None:
+            return f"too few images ({self.images})"
+        return "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.3f}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry's place: ``rank`` is ``1``, ``2=`` where it is shared, or ``-`` without any defined score."""
+
+    entry: str
+    rank: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Places from best to worst, and what separates each from the next."""
+
+    places: tuple[Place, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class WinMatrix:
+    """Every pair of entries, image by image.
+
+    Attributes:
+        entries: best first.
+        wins: ``wins[i][j]`` is the share of images, in [0, 1], on which entry i beats entry j; equal scores
+            count half. NaN on the diagonal and where no image is common.
+        images: ``images[i][j]`` is the number of images compared.
+    """
+
+    entries: tuple[str, ...]
+    wins: tuple[tuple[float, ...], ...]
+    images: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Runs of one recipe that differ in their seed.
+
+    Attributes:
+        means: run to its mean over the images of the dataset.
+        mean, deviation: of those means; the deviation has n - 1 in its denominator, and is NaN for one run.
+    """
+
+    recipe: str
+    dataset: str
+    metric: str
+    protocol: str
+    means: dict[str, float]
+    mean: float
+    deviation: float
+
+
+def select(rows: Iterable[Row], dataset: str, metric: str) -> list[Row]:
+    """Return the rows of one dataset and metric."""
+    return [row for row in rows if row.dataset == dataset and row.metric == metric]
+
+
+def mean_interval(rows: Sequence[Row], entry: str) -> Estimate:
+    """Return an entry's mean over images with its bootstrap interval (Efron's BCa, J. Am. Stat. Assoc. 82, 1987).
+
+    Args:
+        rows: of one dataset, metric and protocol.
+
+    Raises:
+        DataError: the rows are of several datasets, metrics or protocols, or score an image twice.
+    """
+    return _estimate(_values(_scores(rows).get(entry, {}).values()))
+
+
+def compare(rows: Sequence[Row], higher_is_better: bool) -> list[Comparison]:
+    """Return what separates each entry from the next in the ranking by mean.
+
+    The test is Wilcoxon's signed-rank test (Biometrics Bulletin 1, 1945) on the images' differences, equal
+    images left out, exact where the number of images permits; its p values are adjusted by Holm's method
+    (Scand. J. Stat. 6, 1979). An image that is undefined for one of the two is left out for both.
+
+    Args:
+        rows: of one dataset, metric and protocol.
+
+    Raises:
+        DataError: the rows are of several datasets, metrics or protocols, or score an image twice.
+    """
+    scores = _scores(rows)
+    order = _order(scores, higher_is_better)
+    pairs = [(a, b, _differences(scores[a], scores[b])) for a, b in pairwise(order)]
+    p_values = [_wilcoxon(differences) for _, _, differences in pairs]
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    found = []
+    for (first, second, differences), p in zip(pairs, p_values, strict=True):
+        estimate = _estimate(differences)
+        p_holm = None if p is None else next(adjusted)
+        equal = differences.size > 0 and not differences.any()
+        tied = equal or (p_holm is not None and p_holm >= LEVEL)
+        found.append(
+            Comparison(first, second, estimate.mean, estimate.low, estimate.high, estimate.images, p, p_holm, tied)
+        )
+    return found
+
+
+def rank(rows: Sequence[Row], higher_is_better: bool) -> Ranking:
+    """Return the places of all entries by their mean, neighbours that are tied sharing one.
+
+    Ties chain: where the first is tied with the second and the second with the third, all three share a place
+    although the first may beat the third. :func:`win_matrix` has every pair.
+
+    Raises:
+        DataError: as in :func:`compare`.
+    """
+    scores = _scores(rows)
+    comparisons = compare(rows, higher_is_better)
+    order = _order(scores, higher_is_better)
+    numbers = [1] * len(order)
+    for index, comparison in enumerate(comparisons, start=1):
+        numbers[index] = numbers[index - 1] if comparison.tied else index + 1
+    places = []
+    for entry, number in zip(order, numbers, strict=True):
+        estimate = _estimate(_values(scores[entry].values()))
+        shown = f"{number}=" if numbers.count(number) > 1 else str(number)
+        places.append(Place(entry, shown if estimate.images else "-", estimate))
+    return Ranking(tuple(places), tuple(comparisons))
+
+
+def win_matrix(rows: Sequence[Row], higher_is_better: bool) -> WinMatrix:
+    """Return who beats whom on how many images; entries in the order of the ranking.
+
+    Raises:
+        DataError: as in :func:`compare`.
+    """
+    scores = _scores(rows)
+    order = _order(scores, higher_is_better)
+    sign = 1.0 if higher_is_better else -1.0
+    wins, images = [], []
+    for first in order:
+        pairs = [_differences(scores[first], scores[second]) * sign for second in order]
+        shares = [float(np.mean((d > 0) + 0.5 * (d == 0))) if d.size else math.nan for d in pairs]
+        wins.append(tuple(math.nan if a == first else share for a, share in zip(order, shares, strict=True)))
+        images.append(tuple(d.size for d in pairs))
+    return WinMatrix(tuple(order), tuple(wins), tuple(images))
+
+
+def group_seeds(rows: Iterable[Row], recipes: Mapping[str, str] | None = None) -> list[SeedGroup]:
+    """Return mean and standard deviation over the seeds of each recipe, a group for each dataset and metric.
+
+    Args:
+        rows: of any datasets, metrics and protocols.
+        recipes: entry to recipe. Without it the entries named ``RECIPE@seedN`` are grouped; others are left out.
+    """
+    groups: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
+    for row in rows:
+        match = _SEED_NAME.fullmatch(row.entry)
+        recipe = recipes.get(row.entry) if recipes is not None else match and match["recipe"]
+        if recipe is not None:
+            runs = groups.setdefault((recipe, row.dataset, row.metric, row.protocol), {})
+            runs.setdefault(row.entry, []).append(row.value)
+    found = []
+    for (recipe, dataset, metric, protocol), runs in groups.items():
+        means = {run: _mean(_values(values)) for run, values in runs.items()}
+        defined = _values(means.values())
+        deviation = float(np.std(defined, ddof=1)) if defined.size > 1 and np.isfinite(defined).all() else math.nan
+        found.append(SeedGroup(recipe, dataset, metric, protocol, means, _mean(defined), deviation))
+    return found
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted by Holm's step-down method, in the order given."""
+    count = len(p_values)
+    adjusted = [0.0] * count
+    largest = 0.0
+    for step, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (count - step) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _scores(rows: Sequence[Row]) -> Scores:
+    tables = sorted({(row.dataset, row.metric, row.protocol) for row in rows})
+    if len(tables) > 1:
+        named = " and ".join("/".join(table) for table in tables[:2])
+        raise DataError(f"Scores of {named} are not comparable; give the rows of one dataset, metric and protocol.")
+    scores: Scores = {}
+    for row in rows:
+        of_entry = scores.setdefault(row.entry, {})
+        if row.image in of_entry:
+            raise DataError(f"{row.entry} has two {row.metric} scores for image {row.image!r} of {row.dataset}.")
+        of_entry[row.image] = row.value
+    return scores
+
+
+def _order(scores: Scores, higher_is_better: bool) -> list[str]:
+    """Entries best first, those without a defined score last; equal means stay in the order of the rows."""
+    means = {entry: _mean(_values(images.values())) for entry, images in scores.items()}
+    sign = -1 if higher_is_better else 1
+
+    def place(entry: str) -> tuple[bool, float]:
+        mean = means[entry]
+        return math.isnan(mean), 0.0 if math.isnan(mean) else sign * mean
+
+    return sorted(means, key=place)
+
+
+def _values(values: Iterable[float]) -> FloatArray:
+    found = np.array(list(values), dtype=np.float64)
+    return found[~np.isnan(found)]
+
+
+def _mean(values: FloatArray) -> float:
+    return float(np.mean(values)) if values.size else math.nan
+
+
+def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> FloatArray:
+    common = [image for image in first if image in second]
+    left = np.array([first[image] for image in common], dtype=np.float64)
+    right = np.array([second[image] for image in common], dtype=np.float64)
+    same = left == right  # two infinite scores are equal, though their difference is not a number
+    return _values(np.where(same, 0.0, left - np.where(same, 0.0, right)))
+
+
+def _estimate(values: FloatArray) -> Estimate:
+    from scipy import stats
+
+    mean = _mean(values)
+    if values.size < 2 or not np.isfinite(values).all():
+        return Estimate(mean, math.nan, math.nan, values.size)
+    low = high = math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that BCa is undefined, as for values that are all equal
+        for method in ("BCa", "percentile"):
+            low, high = stats.bootstrap(
+                (values,),
+                np.mean,
+                confidence_level=CONFIDENCE,
+                n_resamples=RESAMPLES,
+                method=method,
+                rng=np.random.default_rng(RANDOM_SEED),
+            ).confidence_interval
+            if not math.isnan(low + high):
+                break
+    return Estimate(mean, float(low), float(high), values.size)
+
+
+def _wilcoxon(differences: FloatArray) -> float | None:
+    from scipy import stats
+
+    if differences.size < MIN_PAIRS:
+        return None
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences).pvalue)
