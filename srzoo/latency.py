@@ -60,7 +60,7 @@ def measure_peak_memory(call: Callable[[], object], device: torch.device) -> int
         return peak
     with _TensorMemory() as memory:
         call()
-    return memory.peak
+    return int(memory.peak)
 
 
 class _TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,9 +13,15 @@ from PIL import Image
 import srzoo
 from srzoo.benchmark import DEFAULT_METRICS, bench, ready_entries
 from srzoo.errors import DataError, MissingWeightsError, UnknownNameError
-from srzoo.report import COLUMNS, Row, format_value, leaderboard_markdown, standings, table
+from srzoo.leaderboard import Standing, leaderboard_markdown, leaderboards, table
+from srzoo.report import COLUMNS, Row, format_value
+from srzoo.store import CostRow
 
 torch.set_num_threads(1)
+
+
+def standings(rows: list[Row], directions: dict[str, bool], costs: dict[str, CostRow]) -> list[Standing]:
+    return [standing for board in leaderboards(rows, directions, costs) for standing in board.standings]
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def test_leaderboard_ranks_best_first_and_states_the_protocol(folder: Path, tmp_
     assert [s.entry for s in result.standings] == ["bicubic", "nearest"]
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert "Protocol `rgb`" in text
-    assert text.index("| bicubic") < text.index("| nearest")
+    assert text.index("| bicubic |") < text.index("| nearest |")
 
 
 def test_mean_in_the_leaderboard_is_the_mean_of_the_rows(folder: Path) -> None:
@@ -61,19 +67,21 @@ def test_mean_in_the_leaderboard_is_the_mean_of_the_rows(folder: Path) -> None:
 
 def test_lower_is_better_metrics_rank_the_other_way() -> None:
     rows = [Row("a", "d", "1", "lpips_alex", "y", 0.3), Row("b", "d", "1", "lpips_alex", "y", 0.1)]
-    found = standings(rows, {"lpips_alex": False}, {"a": (1.0, 1), "b": (2.0, 2)})
+    found = standings(rows, {"lpips_alex": False}, {"a": CostRow("a", 128, 1.0, 1.0, 1.0, None, 1, None)})
     assert [s.entry for s in found] == ["b", "a"]
+    assert [s.milliseconds for s in found] == [pytest.approx(float("nan"), nan_ok=True), 1.0]
 
 
 def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
     rows = [Row("a", "d", "1", "ssim", "y", float("nan")), Row("a", "d", "2", "ssim", "y", 0.5)]
-    (standing,) = standings(rows, {"ssim": True}, {})
+    (board,) = leaderboards(rows, {"ssim": True}, {})
+    (standing,) = board.standings
     assert standing.means["ssim"] == 0.5
     assert format_value(float("nan")) == "-"
-    header, cells = table([standing], {"ssim": True})
+    header, cells = table(board, {"ssim": True})
     assert "0.5000" in cells[0]
-    assert "| a |" in leaderboard_markdown([standing], {"ssim": True}, "y", "CPU", 128)
-    assert header[1] == "ssim ↑"
+    assert "| a |" in leaderboard_markdown([board], {"ssim": True}, "y", "CPU", 128)
+    assert header[2] == "ssim ↑"
 
 
 def test_a_metric_without_backbone_is_reported_and_stops_nothing(
@@ -118,12 +126,12 @@ def test_default_is_every_entry_that_is_ready() -> None:
 
 def test_scoring_the_reference_itself_gives_the_best_values(folder: Path) -> None:
     from srzoo.data import load_image_set
-    from srzoo.scoring import available_metrics, score
+    from srzoo.scoring import Reference, available_metrics
 
     metrics, _ = available_metrics(["psnr", "ssim"], torch.device("cpu"))
     _, hr, grey = load_image_set(str(folder)).items[0].read_pair(4)
     image = torch.from_numpy(hr).permute(2, 0, 1)[None]
-    values = score(image, image, metrics, "y", 4, grey)
+    values = Reference(image, metrics, "y", 4, grey).score(image)
     assert values["psnr"] == float("inf")
     assert values["ssim"] == pytest.approx(1.0)
 
