@@ -48,7 +48,7 @@ ROWS = [
     {"patches", "trackers"},
     {"weights"},
     {"compose"},
-    {"costs", "pretrained", "scoring", "tasks"},
+    {"costs", "pretrained", "scoring", "tasks", "backbones"},
     {"runs", "report", "stages"},
     {"results", "statistics"},
     {"leaderboard"},

@@ -16,6 +16,7 @@ from ..errors import PluginWarning, RecipeWarning
 from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
+from .weights import weights_app
 from .work import interpolate_command, train_command, upscale_command
 
 app = typer.Typer(
@@ -61,6 +62,7 @@ app.command("bench")(bench_command)
 app.command("leaderboard")(leaderboard_command)
 app.command("upscale")(upscale_command)
 app.command("interpolate")(interpolate_command)
+app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:

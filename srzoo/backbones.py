@@ -1,0 +1,144 @@
+"""The pretrained backbones that metrics and extractors need: which there are, where they lie, and getting them.
+
+Nothing is ever fetched unasked: a component whose backbone is missing says so, and ``srzoo weights`` gets it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError, UnknownNameError, WeightsError, did_you_mean
+from .registry import get_registry
+from .specs import KINDS, WeightFile
+from .weights import check_hash, file_sha256, weights_folders
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A file that components need.
+
+    Attributes:
+        needed_by: full names of components, ``metric/lpips_vgg`` and the like.
+        alternatives: names of other files that serve as well.
+        path: where it lies, or None.
+    """
+
+    file: WeightFile
+    needed_by: tuple[str, ...]
+    alternatives: tuple[str, ...]
+    path: Path | None
+
+    def check(self) -> None:
+        """Recompute the hash of the file, if it is there.
+
+        Raises:
+            WeightsError: it is damaged, or another file.
+        """
+        if self.path is not None:
+            check_hash(self.path, self.file.sha256)
+
+
+def backbones() -> list[Backbone]:
+    """Return every file that a registered component names, in the order of their names."""
+    files: dict[str, WeightFile] = {}
+    needed: dict[str, list[str]] = {}
+    others: dict[str, set[str]] = {}
+    for component, alternatives in _declared():
+        for file in alternatives:
+            files[file.filename] = file
+            needed.setdefault(file.filename, []).append(component)
+            others.setdefault(file.filename, set()).update(other.filename for other in alternatives)
+    return [
+        Backbone(files[name], tuple(needed[name]), tuple(sorted(others[name] - {name})), _find(name))
+        for name in sorted(files)
+    ]
+
+
+def _declared() -> Iterator[tuple[str, tuple[WeightFile, ...]]]:
+    for kind in KINDS:
+        for component in get_registry().find(kind):
+            alternatives = getattr(component.spec, "weights", ())
+            if alternatives:
+                yield f"{kind}/{component.name}", alternatives
+
+
+def _find(filename: str) -> Path | None:
+    return next((folder / filename for folder in weights_folders() if (folder / filename).is_file()), None)
+
+
+def choose(name: str) -> list[Backbone]:
+    """Return the files that a name stands for: a file, or a component, of which the first alternative is enough.
+
+    Raises:
+        UnknownNameError: nothing needs a file of this name, and no component of this name needs one.
+    """
+    known = {backbone.file.filename: backbone for backbone in backbones()}
+    if name in known:
+        return [known[name]]
+    for component, alternatives in _declared():
+        if name in (component, component.partition("/")[2]):
+            return [known[alternatives[0].filename]]
+    names = [*known, *(component.partition("/")[2] for component, _ in _declared())]
+    raise UnknownNameError(
+        f"No component needs weights called {name!r}.{did_you_mean(name, names)} 'srzoo weights list' shows them all."
+    )
+
+
+def pull(backbone: Backbone, show_progress: bool = True) -> Path:
+    """Download a backbone into the first weights folder, unless it is there already; kept only if its hash is right.
+
+    Raises:
+        InputError: ``SRZOO_OFFLINE`` is set, or the file has no address.
+        WeightsError: it cannot be downloaded or stored, or is not what it should be.
+    """
+    if backbone.path is not None:
+        backbone.check()
+        return backbone.path
+    target = weights_folders()[0] / backbone.file.filename
+    by_hand = f"Get it by other means, then: srzoo weights add {backbone.file.filename}"
+    if not backbone.file.url:
+        raise InputError(f"{backbone.file.filename} has no address to fetch it from. {by_hand}")
+    if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
+        raise InputError(f"SRZOO_OFFLINE is set, so {backbone.file.url} is not fetched. {by_hand}")
+    from torch.hub import download_url_to_file  # writes beside the target, checks the hash, then renames
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(backbone.file.url, str(target), backbone.file.sha256, progress=show_progress)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"Cannot get {backbone.file.url}: {error}. {by_hand}") from error
+    return target
+
+
+def add(path: Path) -> Path:
+    """Copy a file that somebody got by other means into the first weights folder, if it is a known backbone.
+
+    Raises:
+        WeightsError: it is none, by its hash, or cannot be copied.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no file {path}.")
+    digest = file_sha256(path)
+    match = next((b for b in backbones() if digest.startswith(b.file.sha256.lower())), None)
+    if match is None:
+        same = next((b for b in backbones() if b.file.filename == path.name), None)
+        expected = f"; {same.file.filename} has {same.file.sha256[:16]}..., so it is damaged" if same else ""
+        raise WeightsError(
+            f"{path} is no backbone that a component needs: its SHA-256 begins {digest[:16]}{expected}. "
+            "'srzoo weights list' shows what is needed."
+        )
+    target = weights_folders()[0] / match.file.filename
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"Cannot write {target}: {error}.") from error
+    return target
