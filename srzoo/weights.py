@@ -60,7 +60,7 @@ def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
                 return path
     names = " or ".join(wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives)
     raise MissingWeightsError(
-        f"{owner} not available: put {names} into {folders[0]}, or run 'srzoo weights pull {alternatives[0].filename}'. "
+        f"{owner} not available: put {names} into {folders[0]}. 'srzoo weights' helps. "
         "Folders searched: " + ", ".join(str(folder) for folder in folders) + " (SRZOO_WEIGHTS adds others)."
     )
 
