@@ -55,6 +55,7 @@ def test_every_entry_and_component_named_in_a_command_exists() -> None:
 
 
 TRAINING = (ROOT / "docs" / "training.md").read_text()
+BENCHMARKING = (ROOT / "docs" / "benchmarking.md").read_text()
 
 
 def test_every_setting_named_in_the_docs_exists() -> None:
@@ -70,17 +71,21 @@ def test_every_setting_named_in_the_docs_exists() -> None:
 
 
 def test_every_file_the_docs_link_to_exists() -> None:
-    for page, text in ((ROOT / "README.md", README), (ROOT / "docs" / "training.md", TRAINING)):
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_entries_named_in_the_docs_exist_and_commands_are_understood() -> None:
+def test_entries_named_in_the_docs_exist_and_options_are_understood() -> None:
     from srzoo.zoo import get_zoo
 
-    assert set(re.findall(r"[a-z0-9-]+-x4\b", TRAINING)) <= set(get_zoo().names())
-    options = set(re.findall(r"srzoo [a-z]+ .*?(--[a-z-]+)", TRAINING))
-    helped = "".join(CliRunner().invoke(app, [command, "--help"]).output for command in ("train", "interpolate"))
-    assert {option for option in options if option in ("--audit", "--track", "--out", "--alpha")} <= set(
-        re.findall(r"--[a-z-]+", helped)
-    )
+    text = TRAINING + BENCHMARKING
+    assert set(re.findall(r"[a-z0-9-]+-x4\b", text)) <= set(get_zoo().names())
+    code = "\n".join(re.findall(r"```[a-z]*\n(.*?)```", text, flags=re.DOTALL) + re.findall(r"`([^`\n]+)`", text))
+    commands = re.findall(r"^.*?\bsrzoo ([a-z]+) (.*)$", code.replace("\\\n", " "), flags=re.MULTILINE)
+    assert {name for name, _ in commands} >= {"train", "interpolate", "bench", "leaderboard", "weights"}
+    for name, rest in commands:
+        helped = CliRunner().invoke(app, [name, "--help"], terminal_width=200)
+        assert helped.exit_code == 0, f"there is no command srzoo {name}"
+        for option in re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0]):
+            assert option in helped.output, f"srzoo {name} has no option {option}"
