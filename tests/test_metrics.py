@@ -288,16 +288,56 @@ def test_lpips_squeeze_equals_the_package_called_directly(
     assert found > 0.01
 
 
-def test_lpips_squeeze_of_real_images_equals_the_package(
+def test_lpips_squeeze_of_twenty_real_images_equals_the_package(
     reference_lpips: Callable[[torch.Tensor, torch.Tensor], float],
 ) -> None:
-    whole = load_image_set("set5")
     generator = prepare(load_model("bicubic").generator, CPU)
-    chosen = type(whole)("one", tuple(item for item in whole if item.name == "003"))
-    (found,) = score_set(generator, chosen, [metric("lpips_squeeze")], "y", 4)
-    hr = torch.from_numpy(found.item.read_hr()[0]).permute(2, 0, 1)[None]
-    assert found.values["lpips_squeeze"] == pytest.approx(reference_lpips(found.sr, hr), abs=1e-6)
-    assert found.values["lpips_squeeze"] > 0.1
+    pairs = 0
+    for name in ("set5", "set14", "bsd100"):
+        whole = load_image_set(name)
+        chosen = type(whole)(name, whole.items[: 20 - pairs])
+        for found in score_set(generator, chosen, [metric("lpips_squeeze")], "y", 4):
+            hr = torch.from_numpy(found.item.read_pair(4)[1].copy()).permute(2, 0, 1)[None]
+            assert found.values["lpips_squeeze"] == pytest.approx(reference_lpips(found.sr, hr), abs=1e-6)
+            assert found.values["lpips_squeeze"] > 0.1
+            pairs += 1
+    assert pairs == 20
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_reference_that_serves_several_outputs_gives_each_its_own_score(squeezenet: Path, protocol: Protocol) -> None:
+    """In whatever order, with whatever subset of metrics asked before."""
+    built = [metric(name) for name in ("psnr", "ssim", "lpips_squeeze")]
+    near, hr = images(64, 48)
+    far = images(64, 48, seed=1)[0].flip(-1)
+    reference = Reference(hr, built, protocol, 4, False)
+    assert set(reference.score(near, ["ssim"])) == {"ssim"}
+    both = [reference.score(image) for image in (far, near, hr)]
+    alone = [score(image, hr, built, protocol, 4, False) for image in (far, near, hr)]
+    assert both == alone
+    assert both[0]["psnr"] < both[1]["psnr"] < both[2]["psnr"] == float("inf")
+    assert both[0]["lpips_squeeze"] > both[1]["lpips_squeeze"] > both[2]["lpips_squeeze"]
+
+
+def test_a_metric_of_others_may_prepare_its_reference(squeezenet: Path) -> None:
+    class Counted:
+        prepared = 0
+
+        def reference(self, hr: torch.Tensor) -> torch.Tensor:
+            self.prepared += 1
+            return hr.mean(dim=(1, 2, 3))
+
+        def against(self, sr: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+            return (sr.mean(dim=(1, 2, 3)) - prepared).abs()
+
+        def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("the two methods take its place")
+
+    counted = Counted()
+    sr, hr = images()
+    reference = Reference(hr, [third_party(counted)], "y", 4, False)
+    assert [reference.score(image)["mine"] for image in (hr, sr, hr)] == [0.0, pytest.approx(0, abs=0.1), 0.0]
+    assert counted.prepared == 1
 
 
 def test_lpips_of_equal_images_is_zero_and_grows_with_the_noise(squeezenet: Path) -> None:
