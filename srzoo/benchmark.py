@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from .images import to_tensor
 from .inference import best_device, prepare, run_generator
 from .latency import measure_latency, measure_peak_memory
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
+from .outputs import Outputs
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .registry import get_registry
@@ -74,6 +76,7 @@ def bench(
     *,
     protocol: Protocol = "y",
     out: str | Path | None = None,
+    pictures: int = 12,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> BenchResult:
@@ -88,7 +91,8 @@ def bench(
         data: datasets or folders.
         metrics: names of metrics; one whose backbone is missing is reported and left out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.
-        out: folder for ``results.sqlite``, ``results.csv`` and ``leaderboard.md``.
+        out: folder for ``results.sqlite``, ``results.csv``, ``leaderboard.md`` and ``report.html``.
+        pictures: of how many images the report shows the outputs; 0 writes none.
         resume: False computes everything anew.
         progress: called as ``progress(entry, dataset, images done, images)``.
 
@@ -113,7 +117,8 @@ def bench(
     if processes.num_processes > 1 and result.out is None:
         raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
-    run = _Run(models, found, protocol, device, result, resume, progress)
+    outputs = Outputs(result.out, image_sets, pictures) if result.out is not None else None
+    run = _Run(models, found, protocol, device, result, outputs, resume, progress)
     if processes.num_processes == 1:
         run.alone(image_sets)
     else:
@@ -133,11 +138,12 @@ class _Run:
         protocol: Protocol,
         device: torch.device,
         result: BenchResult,
+        outputs: Outputs | None,
         resume: bool,
         progress: Progress | None,
     ) -> None:
         self.metrics, self.protocol, self.device, self.result = metrics, protocol, device, result
-        self.resume, self.progress = resume, progress
+        self.outputs, self.resume, self.progress = outputs, resume, progress
         self.full_names = {metric.name: get_registry().get("metric", metric.name).full_name for metric in metrics}
         self.environment = Environment(
             __version__, plugin_versions(), torch.__version__, device_name(device), torch.get_num_threads()
@@ -220,39 +226,37 @@ class _Run:
 
     def _score_set(self, image_set: ImageSet, asked: Mapping[str, Question], known: Store, own: Store) -> None:
         for done, item in enumerate(image_set, start=1):
-            reference: tuple[torch.Tensor, Reference] | None = None
+            pair = _Pair(self, item, asked[item.name])
             for name in self.models:
                 if name in self.result.failed:
                     continue
-                question = asked[item.name]
-                have = known.find(self.subjects[name], question, self.full_names) if self.resume else {}
-                missing = [metric.name for metric in self.metrics if metric.name not in have]
-                if missing:
-                    reference = reference or self._reference(item)
-                    try:
-                        values = self._values(name, item, *reference, missing)
-                    except DataError:
-                        raise
-                    except SrzooError as error:
-                        self.result.failed[name] = str(error)
-                        continue
-                    own.add(self.subjects[name], question, values, self.full_names, self.result.directions)
-                    self.result.computed += len(values)
+                try:
+                    self._score_one(name, pair, known, own)
+                except DataError:
+                    raise
+                except SrzooError as error:
+                    self.result.failed[name] = str(error)
+                    continue
                 if self.progress is not None:
                     self.progress(name, image_set.name, done, len(image_set))
 
-    def _reference(self, item: ImageItem) -> tuple[torch.Tensor, Reference]:
-        scale = next(iter(self.models.values())).entry.scale
-        lr, hr, grey = item.read_pair(scale)
-        reference = Reference(image_to_device(hr, self.device), self.metrics, self.protocol, scale, grey)
-        return to_tensor(lr).to(self.device), reference
-
-    def _values(
-        self, name: str, item: ImageItem, lr: torch.Tensor, reference: Reference, metrics: Sequence[str]
-    ) -> dict[str, float]:
+    def _score_one(self, name: str, pair: _Pair, known: Store, own: Store) -> None:
+        """Upscale an image with a model, if one of its values or its picture is missing."""
+        subject, question = self.subjects[name], pair.question
+        have = known.find(subject, question, self.full_names) if self.resume else {}
+        missing = [metric.name for metric in self.metrics if metric.name not in have]
+        lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
+        if not missing and not lacks_picture:
+            return
         model = self.models[name]
-        sr = upscaled(model.generator, lr, model.entry.scale, model.size_multiple, item.name)
-        return reference.score(sr, metrics)
+        sr = upscaled(model.generator, pair.lr, model.entry.scale, model.size_multiple, question.image)
+        if self.outputs is not None:
+            self.outputs.keep(None, question, pair.reference.hr)
+            self.outputs.keep(subject, question, sr)
+        if missing:
+            values = pair.reference.score(sr, missing)
+            own.add(subject, question, values, self.full_names, self.result.directions)
+            self.result.computed += len(values)
 
     def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
         for asked in questions:
@@ -261,6 +265,32 @@ class _Run:
                     for metric, value in store.find(self.subjects[name], question, self.full_names).items():
                         row = Row(name, question.dataset, question.image, metric, self.protocol, value)
                         self.result.rows.append(row)
+
+
+class _Pair:
+    """An image and its reference, read when the first model asks."""
+
+    def __init__(self, run: _Run, item: ImageItem, question: Question) -> None:
+        self.question = question
+        self._run, self._item = run, item
+
+    @cached_property
+    def _read(self) -> tuple[torch.Tensor, Reference]:
+        run = self._run
+        scale = next(iter(run.models.values())).entry.scale
+        lr, hr, grey = self._item.read_pair(scale)
+        reference = Reference(image_to_device(hr, run.device), run.metrics, run.protocol, scale, grey)
+        return to_tensor(lr).to(run.device), reference
+
+    @property
+    def lr(self) -> torch.Tensor:
+        """The low-resolution image, (1, 3, H, W) in [0, 1], on the device."""
+        return self._read[0]
+
+    @property
+    def reference(self) -> Reference:
+        """The reference, with what metrics computed of it for an earlier model."""
+        return self._read[1]
 
 
 def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str, Question]:

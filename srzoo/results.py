@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import DataError, InputError
 from .report import Row
-from .store import FILE, CostRow
+from .store import FILE, CostRow, labelled
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, 
     labels = {}
     for folder, scores in by_folder.items():
         for score in scores:
-            label = score.entry if score.precision == "fp32" else f"{score.entry} ({score.precision})"
+            label = labelled(score.entry, score.precision)
             if len(models[score.entry, score.precision]) > 1:
                 label += f" [{folder.name or folder}]"
             labels[folder, score.entry, score.precision] = label

@@ -83,6 +83,11 @@ class Subject:
     recipe: str = ""
     seed: int | None = None
 
+    @property
+    def label(self) -> str:
+        """How results name it: the entry, with its precision where that is not the usual one."""
+        return labelled(self.entry, self.precision)
+
 
 @dataclass(frozen=True)
 class CostRow:
@@ -308,6 +313,11 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")  # a row that is committed survives the process
     database.execute("PRAGMA synchronous = NORMAL")
     return database
+
+
+def labelled(entry: str, precision: str) -> str:
+    """Return the name of an entry with its precision, unless that is fp32."""
+    return entry if precision == "fp32" else f"{entry} ({precision})"
 
 
 def _now() -> str:

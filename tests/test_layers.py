@@ -45,7 +45,7 @@ ROWS = [
         "sharding",
     },
     {"data", "protocol", "store", "latency"},
-    {"patches", "trackers"},
+    {"patches", "trackers", "outputs"},
     {"weights"},
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks", "backbones"},

@@ -1,0 +1,74 @@
+"""Outputs that a benchmark keeps to be looked at: some images of every dataset, one PNG for each model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+
+from .data import ImageSet
+from .images import Picture, UInt8Array, write_picture
+from .store import Question, Subject
+
+REFERENCE = "HR"
+"""What the high-resolution image is called among the outputs."""
+
+
+class Outputs:
+    """The folder ``pictures`` of a run.
+
+    A file's name carries a digest of the model and the image, so that one of older weights is not taken for it.
+
+    Args:
+        folder: of the run.
+        image_sets: what is benchmarked.
+        count: of images over all sets, taken at even distances.
+    """
+
+    def __init__(self, folder: Path, image_sets: Sequence[ImageSet], count: int) -> None:
+        self._folder = folder / "pictures"
+        self._chosen = set(choose(image_sets, count))
+
+    def path(self, subject: Subject | None, question: Question) -> Path | None:
+        """Return where a model's output of an image is kept, or with no model the reference; None if it is not."""
+        if (question.dataset, question.image) not in self._chosen:
+            return None
+        name, decisive = REFERENCE, [question.image_digest]
+        if subject is not None:
+            name = subject.label
+            decisive += [subject.configuration, subject.weights, subject.precision]
+        digest = hashlib.sha256(" ".join(decisive).encode()).hexdigest()[:12]
+        safe = [quote(part, safe=" ()[]@") for part in (question.dataset, question.image, name)]
+        return self._folder / safe[0] / safe[1] / f"{safe[2]}-{digest}.png"
+
+    def is_missing(self, subject: Subject | None, question: Question) -> bool:
+        """Whether an output is to be kept and is not there yet."""
+        path = self.path(subject, question)
+        return path is not None and not path.is_file()
+
+    def keep(self, subject: Subject | None, question: Question, pixels: torch.Tensor | UInt8Array) -> None:
+        """Write an output, (1, 3, H, W) or (H, W, 3) uint8, if it is one of those that are kept.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        path = self.path(subject, question)
+        if path is None or path.is_file():
+            return
+        rgb = pixels[0].permute(1, 2, 0).cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(Picture(rgb), path)
+
+
+def choose(image_sets: Sequence[ImageSet], count: int) -> list[tuple[str, str]]:
+    """Return ``(dataset, image)`` of at most ``count`` images: as many of each set, at even distances."""
+    found = []
+    remaining = count
+    for number, image_set in enumerate(image_sets):
+        share = min(len(image_set), -(-remaining // (len(image_sets) - number)))
+        remaining -= share
+        found += [(image_set.name, image_set.items[index * len(image_set) // share].name) for index in range(share)]
+    return found
