@@ -50,7 +50,9 @@ ROWS = [
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks"},
     {"runs", "report", "stages"},
-    {"training", "benchmark", "upscaling", "audit", "statistics"},
+    {"statistics", "plots", "gallery"},
+    {"page"},
+    {"training", "benchmark", "upscaling", "audit"},
     {"interpolation"},
     {"api"},
     {"cli"},
@@ -58,7 +60,8 @@ ROWS = [
 ]
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
-WITHOUT_TORCH += ["composition", "costs", "errors", "report", "statistics", "api", "cli"]
+WITHOUT_TORCH += ["composition", "costs", "errors", "report", "statistics", "plots", "gallery", "page"]
+WITHOUT_TORCH += ["api", "cli"]
 
 
 @cache
