@@ -161,7 +161,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["score"] = format_value
+    environment.filters["attributes"] = vars
     return environment.get_template("report.html.j2").render(
         data=data,
         sections=sections,

@@ -122,6 +122,7 @@ def test_an_entry_without_costs_or_a_metric_is_shown_without(tmp_path: Path) -> 
     rows += [Row("a", "two", "1", "ssim", "y", 0.5), Row("b", "one", "1", "ssim", "y", math.nan)]
     text = write_page(tmp_path / "p.html", PageData(rows, {"psnr": True, "ssim": True})).read_text()
     assert 'data-key="Infinity"' in text
+    assert 'title="images: 1">0%<' in text
 
 
 def test_many_entries_are_numbered_in_the_plots(tmp_path: Path) -> None:
@@ -400,6 +401,16 @@ def test_zoom_shows_pixels(opened: Any) -> None:
     choose(opened, "#zoom", "4\N{MULTIPLICATION SIGN}")
     assert find(opened, "#stage").size["width"] == 640
     assert find(opened, "#under").value_of_css_property("image-rendering") == "pixelated"
+
+
+def test_the_crop_can_be_marked(opened: Any, data: PageData) -> None:
+    mark = find(opened, "#mark")
+    assert not mark.is_displayed()
+    find(opened, "#show-mark").click()
+    crop, width = build_gallery(data.pictures).exhibits[0].crop, find(opened, "#stage").size["width"]
+    assert mark.size["width"] == pytest.approx(width * crop.width / 160, abs=1)
+    offset = mark.location["x"] - find(opened, "#stage").location["x"]
+    assert offset == pytest.approx(width * crop.left / 160, abs=1)
 
 
 def test_crops_open_in_the_slider(opened: Any) -> None:

@@ -81,6 +81,12 @@ function startSlider() {
     const chosen = images[image.value];
     byId("over").src = chosen.pictures[left.value];
     byId("under").src = chosen.pictures[right.value];
+    const mark = byId("mark");
+    mark.hidden = !byId("show-mark").checked;
+    for (const [side, length] of [["left", "width"], ["top", "height"]]) {
+      mark.style[side] = `${(100 * chosen.crop[side]) / chosen[length]}%`;
+      mark.style[length] = `${(100 * chosen.crop[length]) / chosen[length]}%`;
+    }
     byId("left-tag").textContent = left.value;
     byId("right-tag").textContent = right.value;
     byId("over").alt = `${chosen.image}, ${left.value}`;
@@ -105,7 +111,7 @@ function startSlider() {
   }
 
   image.addEventListener("change", () => showImage(left.value, right.value));
-  for (const select of [left, right, zoom]) select.addEventListener("change", showPictures);
+  for (const control of [left, right, zoom, byId("show-mark")]) control.addEventListener("change", showPictures);
   byId("swap").addEventListener("click", () => showImage(right.value, left.value));
   divide.addEventListener("input", showDivide);
   for (const button of document.querySelectorAll("button.open")) {
