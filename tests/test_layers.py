@@ -50,8 +50,8 @@ ROWS = [
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks", "backbones"},
     {"runs", "report", "stages"},
-    {"results", "statistics"},
-    {"leaderboard"},
+    {"results", "statistics", "plots", "gallery"},
+    {"leaderboard", "page"},
     {"training", "benchmark", "upscaling", "audit"},
     {"interpolation"},
     {"api"},
@@ -61,6 +61,7 @@ ROWS = [
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
 WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "results", "statistics", "leaderboard"]
+WITHOUT_TORCH += ["plots", "gallery", "page"]
 WITHOUT_TORCH += ["api", "cli"]
 
 

@@ -1,0 +1,391 @@
+"""The report: one HTML file that holds everything it shows and asks for nothing over a network. Needs no torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from .costs import HR_SIZE
+from .errors import DataError
+from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
+from .plots import COLOURS, Axis, Point, scatter_svg
+from .report import Row, format_value
+from .statistics import (
+    MIN_PAIRS,
+    RESAMPLES,
+    Comparison,
+    Ranking,
+    SeedGroup,
+    WinMatrix,
+    group_seeds,
+    rank,
+    select,
+    win_matrix,
+)
+
+MAX_NAMED = 10
+"""With more entries the plots show numbers, for names would hide each other; the leaderboard says whose they are."""
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class EntryCost(NamedTuple):
+    """What an entry costs.
+
+    Attributes:
+        milliseconds: latency at the stated input size.
+        multiply_adds: of one output of ``costs.HR_SIZE``; None where they were not counted.
+    """
+
+    milliseconds: float = math.nan
+    parameters: int = 0
+    multiply_adds: int | None = None
+
+
+@dataclass(frozen=True)
+class PageData:
+    """All that the report shows.
+
+    Attributes:
+        rows: of one protocol; any datasets, entries and metrics.
+        directions: metric to whether higher is better, in the order of the columns; the first one ranks.
+        costs: entry to cost; entries without one show none.
+        device: that the times were taken on, in words.
+        latency_size: side of the square low-resolution input of the times, in pixels.
+        notes: sentences for the end of the page, such as why a metric is missing.
+        pictures: dataset to image to entry, or ``HR``, to the PNG or WebP file of its output.
+        tradeoff: metrics of distortion and of perception for the plot; by default the first metric and the
+            first one after it that points the other way, as LPIPS does to PSNR, or else the second.
+        recipes: run to recipe, for the table of seeds; by default runs named ``RECIPE@seedN``.
+    """
+
+    rows: Sequence[Row]
+    directions: Mapping[str, bool]
+    costs: Mapping[str, EntryCost] = field(default_factory=dict)
+    protocol: str = "y"
+    device: str = ""
+    latency_size: int = 128
+    notes: Sequence[str] = ()
+    pictures: Pictures = field(default_factory=dict)
+    tradeoff: tuple[str, str] | None = None
+    recipes: Mapping[str, str] | None = None
+    title: str = "Super-resolution benchmark"
+
+
+class Cell(NamedTuple):
+    """One cell of a table: the text, the number it is sorted by (empty where undefined), whether it is the best."""
+
+    text: str
+    key: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one entry in the leaderboard.
+
+    Attributes:
+        whisker: ends and mean of the interval in [0, 100] of the span of its column, or None where undefined.
+    """
+
+    cell: Cell
+    rank: str
+    interval: str
+    whisker: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class MetricSection:
+    """One metric on one dataset: who is told apart from whom, and the scores of every image."""
+
+    metric: str
+    better: str
+    comparisons: list[tuple[Comparison, str, str]]
+    wins: WinMatrix
+    images: list[tuple[str, list[Cell]]]
+
+
+@dataclass(frozen=True)
+class DatasetSection:
+    """One dataset."""
+
+    name: str
+    anchor: str
+    images: int
+    board: list[tuple[str, int, list[Score], list[Cell]]]
+    metrics: list[MetricSection]
+    plots: list[tuple[str, str]]
+
+
+def write_page(path: str | Path, data: PageData, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> Path:
+    """Write the report into one file and return its path.
+
+    Args:
+        max_images: whose pictures are shown, over all datasets.
+        max_bytes: of all pictures in the page; images that do not fit are left out, and the page says how many.
+
+    Raises:
+        DataError: there are no rows, they are of another protocol or score an image twice; a metric has no
+            direction; a picture cannot be read or does not fit the others of its image; the file cannot be written.
+    """
+    text = render_page(data, build_gallery(data.pictures, max_images, max_bytes))
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"Cannot write the report to {target}: {error}.") from error
+    return target
+
+
+def render_page(data: PageData, gallery: Gallery) -> str:
+    """Return the report as HTML, with the pictures of the gallery.
+
+    Raises:
+        DataError: as in :func:`write_page`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    _check(data)
+    entries = list(dict.fromkeys(row.entry for row in data.rows))
+    indices = {entry: index for index, entry in enumerate(entries)}
+    datasets = list(dict.fromkeys(row.dataset for row in data.rows))
+    sections = [_dataset_section(data, name, f"data-{number}", indices) for number, name in enumerate(datasets)]
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["attributes"] = vars
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        sections=sections,
+        entries=entries,
+        indices=indices,
+        colours=COLOURS,
+        numbered=len(entries) > MAX_NAMED,
+        metrics=list(data.directions),
+        seeds=_seed_table(data),
+        gallery=gallery,
+        scores=_scores_of(data, gallery),
+        ends=_first_ends(data, gallery, entries),
+        output_size=HR_SIZE,
+        crop_side=CROP_SIDE,
+        max_side=MAX_SIDE,
+        quality=QUALITY,
+        resamples=RESAMPLES,
+        min_pairs=MIN_PAIRS,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def short_number(value: float | None) -> str:
+    """Return a count as the field writes it: ``502 K``, ``16.7 M``, ``1.03 T``; ``-`` for None and NaN."""
+    if value is None or math.isnan(value):
+        return "-"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= 0.9995 * size:  # which is rounded up to it
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
+def _check(data: PageData) -> None:
+    if not data.rows:
+        raise DataError("There are no rows to report.")
+    protocols = {row.protocol for row in data.rows}
+    if protocols != {data.protocol}:
+        named = " and ".join(sorted(protocols))
+        raise DataError(f"The report is of protocol {data.protocol} and the rows are of {named}; report one at a time.")
+    missing = sorted({row.metric for row in data.rows} - set(data.directions))
+    if missing:
+        raise DataError(f"Whether higher is better is not stated for {', '.join(missing)}.")
+
+
+def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[str, int]) -> DatasetSection:
+    rows = [row for row in data.rows if row.dataset == name]
+    metrics = [metric for metric in data.directions if any(row.metric == metric for row in rows)]
+    tables = {metric: select(rows, name, metric) for metric in metrics}
+    rankings = {metric: rank(tables[metric], data.directions[metric]) for metric in metrics}
+    order = [place.entry for place in rankings[metrics[0]].places]
+    order += [entry for entry in indices if entry not in order and any(row.entry == entry for row in rows)]
+    scores = {metric: _scores(rankings[metric]) for metric in metrics}
+    missing = Score(Cell("-", ""), "", "", None)
+    board = [
+        (
+            entry,
+            indices[entry],
+            [scores[metric].get(entry, missing) if metric in scores else missing for metric in data.directions],
+            _cost_cells(data.costs.get(entry)),
+        )
+        for entry in order
+    ]
+    sections = [
+        MetricSection(
+            metric,
+            "higher is better" if data.directions[metric] else "lower is better",
+            _differences(rankings[metric]),
+            win_matrix(tables[metric], data.directions[metric]),
+            _per_image(tables[metric], order, data.directions[metric]),
+        )
+        for metric in metrics
+    ]
+    images = len({row.image for row in rows})
+    return DatasetSection(name, anchor, images, board, sections, _plots(data, anchor, name, rankings, indices))
+
+
+def _scores(ranking: Ranking) -> dict[str, Score]:
+    estimates = [place.estimate for place in ranking.places]
+    ends = [v for e in estimates for v in (e.low, e.high, e.mean) if math.isfinite(v)]
+    least, span = min(ends, default=0.0), (max(ends, default=0.0) - min(ends, default=0.0)) or 1.0
+    best = ranking.places[0].rank
+    found = {}
+    for place in ranking.places:
+        estimate = place.estimate
+        values = (estimate.low, estimate.mean, estimate.high)
+        defined = all(math.isfinite(value) for value in values)
+        low, mean, high = (100 * (value - least) / span if defined else math.nan for value in values)
+        found[place.entry] = Score(
+            Cell(format_value(estimate.mean), _key(estimate.mean), place.rank == best and place.rank != "-"),
+            place.rank,
+            f"{format_value(estimate.low)} to {format_value(estimate.high)}" if defined else "",
+            (low, mean, high) if defined else None,
+        )
+    return found
+
+
+def _cost_cells(cost: EntryCost | None) -> list[Cell]:
+    cost = cost or EntryCost(parameters=-1)
+    time = "-" if math.isnan(cost.milliseconds) else f"{cost.milliseconds:.3g}"
+    if cost.milliseconds >= 1000:
+        time = f"{cost.milliseconds:,.0f}"
+    counts = [None if count is None or count < 0 else count for count in (cost.parameters, cost.multiply_adds)]
+    return [Cell(time, _key(cost.milliseconds)), *(Cell(short_number(n), "" if n is None else str(n)) for n in counts)]
+
+
+def _differences(ranking: Ranking) -> list[tuple[Comparison, str, str]]:
+    """Each comparison with its difference and interval as text, in one more digit than dB are given in."""
+    means = [abs(place.estimate.mean) for place in ranking.places]
+    digits = 3 if any(mean >= 10 for mean in means) else 4
+    found = []
+    for comparison in ranking.comparisons:
+        ends = (comparison.difference, comparison.low, comparison.high)
+        difference, low, high = ("-" if math.isnan(value) else f"{value:+.{digits}f}" for value in ends)
+        found.append((comparison, difference, "" if math.isnan(comparison.low) else f"{low} to {high}"))
+    return found
+
+
+def _per_image(rows: Sequence[Row], order: Sequence[str], higher_is_better: bool) -> list[tuple[str, list[Cell]]]:
+    values: dict[str, dict[str, float]] = {}
+    for row in rows:
+        values.setdefault(row.image, {})[row.entry] = row.value
+    table = []
+    for image, by_entry in values.items():
+        defined = [value for value in by_entry.values() if not math.isnan(value)]
+        best = (max if higher_is_better else min)(defined, default=math.nan)
+        cells = [by_entry.get(entry, math.nan) for entry in order]
+        table.append((image, [Cell(format_value(value), _key(value), value == best) for value in cells]))
+    return table
+
+
+def _plots(
+    data: PageData, anchor: str, dataset: str, rankings: Mapping[str, Ranking], indices: Mapping[str, int]
+) -> list[tuple[str, str]]:
+    means = {metric: {p.entry: p.estimate.mean for p in ranking.places} for metric, ranking in rankings.items()}
+    weights = {entry: data.costs.get(entry, EntryCost()) for entry in indices}
+    counted = all(cost.multiply_adds is not None for cost in weights.values())
+    sizes = {e: float(c.multiply_adds or 0 if counted else c.parameters) for e, c in weights.items()}
+    largest = max(sizes.values(), default=0.0) or 1.0
+    what = "multiply-adds" if counted else "parameters"
+
+    def points(x: Mapping[str, float], y: Mapping[str, float]) -> list[Point]:
+        both = [entry for entry in indices if entry in x and entry in y]
+        return [
+            Point(
+                str(indices[e] + 1) if len(indices) > MAX_NAMED else e, x[e], y[e], indices[e], sizes[e] / largest,
+                f"{e}: {format_value(x[e])}, {format_value(y[e])}, {short_number(sizes[e])} {what}",
+            )
+            for e in both
+        ]  # fmt: skip
+
+    def axis(metric: str) -> Axis:
+        up = data.directions[metric]
+        return Axis(f"{metric}, {'higher' if up else 'lower'} is better", up)
+
+    found = []
+    numbers = " Numbers are those in the leaderboard." if len(indices) > MAX_NAMED else ""
+    pair = data.tradeoff or _tradeoff(data.directions)
+    if pair is not None and all(metric in means for metric in pair):
+        distortion, perception = pair
+        title = f"Perception and distortion on {dataset}"
+        svg = scatter_svg(
+            points(means[distortion], means[perception]), axis(distortion), axis(perception), f"{anchor}-pd", title
+        )
+        found.append((f"{title}. Marker area: {what}, at most {short_number(largest)}.{numbers}", svg))
+    times = {entry: cost.milliseconds for entry, cost in data.costs.items()}
+    speed = Axis(f"milliseconds for {data.latency_size}x{data.latency_size}, lower is better", False, True)
+    for metric in [m for m in dict.fromkeys(pair or list(means)[:1]) if m in means]:
+        title = f"Quality and speed on {dataset}: {metric}"
+        svg = scatter_svg(points(times, means[metric]), speed, axis(metric), f"{anchor}-speed-{len(found)}", title)
+        found.append((f"{title}, against the time of one image.{numbers}", svg))
+    return [(caption, svg) for caption, svg in found if svg]
+
+
+def _tradeoff(directions: Mapping[str, bool]) -> tuple[str, str] | None:
+    first, *others = directions
+    opposite = [metric for metric in others if directions[metric] != directions[first]]
+    return (first, (opposite or others)[0]) if others else None
+
+
+def _seed_table(data: PageData) -> list[tuple[str, str, int, list[str]]]:
+    """Recipe, dataset, number of runs, and mean and deviation of each metric."""
+    groups: dict[tuple[str, str], dict[str, SeedGroup]] = {}
+    for group in group_seeds(data.rows, data.recipes):
+        groups.setdefault((group.dataset, group.recipe), {})[group.metric] = group
+    table = []
+    for (dataset, recipe), by_metric in groups.items():
+        found = [by_metric.get(metric) for metric in data.directions]
+        texts = [_spread(group) if group else "-" for group in found]
+        table.append((recipe, dataset, max(len(g.means) for g in by_metric.values()), texts))
+    return table
+
+
+def _spread(group: SeedGroup) -> str:
+    mean = format_value(group.mean)
+    return mean if math.isnan(group.deviation) else f"{mean} ± {format_value(group.deviation)}"
+
+
+def _scores_of(data: PageData, gallery: Gallery) -> list[dict[str, str]]:
+    """For each image of the gallery: entry to its scores on it, as text."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for row in sorted(data.rows, key=lambda row: list(data.directions).index(row.metric)):
+        of_entry = found.setdefault((row.dataset, row.image), {}).setdefault(row.entry, [])
+        of_entry.append(f"{row.metric}\N{NO-BREAK SPACE}{format_value(row.value)}")
+    keys = [(exhibit.dataset, exhibit.image) for exhibit in gallery.exhibits]
+    return [{entry: " · ".join(texts) for entry, texts in found.get(key, {}).items()} for key in keys]
+
+
+def _first_ends(data: PageData, gallery: Gallery, entries: Iterable[str]) -> tuple[str, str]:
+    """What the slider compares at first: the smallest entry, and the best by the metric of perception."""
+    labels = list(gallery.exhibits[0].pictures) if gallery.exhibits else []
+    shown = [entry for entry in entries if entry in labels] or labels
+    if not shown:
+        return "", ""
+    left = min(shown, key=lambda entry: data.costs.get(entry, EntryCost()).parameters)
+    metric = (_tradeoff(data.directions) or (next(iter(data.directions)),))[-1]
+    dataset = gallery.exhibits[0].dataset
+    order = win_matrix(select(data.rows, dataset, metric), data.directions[metric]).entries
+    others = [entry for entry in order if entry in shown and entry != left] or [e for e in labels if e != left]
+    return left, (others or [left])[0]
+
+
+def _key(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
