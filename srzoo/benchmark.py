@@ -22,7 +22,8 @@ from .images import to_tensor
 from .inference import best_device, prepare, run_generator
 from .latency import measure_latency, measure_peak_memory
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
-from .outputs import Outputs
+from .outputs import Outputs, Pictures
+from .page import PageData, page_costs, write_page
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .registry import get_registry
@@ -124,7 +125,7 @@ def bench(
     else:
         run.together(image_sets, processes)
     if processes.is_main_process:
-        _write(result, protocol, device)
+        _write(result, protocol, device_name(device), run.pictures())
     return result
 
 
@@ -160,6 +161,7 @@ class _Run:
             for model in models
         }
         self.models = {model.name: model for model in models}
+        self._asked: list[dict[str, Question]] = []
         for model in models:
             prepare(model.generator, device)
 
@@ -217,7 +219,8 @@ class _Run:
 
     def _questions(self, image_sets: Sequence[ImageSet]) -> list[dict[str, Question]]:
         scale = next(iter(self.models.values())).entry.scale
-        return [_questions(image_set, scale, self.protocol) for image_set in image_sets]
+        self._asked = [_questions(image_set, scale, self.protocol) for image_set in image_sets]
+        return self._asked
 
     def _take_in(self, store: Store) -> None:
         assert self.result.out is not None
@@ -257,6 +260,13 @@ class _Run:
             values = pair.reference.score(sr, missing)
             own.add(subject, question, values, self.full_names, self.result.directions)
             self.result.computed += len(values)
+
+    def pictures(self) -> Pictures:
+        """Return the outputs that are kept, of models that did not fail."""
+        if self.outputs is None:
+            return {}
+        models = [subject for name, subject in self.subjects.items() if name not in self.result.failed]
+        return self.outputs.there(models, [q for asked in self._asked for q in asked.values()])
 
     def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
         for asked in questions:
@@ -300,7 +310,7 @@ def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str,
     return {name: Question(image_set.name, whole, name, digest, protocol) for name, digest in digests.items()}
 
 
-def _write(result: BenchResult, protocol: Protocol, device: torch.device) -> None:
+def _write(result: BenchResult, protocol: Protocol, device: str, pictures: Pictures) -> None:
     """Rank the entries, and write what people read."""
     ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
     result.leaderboards = leaderboards(ranked, result.directions, result.costs)
@@ -311,13 +321,25 @@ def _write(result: BenchResult, protocol: Protocol, device: torch.device) -> Non
         return
     notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
-    text = leaderboard_markdown(
-        result.leaderboards, result.directions, protocol, device_name(device), LATENCY_SIZE, notes
-    )
+    text = leaderboard_markdown(result.leaderboards, result.directions, protocol, device, LATENCY_SIZE, notes)
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"Cannot write {result.out / 'leaderboard.md'}: {error}.") from error
+    if pictures and ranked:
+        write_page(
+            result.out / "report.html",
+            PageData(
+                ranked,
+                result.directions,
+                page_costs(result.costs),
+                protocol,
+                device,
+                LATENCY_SIZE,
+                notes,
+                pictures,
+            ),
+        )
 
 
 def ready_entries() -> list[str]:

@@ -16,6 +16,9 @@ from .store import Question, Subject
 REFERENCE = "HR"
 """What the high-resolution image is called among the outputs."""
 
+Pictures = dict[str, dict[str, dict[str, Path]]]
+"""Dataset to image to label, or ``REFERENCE``, to a file."""
+
 
 class Outputs:
     """The folder ``pictures`` of a run.
@@ -29,20 +32,30 @@ class Outputs:
     """
 
     def __init__(self, folder: Path, image_sets: Sequence[ImageSet], count: int) -> None:
-        self._folder = folder / "pictures"
+        self._folder = folder
         self._chosen = set(choose(image_sets, count))
 
     def path(self, subject: Subject | None, question: Question) -> Path | None:
         """Return where a model's output of an image is kept, or with no model the reference; None if it is not."""
         if (question.dataset, question.image) not in self._chosen:
             return None
-        name, decisive = REFERENCE, [question.image_digest]
-        if subject is not None:
-            name = subject.label
-            decisive += [subject.configuration, subject.weights, subject.precision]
-        digest = hashlib.sha256(" ".join(decisive).encode()).hexdigest()[:12]
-        safe = [quote(part, safe=" ()[]@") for part in (question.dataset, question.image, name)]
-        return self._folder / safe[0] / safe[1] / f"{safe[2]}-{digest}.png"
+        if subject is None:
+            return output_path(self._folder, question.dataset, question.image, question.image_digest)
+        decisive = (subject.configuration, subject.weights, subject.precision)
+        return output_path(
+            self._folder, question.dataset, question.image, question.image_digest, subject.label, decisive
+        )
+
+    def there(self, subjects: Sequence[Subject], questions: Sequence[Question]) -> Pictures:
+        """Return the files that are there: dataset to image to label or ``REFERENCE``."""
+        found: Pictures = {}
+        for question in questions:
+            for subject in (None, *subjects):
+                path = self.path(subject, question)
+                if path is not None and path.is_file():
+                    label = subject.label if subject is not None else REFERENCE
+                    found.setdefault(question.dataset, {}).setdefault(question.image, {})[label] = path
+        return found
 
     def is_missing(self, subject: Subject | None, question: Question) -> bool:
         """Whether an output is to be kept and is not there yet."""
@@ -61,6 +74,21 @@ class Outputs:
         rgb = pixels[0].permute(1, 2, 0).cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(Picture(rgb), path)
+
+
+def output_path(
+    folder: Path, dataset: str, image: str, image_digest: str, label: str = REFERENCE, decisive: Sequence[str] = ()
+) -> Path:
+    """Return where a run keeps an output.
+
+    Args:
+        folder: of the run.
+        decisive: what the model is by: digest of its configuration, of its weights, precision; nothing for the
+            reference.
+    """
+    digest = hashlib.sha256(" ".join([image_digest, *decisive]).encode()).hexdigest()[:12]
+    parts = [quote(part, safe=" ()[]@") for part in (dataset, image, label)]
+    return folder / "pictures" / parts[0] / parts[1] / f"{parts[2]}-{digest}.png"
 
 
 def choose(image_sets: Sequence[ImageSet], count: int) -> list[tuple[str, str]]:

@@ -27,9 +27,11 @@ from .statistics import (
     select,
     win_matrix,
 )
+from .store import CostRow
 
 MAX_NAMED = 10
 """With more entries the plots show numbers, for names would hide each other; the leaderboard says whose they are."""
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -44,6 +46,11 @@ class EntryCost(NamedTuple):
     milliseconds: float = math.nan
     parameters: int = 0
     multiply_adds: int | None = None
+
+
+def page_costs(costs: Mapping[str, CostRow]) -> dict[str, EntryCost]:
+    """Return what the page shows of measured costs."""
+    return {name: EntryCost(cost.milliseconds, cost.parameters, cost.multiply_adds) for name, cost in costs.items()}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, InputError
+from .outputs import REFERENCE, Pictures, output_path
 from .report import Row
 from .store import FILE, CostRow, labelled
 
@@ -119,6 +120,7 @@ class Merged:
         directions: metric to whether higher is better.
         costs: label to what it takes.
         recipes: label to its recipe, where two or more seeds of it are there.
+        pictures: outputs that the runs kept.
     """
 
     protocol: str
@@ -127,6 +129,7 @@ class Merged:
     directions: dict[str, bool]
     costs: dict[str, CostRow]
     recipes: dict[str, str]
+    pictures: Pictures
 
 
 def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
@@ -157,7 +160,30 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
                 costs[labels[folder, cost.entry, cost.precision]] = cost
     rows = tuple(Row(*key, wanted, score.value) for key, score in chosen.items())
     directions = {score.metric: score.higher_is_better for score in chosen.values()}
-    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen))
+    pictures = _pictures(by_folder, labels)
+    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen), pictures)
+
+
+def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[Path, str, str], str]) -> Pictures:
+    found: Pictures = {}
+    for folder, scores in by_folder.items():
+        for (dataset, image), score in {(s.dataset, s.image): s for s in scores}.items():
+            reference = output_path(folder, dataset, image, score.image_digest)
+            if reference.is_file():
+                found.setdefault(dataset, {}).setdefault(image, {})[REFERENCE] = reference
+        for score in {(s.entry, s.precision, s.dataset, s.image): s for s in scores}.values():
+            path = output_path(
+                folder,
+                score.dataset,
+                score.image,
+                score.image_digest,
+                labelled(score.entry, score.precision),
+                (score.configuration, score.weights, score.precision),
+            )
+            if path.is_file():
+                label = labels[folder, score.entry, score.precision]
+                found.setdefault(score.dataset, {}).setdefault(score.image, {})[label] = path
+    return found
 
 
 def _recipes(chosen: Mapping[tuple[str, str, str, str], Score]) -> dict[str, str]:

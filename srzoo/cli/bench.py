@@ -50,8 +50,12 @@ def bench_command(
     ] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for results.sqlite, results.csv and leaderboard.md.", metavar="DIR")
+        Path,
+        typer.Option("--out", help="Folder for the results, leaderboard.md and report.html.", metavar="DIR"),
     ] = Path("bench"),
+    pictures: Annotated[
+        int, typer.Option("--pictures", help="Images whose outputs report.html shows; 0 writes no report.", min=0)
+    ] = 12,
     resume: Annotated[
         bool,
         typer.Option("--resume/--no-resume", help="Keep what the folder holds already, or compute everything anew."),
@@ -85,12 +89,14 @@ def bench_command(
             split_names(metric) or DEFAULT_METRICS,
             protocol=chosen,
             out=out,
+            pictures=pictures,
             resume=resume,
             progress=show,
         )
     _print_boards(result.leaderboards, result.directions, protocol)
     known = len(result.rows) - result.computed
     note = f", {known} of {len(result.rows)} known from before" if known else ""
+    note += f". To look at: {out / 'report.html'}" if pictures else ""
     console.print(
         f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}{note}[/dim]",
         soft_wrap=True,
@@ -136,6 +142,10 @@ def leaderboard_command(
         list[Path] | None,
         typer.Option("--export", help="Write all rows to a .csv, .json or .parquet file; may repeat.", metavar="FILE"),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Write the report page, one HTML file.", metavar="FILE", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboards as JSON.")] = False,
 ) -> None:
     """Rank what one or several benchmarks computed, with intervals and tests.
@@ -147,6 +157,7 @@ def leaderboard_command(
     --export all.parquet[/bold].
     """
     from ..leaderboard import comparison_lines, leaderboards
+    from ..page import PageData, page_costs, write_page
     from ..report import format_value
     from ..results import export_scores, merge
     from ..statistics import group_seeds
@@ -160,6 +171,15 @@ def leaderboard_command(
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
+    if page is not None:
+        device = ", ".join(dict.fromkeys(cost.device for cost in merged.costs.values()))
+        costs, recipes = page_costs(merged.costs), merged.recipes or None
+        shown = {name: images for name, images in merged.pictures.items() if name in sets}
+        write_page(
+            page,
+            PageData(rows, directions, costs, merged.protocol, device, pictures=shown, recipes=recipes),
+        )
+        errors.print(f"[dim]wrote {escape(str(page))}[/dim]", soft_wrap=True)
     if as_json:
         print_json([dataclasses.asdict(board) for board in boards])
         return
