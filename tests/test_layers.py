@@ -30,7 +30,7 @@ ROWS = [
     {"plugins"},
     {"registry"},
     {"options", "recipe", "yamlio"},
-    {"zoo", "composition"},
+    {"zoo", "composition", "exif", "png16"},
     {
         "images",
         "layers",
