@@ -25,6 +25,7 @@ class Model:
         name: what it is called in results: the entry, the file's stem or the run's folder.
         size_multiple: what its input's sides must be multiples of.
         digest: SHA-256 of the weight file; empty where there are no weights.
+        receptive_radius: how far the generator sees, in low-resolution pixels, if its plugin says so.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Model:
     generator: nn.Module
     size_multiple: int = 1
     digest: str = ""
+    receptive_radius: int | None = None
 
 
 def load_model(reference: str | Path) -> Model:
@@ -62,7 +64,12 @@ def load_model(reference: str | Path) -> Model:
     if generator_spec(entry).trainable:
         load_pretrained(generator, entry)
         digest = file_sha256(weights_path(entry))
-    return Model(entry.name, entry, generator.eval(), generator_spec(entry).size_multiple, digest)
+    return _model(entry.name, entry, generator, digest)
+
+
+def _model(name: str, entry: Entry, generator: nn.Module, digest: str) -> Model:
+    spec = generator_spec(entry)
+    return Model(name, entry, generator.eval(), spec.size_multiple, digest, spec.receptive_radius)
 
 
 def _checkpoint_path(path: Path) -> Path:
@@ -93,7 +100,7 @@ def _load_file(path: Path, name: str) -> Model:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
     generator = build_generator(entry)
     load_into(generator, tensors, str(path))
-    return Model(name, entry, generator.eval(), generator_spec(entry).size_multiple, file_sha256(path))
+    return _model(name, entry, generator, file_sha256(path))
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:
