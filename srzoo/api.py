@@ -56,11 +56,19 @@ def create(kind: str, name: str, **options: Any) -> Any:
     return build(kind, name, **options)
 
 
-def upscale(image: Any, entry: str | Path) -> Any:
-    """Upscale a picture with a zoo entry. See :func:`srzoo.upscaling.upscale`."""
+def upscale(
+    image: Any,
+    entry: str | Path,
+    *,
+    tile: int | None = None,
+    overlap: int | None = None,
+    self_ensemble: bool = False,
+    tile_batch: int = 1,
+) -> Any:
+    """Upscale a picture with a zoo entry, in tiles where it is large. See :func:`srzoo.upscaling.upscale`."""
     from .upscaling import upscale as run
 
-    return run(image, entry)
+    return run(image, entry, tile=tile, overlap=overlap, self_ensemble=self_ensemble, tile_batch=tile_batch)
 
 
 def train(

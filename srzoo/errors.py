@@ -62,6 +62,10 @@ class PluginError(SrzooError):
     """A plugin broke its contract while it was being used."""
 
 
+class MemoryShortageError(SrzooError):
+    """Memory does not suffice, even in the smallest parts that the work can be done in."""
+
+
 class UndefinedScoreError(SrzooError, ValueError):
     """A metric is not defined for an image, for instance because it is smaller than the metric's window."""
 
@@ -80,6 +84,10 @@ class PluginWarning(UserWarning):
 
 class RecipeWarning(UserWarning):
     """A recipe is valid but known to train badly, or to give scores that mislead."""
+
+
+class UpscaleWarning(UserWarning):
+    """A picture was enlarged in tiles that may be told apart, or written with less than it held."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

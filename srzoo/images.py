@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,12 +15,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DataError
+from .errors import DataError, UpscaleWarning
+from .exif import exif_of, exif_of_size, icc_of, upright
+from .png16 import read_png16, write_png16
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """File types that count as images in a folder."""
 
 UInt8Array = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,28 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        rgb: (H, W, 3) uint8; a grey image has its channel three times.
+        rgb: (H, W, 3) uint8, or uint16 where 16 bits a channel were asked for and are there; a grey image has its
+            channel three times.
         grey: whether the file holds a grey image.
-        alpha: (H, W) uint8 opacity, or None.
-        sixteen_bit: whether the file holds more than 8 bits a channel, which were rounded to 8.
+        alpha: (H, W) opacity of the same type, or None.
+        sixteen_bit: whether the file holds more than 8 bits a channel; if ``rgb`` is uint8, they were rounded.
+        exif: EXIF data as in a JPEG, without orientation, thumbnail, and what tells how the file stores its pixels.
+        icc: ICC colour profile.
     """
 
-    rgb: UInt8Array
+    rgb: Pixels
     grey: bool = False
-    alpha: UInt8Array | None = None
+    alpha: Pixels | None = None
     sixteen_bit: bool = False
+    exif: bytes = b""
+    icc: bytes = b""
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
+def read_picture(path: str | os.PathLike[str], keep_depth: bool = False) -> Picture:
     """Read PNG, JPEG, WebP, TIFF or BMP; EXIF rotation is applied, palettes are expanded.
+
+    Args:
+        keep_depth: return 16 bits a channel where the file holds them, instead of rounding to 8.
 
     Raises:
         DataError: the file is missing, damaged, or of a kind that cannot be read exactly.
@@ -49,13 +61,13 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     try:
         with Image.open(path) as image:
             if _loses_its_low_byte(path, image):
-                return _read_deep(path, image)
+                return _read_deep(path, image, keep_depth)
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # a phone's JPEG: the picture, then a preview or depth map
                 raise DataError(f"{path} holds {frames} images; split it into files with one image each.")
             _check_mode(image, str(path))  # before decoding, which not every Pillow can do in these modes
             image.load()
-            return picture_from_pil(image, str(path))
+            return picture_from_pil(image, str(path), keep_depth)
     except FileNotFoundError:
         raise DataError(f"There is no image {path}.") from None
     except UnidentifiedImageError:
@@ -68,25 +80,31 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
         raise DataError(f"{path} is damaged or cut short: {error}. Copy or download it again.") from None
 
 
-def picture_from_pil(image: Image.Image, name: str = "the image") -> Picture:
+def picture_from_pil(image: Image.Image, name: str = "the image", keep_depth: bool = False) -> Picture:
     """Return a PIL image of any mode upright and as RGB. ``name`` stands for it in messages.
+
+    Args:
+        keep_depth: return 16-bit grey as uint16, instead of rounding to 8 bits.
 
     Raises:
         DataError: its values cannot be brought to 8-bit RGB exactly.
     """
     _check_mode(image, name)
+    exif, icc = exif_of(image), icc_of(image)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535 or "transparency" in image.info:
             raise DataError(f"{name} has grey values outside 0..65535 or a transparent one; save it as 8-bit.")
-        return Picture(_replicate(_to_uint8(values / 257)), grey=True, sixteen_bit=True)
+        pixels = values.astype(np.uint16) if keep_depth else _to_uint8(values / 257)
+        return Picture(_replicate(pixels), grey=True, sixteen_bit=True, exif=exif, icc=icc)
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and _grey_palette(image))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         rgba = np.array(image.convert("RGBA"))
         alpha = np.ascontiguousarray(rgba[..., 3])
-        return Picture(np.ascontiguousarray(rgba[..., :3]), grey, None if (alpha == 255).all() else alpha)
-    return Picture(np.array(image.convert("RGB")), grey)
+        rgb = np.ascontiguousarray(rgba[..., :3])
+        return Picture(rgb, grey, None if (alpha == 255).all() else alpha, exif=exif, icc=icc)
+    return Picture(np.array(image.convert("RGB")), grey, exif=exif, icc=icc)
 
 
 def _check_mode(image: Image.Image, name: str) -> None:
@@ -98,11 +116,42 @@ def _check_mode(image: Image.Image, name: str) -> None:
 
 
 def picture_to_pil(picture: Picture) -> Image.Image:
-    """Return a picture as a PIL image of mode L, LA, RGB or RGBA."""
+    """Return a picture as a PIL image of mode L, LA, RGB, RGBA or, for opaque grey of 16 bits, I;16.
+
+    Pillow has no other mode with 16 bits; those pictures are rounded to 8. ``info`` gets ``exif`` and ``icc_profile``.
+    """
+    if picture.rgb.dtype == np.uint16 and not _is_deep_grey(picture):
+        picture = round_picture(picture)
     colour = picture.rgb[..., :1] if picture.grey else picture.rgb
     if picture.alpha is not None:
         colour = np.dstack([colour, picture.alpha])
-    return Image.fromarray(colour[..., 0] if colour.shape[2] == 1 else colour)
+    image = Image.fromarray(np.ascontiguousarray(colour[..., 0]) if colour.shape[2] == 1 else colour)
+    image.info.update(_carried(picture))
+    return image
+
+
+def round_picture(picture: Picture) -> Picture:
+    """Return a picture with 8 bits a channel, rounded to the nearest level."""
+    if picture.rgb.dtype == np.uint8:
+        return picture
+    alpha = _to_uint8(picture.alpha / 257) if picture.alpha is not None else None
+    if picture.grey:
+        return replace(picture, rgb=_replicate(_to_uint8(picture.rgb[..., 0] / 257)), alpha=alpha)
+    return replace(picture, rgb=_to_uint8(picture.rgb / 257), alpha=alpha)
+
+
+def _is_deep_grey(picture: Picture) -> bool:
+    return picture.rgb.dtype == np.uint16 and picture.grey and picture.alpha is None
+
+
+def _carried(picture: Picture) -> dict[str, Any]:
+    """Return what Pillow's writers take: EXIF with the picture's size, and the ICC profile if it fits the channels."""
+    carried = {}
+    if picture.exif:
+        carried["exif"] = exif_of_size(picture.exif, picture.rgb.shape[1], picture.rgb.shape[0])
+    if picture.icc[16:20] == (b"GRAY" if picture.grey else b"RGB "):  # ICC.1:2022, 7.2: the data colour space
+        carried["icc_profile"] = picture.icc
+    return carried
 
 
 def _grey_palette(image: Image.Image) -> bool:
@@ -123,22 +172,21 @@ def _loses_its_low_byte(path: Path, image: Image.Image) -> bool:
     return bool((max(bits) if isinstance(bits, tuple) else bits) > 8)
 
 
-def _read_deep(path: Path, image: Image.Image) -> Picture:
+def _read_deep(path: Path, image: Image.Image, keep_depth: bool) -> Picture:
     if image.format != "PNG":
         raise DataError(f"{path} has 16 bits a channel in a {image.format}; save it as PNG or with 8 bits.")
-    import png
-
     image.load()  # Pillow's own check of the whole file, and its metadata
-    width, height, rows, info = png.Reader(bytes=path.read_bytes()).asDirect()
-    values = np.vstack([np.asarray(row, dtype=np.float64) for row in rows]).reshape(height, width, info["planes"])
-    pixels = _to_uint8(values / 257)
-    rounded = Image.fromarray(pixels[..., 0] if info["planes"] == 1 else pixels)
-    if "exif" in image.info:
-        rounded.info["exif"] = image.info["exif"]
-    return replace(picture_from_pil(rounded, str(path)), sixteen_bit=True)
+    values = upright(read_png16(path), image)
+    pixels: Pixels = values if keep_depth else _to_uint8(values / 257)
+    channels = pixels.shape[2]
+    alpha = np.ascontiguousarray(pixels[..., -1]) if channels in (2, 4) else None
+    if alpha is not None and (alpha == np.iinfo(alpha.dtype).max).all():
+        alpha = None
+    rgb = _replicate(pixels[..., 0]) if channels <= 2 else np.ascontiguousarray(pixels[..., :3])
+    return Picture(rgb, channels <= 2, alpha, True, exif_of(image), icc_of(image))
 
 
-def _replicate(grey: UInt8Array) -> UInt8Array:
+def _replicate(grey: Pixels) -> Pixels:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
@@ -155,28 +203,76 @@ def read_rgb(path: str | os.PathLike[str]) -> tuple[UInt8Array, bool]:
     picture = read_picture(path)
     if picture.alpha is not None:
         raise DataError(f"{path} has transparent pixels, so its colours are not defined; flatten it onto a background.")
-    return picture.rgb, picture.grey
+    assert picture.rgb.dtype == np.uint8
+    return cast(UInt8Array, picture.rgb), picture.grey
+
+
+_LOSSY = (".jpg", ".jpeg", ".webp")
+_LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
+
+
+def check_writable(path: str | os.PathLike[str], width: int, height: int, transparent: bool) -> None:
+    """Check that the format of a path's suffix can hold such a picture, before it is computed.
+
+    Raises:
+        DataError: the format is not known, cannot hold transparency, or not so many pixels a side.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path}: no format for {path.suffix or 'a name without suffix'}; use {', '.join(SUFFIXES)}.")
+    if transparent and suffix in (".jpg", ".jpeg", ".bmp"):
+        raise DataError(f"{path}: {path.suffix} cannot hold transparency; write a .png.")
+    if max(width, height) > _LONGEST_SIDE.get(suffix, max(width, height)):
+        raise DataError(
+            f"Cannot write {path}: {width}x{height} pixels are more than the {_LONGEST_SIDE[suffix]} a side that "
+            f"{path.suffix} can hold; write a .png."
+        )
 
 
 def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
-    """Write an image whole or not at all, in the format of the path's suffix.
+    """Write an image whole or not at all, in the format of the path's suffix, with EXIF and ICC profile.
+
+    16 bits a channel are kept in PNG, and for opaque grey in TIFF. What the file does not hold in the end (16 bits,
+    a colour profile for other channels, EXIF in a BMP) is told by an ``UpscaleWarning``.
 
     Raises:
         DataError: the format is not known or cannot hold the image, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path}: no format for {path.suffix or 'a name without suffix'}; use {', '.join(SUFFIXES)}.")
-    if picture.alpha is not None and path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
-        raise DataError(f"{path}: {path.suffix} cannot hold transparency; write a .png.")
+    suffix = path.suffix.lower()
+    check_writable(path, picture.rgb.shape[1], picture.rgb.shape[0], picture.alpha is not None)
+    deep_png = picture.rgb.dtype == np.uint16 and suffix == ".png"
+    if picture.rgb.dtype == np.uint16 and not deep_png and not (_is_deep_grey(picture) and suffix.startswith(".tif")):
+        _warn(f"{path}: 16 bits a channel were rounded to the 8 that this {path.suffix} holds; a .png keeps them.")
+        picture = round_picture(picture)
+    carried = _carried(picture)
+    if picture.icc and "icc_profile" not in carried:
+        space = picture.icc[16:20].decode("ascii", "replace").strip()
+        _warn(f"{path}: the {space} colour profile does not fit {'grey' if picture.grey else 'RGB'} and was left out.")
+    if suffix == ".bmp" and carried:
+        _warn(f"{path}: a .bmp cannot hold EXIF or a colour profile, which were left out; a .png keeps them.")
+        carried = {}
+    if suffix in (".jpg", ".jpeg") and len(carried.get("exif", b"")) > 65533:  # one segment of a JPEG
+        _warn(f"{path}: EXIF of more than 64 KiB does not fit a {path.suffix} and was left out; a .png keeps it.")
+        del carried["exif"]
     temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
     try:
-        options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
-        picture_to_pil(picture).save(temporary, **options)
+        if deep_png:
+            with open(temporary, "wb") as file:
+                colour = picture.rgb[..., :1] if picture.grey else picture.rgb
+                write_png16(file, colour, picture.alpha, carried.get("exif", b""), carried.get("icc_profile", b""))
+        else:
+            options: dict[str, Any] = {"quality": 95} if suffix in _LOSSY else {}
+            picture_to_pil(picture).save(temporary, **options, **carried)
         os.replace(temporary, path)
     except (OSError, ValueError) as error:
         temporary.unlink(missing_ok=True)
         raise DataError(f"Cannot write {path}: {error}.") from error
+
+
+def _warn(message: str) -> None:
+    warnings.warn(UpscaleWarning(message), stacklevel=3)
 
 
 def to_tensor(rgb: UInt8Array) -> torch.Tensor:

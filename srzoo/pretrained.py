@@ -31,6 +31,7 @@ class Model:
         digest: SHA-256 of the weight file; empty where there are no weights.
         seed: that it was trained with, where that is known.
         recipe: digest of what it was trained by, but for the seed; empty where that is not known.
+        receptive_radius: how far the generator sees, in low-resolution pixels, if its plugin says so.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Model:
     digest: str = ""
     seed: int | None = None
     recipe: str = ""
+    receptive_radius: int | None = None
 
 
 def load_model(reference: str | Path) -> Model:
@@ -112,7 +114,8 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
         text = json.dumps([description.get("composition"), rest], sort_keys=True)
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
     digest = file_sha256(path) if path is not None else ""
-    return Model(name, entry, generator.eval(), generator_spec(entry).size_multiple, digest, seed, recipe)
+    spec = generator_spec(entry)
+    return Model(name, entry, generator.eval(), spec.size_multiple, digest, seed, recipe, spec.receptive_radius)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:

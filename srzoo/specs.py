@@ -121,12 +121,23 @@ class GeneratorSpec(ComponentSpec):
         scales: the upscaling factors it can be built for.
         size_multiple: both sides of its input must be multiples of this; inference pads and cuts.
         trainable: False where there are no weights (interpolation), so that none are asked for.
+        receptive_radius: for every option, no output depends on an input farther away than this many low-resolution
+            pixels. Large images are cut into tiles that overlap so far. None: it is measured.
+
+    Raises:
+        ValueError: as :class:`ComponentSpec`; also if the radius is negative.
     """
 
     scales: tuple[int, ...] = (1, 2, 3, 4, 8)
     size_multiple: int = 1
     trainable: bool = True
+    receptive_radius: int | None = None
     kind: ClassVar[str] = "generator"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.receptive_radius is not None and self.receptive_radius < 0:
+            raise ValueError(f"generator {self.name!r}: receptive_radius {self.receptive_radius} must not be negative")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from srzoo.cli import app
+from srzoo.errors import UpscaleWarning
+from srzoo.images import read_picture
+from srzoo.png16 import write_png16
 from srzoo.pretrained import load_model
 from srzoo.weights import file_sha256, read_checkpoint, save_checkpoint
 from srzoo.zoo import get_zoo
@@ -104,6 +107,55 @@ def test_upscale_never_overwrites_its_input(photograph: Path) -> None:
         srzoo("upscale", "photo.png", "--entry", "bicubic", "--out", "photo.png"), 2, "overwrite its own input"
     )
     assert photograph.read_bytes() == before
+
+
+def test_upscale_keeps_sixteen_bits_exif_profile_and_opacity(here: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (10, 12, 4)).astype(np.uint16)
+    exif, icc = Image.Exif(), bytes(16) + b"RGB " + bytes(200)
+    exif[0x010F], exif[0x0112] = "A camera", 3
+    with open("deep.png", "wb") as file:
+        write_png16(file, values[..., :3], values[..., 3], exif.tobytes(), icc)
+    result = srzoo("upscale", "deep.png", "--entry", "nearest", "--out", "large.png")
+    assert result.exit_code == 0, result.output
+    assert "16 bits" not in result.output
+    large = read_picture("large.png", keep_depth=True)
+    assert large.alpha is not None
+    assert large.alpha.dtype == np.uint16
+    np.testing.assert_array_equal(large.rgb, values[::-1, ::-1, :3].repeat(4, 0).repeat(4, 1))
+    with Image.open("large.png") as written:
+        assert written.info["icc_profile"] == icc
+        assert dict(written.getexif()) == {0x010F: "A camera"}
+
+
+def test_upscale_says_what_a_format_cannot_hold(here: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (10, 12, 3)).astype(np.uint16)
+    with open("deep.png", "wb") as file:
+        write_png16(file, values, None)
+    with pytest.warns(UpscaleWarning, match="16 bits a channel were rounded"):
+        assert srzoo("upscale", "deep.png", "--entry", "nearest", "--out", "large.jpg").exit_code == 0
+    with open("deep.png", "wb") as file:
+        write_png16(file, values, values[..., 0])
+    assert_clear(
+        srzoo("upscale", "deep.png", "--entry", "nearest", "--out", "large.jpg"), 2, "cannot hold transparency"
+    )
+
+
+def test_upscale_in_tiles_and_with_self_ensemble(trained: Path, here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    for name, options in {
+        "whole": ["--tile", "0"],
+        "tiled": ["--tile", "48", "--overlap", "16", "--tile-batch", "2"],
+        "mean": ["--tile", "64", "--self-ensemble"],
+    }.items():
+        result = srzoo("upscale", "photo.png", "--entry", "run", "--out", f"{name}.png", *options)
+        assert result.exit_code == 0, result.output
+    whole, tiled, mean = (np.asarray(Image.open(f"{name}.png")).astype(int) for name in ("whole", "tiled", "mean"))
+    assert np.abs(whole - tiled).max() <= 1
+    assert (whole != mean).any()
+    command = ("upscale", "photo.png", "--entry", "run", "--out", "x.png")
+    assert_clear(srzoo(*command, "--tile", "8"), 2, "tile must be at least 16 pixels, or 0 for no tiles, not 8")
+    assert_clear(srzoo(*command, "--tile", "32", "--overlap", "20"), 2, "overlap of 20 leaves nothing of a tile of 32")
 
 
 def test_typo_in_a_zoo_file(here: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ import torch.nn.functional as F
 from PIL import Image
 
 from srzoo.data import load_image_set
-from srzoo.errors import DataError
+from srzoo.errors import DataError, UpscaleWarning
 from srzoo.images import (
     Picture,
+    check_writable,
     crop_to_multiple,
     downscale_bicubic,
     luma,
+    picture_from_pil,
     read_picture,
     read_rgb,
+    round_picture,
     round_to_uint8,
     to_tensor,
     to_uint8,
@@ -597,3 +601,154 @@ def test_reading_warns_of_nothing_and_uses_no_deprecated_api(tmp_path: Path) -> 
         warnings.simplefilter("error")
         for name in ("x.png", "deep.png"):
             to_tensor(read_rgb(tmp_path / name)[0])
+
+
+# --- what is carried from file to file ------------------------------------------------------------------------
+
+
+def profile(space: bytes, size: int = 600) -> bytes:
+    """Bytes with the header of an ICC profile; nothing here looks at more."""
+    return bytes(16) + space + np.random.default_rng(0).integers(0, 256, size).astype(np.uint8).tobytes()
+
+
+def camera_exif(orientation: int = 1) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112], exif[0x0131] = "A camera", orientation, "A program"
+    exif.get_ifd(0x8769).update({0x9003: "2024:05:06 07:08:09", 0xA002: WIDTH, 0xA003: HEIGHT})
+    exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 30.0, 15.0)})
+    return exif
+
+
+@pytest.mark.parametrize("source", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("target", [".png", ".jpg", ".webp", ".tif"])
+def test_exif_and_profile_are_carried_and_orientation_and_size_are_not(
+    tmp_path: Path, source: str, target: str
+) -> None:
+    exif = camera_exif(6).tobytes()  # Pillow writes an Exif object's folders into every format but TIFF
+    Image.fromarray(noise()).save(tmp_path / f"x{source}", exif=exif, icc_profile=profile(b"RGB "))
+    picture = read_picture(tmp_path / f"x{source}")
+    assert picture.rgb.shape == (WIDTH, HEIGHT, 3)
+    write_picture(picture, tmp_path / f"y{target}")
+    with Image.open(tmp_path / f"y{target}") as written:
+        found = written.getexif()
+        assert written.info["icc_profile"] == profile(b"RGB ")
+        assert found[0x010F] == "A camera"
+        assert found.get(0x0112, 1) == 1
+        assert found.get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
+        assert found.get_ifd(0x8825)[2] == (47.0, 30.0, 15.0)
+        assert (found.get_ifd(0x8769)[0xA002], found.get_ifd(0x8769)[0xA003]) == (HEIGHT, WIDTH), (
+            "turned, so is the size"
+        )
+        assert written.size == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(read_picture(tmp_path / f"y{target}").rgb.shape, picture.rgb.shape)
+
+
+def test_a_tiff_without_exif_gives_none_of_its_layout_away(tmp_path: Path) -> None:
+    Image.fromarray(noise()).save(tmp_path / "x.tif", compression="tiff_deflate")
+    assert read_picture(tmp_path / "x.tif").exif == b""
+
+
+def test_reading_leaves_a_pil_images_exif_alone(tmp_path: Path) -> None:
+    Image.fromarray(noise()).save(tmp_path / "x.jpg", exif=camera_exif(6))
+    with Image.open(tmp_path / "x.jpg") as image:
+        picture_from_pil(image)
+        assert image.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("space", [b"GRAY", b"RGB ", b"CMYK"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_profile_for_other_channels_is_left_out_with_a_warning(tmp_path: Path, space: bytes, grey: bool) -> None:
+    colours = grey_picture(noise()[..., 0]) if grey else Picture(noise())
+    picture = replace(colours, icc=profile(space))
+    if space == (b"GRAY" if grey else b"RGB "):
+        write_picture(picture, tmp_path / "x.png")
+        assert Image.open(tmp_path / "x.png").info["icc_profile"] == profile(space)
+    else:
+        with pytest.warns(UpscaleWarning, match=f"the {space.decode().strip()} colour profile does not fit"):
+            write_picture(picture, tmp_path / "x.png")
+        assert "icc_profile" not in Image.open(tmp_path / "x.png").info
+
+
+def test_what_a_format_cannot_hold_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    exif = camera_exif()
+    with pytest.warns(UpscaleWarning, match=r"x\.bmp: a \.bmp cannot hold EXIF or a colour profile"):
+        write_picture(Picture(noise(), exif=exif.tobytes()), tmp_path / "x.bmp")
+    exif[0x010E] = "long " * 20000
+    with pytest.warns(UpscaleWarning, match=r"x\.jpg: EXIF of more than 64 KiB"):
+        write_picture(Picture(noise(), exif=exif.tobytes()), tmp_path / "x.jpg")
+    assert not Image.open(tmp_path / "x.jpg").getexif()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    Image.fromarray(noise()).save(tmp_path / "x.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12garbage")
+    picture = read_picture(tmp_path / "x.png")
+    np.testing.assert_array_equal(picture.rgb, noise())
+    write_picture(picture, tmp_path / "y.png")
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(1, GREY), (3, RGB), (2, GREY_ALPHA), (4, RGBA)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_sixteen_bits_come_back_exactly_with_all_they_carry(
+    tmp_path: Path, channels: int, colour_type: int, orientation: int
+) -> None:
+    values = noise(channels, levels=65536)
+    icc, exif = profile(b"GRAY" if channels <= 2 else b"RGB "), camera_exif(orientation).tobytes()[6:]
+    extra = chunk(b"iCCP", b"x\0\0" + zlib.compress(icc)) + chunk(b"eXIf", exif)
+    (tmp_path / "x.png").write_bytes(png16(values, colour_type, extra))
+    picture = read_picture(tmp_path / "x.png", keep_depth=True)
+    assert picture.rgb.dtype == np.uint16
+    assert picture.sixteen_bit
+    write_picture(picture, tmp_path / "y.png")
+    shown = UPRIGHT[orientation](values)
+    for again in (picture, read_picture(tmp_path / "y.png", keep_depth=True)):
+        assert again.grey is (channels <= 2)
+        np.testing.assert_array_equal(again.rgb, shown[..., [0, 0, 0] if channels <= 2 else [0, 1, 2]])
+        assert (again.alpha is None) is (channels in (1, 3))
+        if again.alpha is not None:
+            np.testing.assert_array_equal(again.alpha, shown[..., -1])
+    with Image.open(tmp_path / "y.png") as written:
+        written.load()  # Pillow checks it as well
+        assert written.info["icc_profile"] == icc
+        assert written.getexif()[0x010F] == "A camera"
+        assert 0x0112 not in written.getexif()
+    both = read_picture(tmp_path / "x.png")
+    assert both.rgb.dtype == np.uint8
+    np.testing.assert_array_equal(round_picture(picture).rgb, both.rgb)
+    if channels in (1, 3):
+        np.testing.assert_array_equal(read_rgb(tmp_path / "x.png")[0], both.rgb)
+
+
+def test_sixteen_bit_grey_comes_back_from_tiff(tmp_path: Path) -> None:
+    values = noise(1, levels=65536)[..., 0]
+    Image.fromarray(values).save(tmp_path / "x.tif", icc_profile=profile(b"GRAY"))
+    picture = read_picture(tmp_path / "x.tif", keep_depth=True)
+    write_picture(picture, tmp_path / "y.tif")
+    np.testing.assert_array_equal(read_picture(tmp_path / "y.tif", keep_depth=True).rgb[..., 1], values)
+    assert Image.open(tmp_path / "y.tif").info["icc_profile"] == profile(b"GRAY")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [(".jpg", 1), (".webp", 3), (".tif", 3), (".bmp", 1), (".bmp", 3), (".jpg", 3)]
+)
+def test_sixteen_bits_are_rounded_with_a_warning_where_the_format_has_eight(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
+    values = noise(channels, levels=65536)
+    picture = Picture(np.repeat(values, 3, axis=2)[..., :3] if channels == 1 else values, grey=channels == 1)
+    with pytest.warns(UpscaleWarning, match=rf"x{suffix}: 16 bits a channel were rounded.*\.png keeps them"):
+        write_picture(picture, tmp_path / f"x{suffix}")
+    again = read_picture(tmp_path / f"x{suffix}", keep_depth=True)
+    assert again.rgb.dtype == np.uint8
+    assert again.grey is (channels == 1)
+    if suffix in (".tif", ".bmp"):
+        np.testing.assert_array_equal(again.rgb[..., 0], rounded(values[..., 0]))
+
+
+def test_pictures_that_a_format_cannot_hold_are_refused_before_they_are_computed(tmp_path: Path) -> None:
+    check_writable(tmp_path / "x.png", 100_000, 100_000, transparent=True)
+    check_writable(tmp_path / "x.jpg", 65500, 65500, transparent=False)
+    with pytest.raises(DataError, match=r"x\.webp: 16384x10 pixels are more than the 16383 a side"):
+        check_writable(tmp_path / "x.webp", 16384, 10, transparent=False)
+    with pytest.raises(DataError, match="cannot hold transparency"):
+        check_writable(tmp_path / "x.jpg", 10, 10, transparent=True)

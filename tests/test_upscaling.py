@@ -158,13 +158,35 @@ def test_transparency_is_kept(tmp_path: Path, source: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["file", "pil"])
-def test_sixteen_bit_grey_is_scaled_not_cut_off(tmp_path: Path, source: str) -> None:
-    image = Image.fromarray(noise(1).astype(np.uint16) * 257)
+def test_sixteen_bit_grey_stays_sixteen_bit(tmp_path: Path, source: str) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH)).astype(np.uint16)
+    image = Image.fromarray(values)
     assert image.mode.startswith("I;16")
     image.save(tmp_path / "x.png")
     result = upscale(tmp_path / "x.png" if source == "file" else image, "nearest")
-    assert result.mode == "L"
-    np.testing.assert_array_equal(np.asarray(result), repeated(noise(1)))
+    assert result.mode.startswith("I;16")
+    np.testing.assert_array_equal(np.asarray(result), repeated(values))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bit_arrays_stay_sixteen_bit(channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(np.uint16)
+    values = values if channels == 3 else values[..., 0]
+    result = upscale(values, "nearest")
+    assert result.dtype == np.uint16
+    assert result.flags.writeable
+    np.testing.assert_array_equal(result, repeated(values))
+
+
+def test_pil_images_carry_exif_and_profile(tmp_path: Path) -> None:
+    icc = bytes(16) + b"RGB " + bytes(200)
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "A camera", 6
+    Image.fromarray(noise()).save(tmp_path / "x.jpg", exif=exif, icc_profile=icc)
+    result = upscale(tmp_path / "x.jpg", "nearest")
+    assert result.info["icc_profile"] == icc
+    assert result.getexif()[0x010F] == "A camera"
+    assert 0x0112 not in result.getexif()
 
 
 @pytest.mark.parametrize("source", ["file", "pil"])

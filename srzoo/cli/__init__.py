@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from .. import __version__
-from ..errors import PluginWarning, RecipeWarning
+from ..errors import PluginWarning, RecipeWarning, UpscaleWarning
 from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
@@ -70,6 +70,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")  # of libraries; srzoo's own follow
     warnings.filterwarnings("always", category=PluginWarning)
     warnings.filterwarnings("always", category=RecipeWarning)
+    warnings.filterwarnings("always", category=UpscaleWarning)
     warnings.showwarning = _show_warning
     try:
         app()

@@ -29,7 +29,9 @@ from .completion import complete_entry, complete_metric
 from .console import console, errors, make_table, print_error, reports_errors
 
 if TYPE_CHECKING:
+    from ..pretrained import Model
     from ..protocol import Protocol
+    from ..upscaling import Settings
 
 
 class _Speed(ProgressColumn):
@@ -301,15 +303,35 @@ def upscale_command(
         str, typer.Option("--entry", help="A zoo entry, checkpoint file or run folder.", autocompletion=complete_entry)
     ],
     out: Annotated[Path, typer.Option("--out", help="The image to write; for a folder, a folder.", metavar="PATH")],
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            help="Side of the tiles in pixels of the input; 0 for none.  [default: tiles for large images]",
+            min=0,
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option("--overlap", help="Overlap of the tiles.  [default: how far the generator sees]", min=0),
+    ] = None,
+    tile_batch: Annotated[int, typer.Option("--tile-batch", help="Tiles computed at once.", min=1)] = 1,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over the eight flips and quarter turns; eight times slower.")
+    ] = False,
 ) -> None:
     """Upscale a picture, or every picture in a folder.
 
+    Grey, 16-bit and transparent pictures stay what they are; EXIF and colour profile stay. Large pictures are
+    computed in tiles.
+
     Example: [bold]srzoo upscale photo.png --entry rrdb-lite-x4 --out photo-x4.png[/bold].
     """
-    from ..images import SUFFIXES, read_picture, write_picture
+    from ..images import SUFFIXES
     from ..pretrained import load_model
-    from ..upscaling import upscale_picture
+    from ..upscaling import Settings
 
+    settings = Settings(tile, overlap, self_ensemble, tile_batch)
     if image.is_dir():
         files = sorted(p for p in image.iterdir() if p.suffix.lower() in SUFFIXES)
         if not files:
@@ -337,10 +359,7 @@ def upscale_command(
         task = progress.add_task("upscaling", total=len(files), values="")
         for file, target in zip(files, targets, strict=True):
             try:
-                picture = read_picture(file)
-                if picture.sixteen_bit:
-                    errors.print(f"[yellow]{file}: 16 bits a channel were rounded to 8.[/yellow]", soft_wrap=True)
-                write_picture(upscale_picture(model, picture), target)
+                _upscale_file(model, file, target, settings, progress)
             except SrzooError as error:
                 print_error(str(error))
                 failed += 1
@@ -348,6 +367,28 @@ def upscale_command(
     if failed:
         raise typer.Exit(2)
     console.print(f"wrote {targets[0] if len(targets) == 1 else f'{len(targets)} images to {out}'}", soft_wrap=True)
+
+
+def _upscale_file(model: Model, file: Path, target: Path, settings: Settings, progress: Progress) -> None:
+    from ..images import check_writable, read_picture, write_picture
+    from ..upscaling import upscale_picture
+
+    picture = read_picture(file, keep_depth=True)
+    height, width = (side * model.entry.scale for side in picture.rgb.shape[:2])
+    check_writable(target, width, height, picture.alpha is not None)
+    tasks: list[TaskID] = []
+
+    def show(done: int, total: int) -> None:
+        if total > 1 and not tasks:
+            tasks.append(progress.add_task("tiles", total=total, values=file.name))
+        if tasks:
+            progress.update(tasks[0], completed=done, total=total)
+
+    try:
+        write_picture(upscale_picture(model, picture, settings, show), target)
+    finally:
+        for task in tasks:
+            progress.remove_task(task)
 
 
 def checked_protocol(name: str) -> Protocol:
