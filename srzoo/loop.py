@@ -36,9 +36,8 @@ from .trackers import Tracking
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
-GENERATOR, DISCRIMINATOR = "gradient of the generator", "gradient of the discriminator"
 EXHAUSTED = "gradient at any scale"
-FOLLOWS = {GENERATOR, DISCRIMINATOR, EXHAUSTED}
+FOLLOWS = {"gradient of the generator", "gradient of the discriminator", EXHAUSTED}
 """What is not finite because a term is not, or its gradient."""
 
 
@@ -178,7 +177,7 @@ class Run:
             if unchecked and outcome.norms:
                 check_pulls(name, outcome.norms, scaled=self.scaler.is_enabled())
                 unchecked = False
-            for optimizer, _ in optimizers:
+            for _, optimizer, _ in optimizers:
                 self.scaler.step(optimizer)
             self.scaler.update()
             if parts.discriminator is not None and stage.clip_discriminator is not None:
@@ -227,7 +226,7 @@ class Run:
         self, parts: Parts, batch: dict[str, torch.Tensor], step: int, train_generator: bool, measure: bool
     ) -> Outcome:
         """Leave the gradients of a batch, computed in parts, in the networks."""
-        for optimizer, _ in parts.optimizers(with_generator=True):
+        for _, optimizer, _ in parts.optimizers(with_generator=True):
             optimizer.zero_grad(set_to_none=True)
         pieces = self.recipe.accumulate
         parted = {key: images.chunk(pieces) for key, images in batch.items()}
@@ -244,17 +243,17 @@ class Run:
         return joined(outcomes)
 
     def _finish_gradients(
-        self, optimizers: Sequence[tuple[Any, nn.Module]], clip: float | None
+        self, optimizers: Sequence[tuple[str, Any, nn.Module]], clip: float | None
     ) -> dict[str, torch.Tensor]:
         """Unscale and clip the gradients; returns the norm of each network's before that, on the device."""
         norms = {}
-        for (optimizer, network), label in zip(optimizers[::-1], (DISCRIMINATOR, GENERATOR), strict=False):
+        for label, optimizer, network in optimizers:
             self.scaler.unscale_(optimizer)
             if clip is not None:
                 norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
             else:
                 norm = nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-            norms[label] = whole(norm)
+            norms[f"gradient of the {label}"] = whole(norm)
         return norms
 
     def _agree(self, stop: bool, failed: bool, now: bool) -> tuple[bool, bool]:

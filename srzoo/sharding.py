@@ -84,7 +84,7 @@ class WholeOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return it to the first process; a collective call."""
-        if not self._optimizer.state:
+        if not self._optimizer.state_dict()["state"]:  # its attribute is not that of an optimizer within lookahead
             return {}
         return get_optimizer_state_dict(self._network, self._optimizer, options=_READ)
 

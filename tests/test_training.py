@@ -513,10 +513,9 @@ def test_a_gradient_that_is_not_finite_in_an_early_part_of_a_batch_is_noticed_at
 ) -> None:
     import srzoo_losses.pixel
 
+    plain, good = srzoo_losses.pixel.Charbonnier.forward, [0]
     breaking_at(1, monkeypatch)
-    bad, good = srzoo_losses.pixel.Charbonnier.forward, [0]
-    monkeypatch.undo()
-    plain = srzoo_losses.pixel.Charbonnier.forward
+    bad = srzoo_losses.pixel.Charbonnier.forward
 
     def once(self: Any, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
         good[0] += 1
@@ -579,12 +578,11 @@ def test_the_batch_of_a_step_that_is_found_broken_later_is_kept(
 def test_fp16_that_overflows_for_ever_is_a_failure_and_the_term_is_named(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    breaking_at(2, monkeypatch)
     changes = {**TINY, **TWO_TERMS, "training.precision": "fp16"}
-    with pytest.raises(
-        TrainingError, match=r"not finite: gradient of charbonnier\. fp16 left out all of the last steps"
-    ):
-        train("srresnet-lite-x4", tmp_path / "long", data=photos, steps=40, overrides=changes, log_every=10)
+    with monkeypatch.context() as patch:
+        breaking_at(2, patch)
+        with pytest.raises(TrainingError, match=r"not finite: gradient of charbonnier\. fp16 left out all of the last"):
+            train("srresnet-lite-x4", tmp_path / "long", data=photos, steps=40, overrides=changes, log_every=10)
     breaking_at(2, monkeypatch)
     with pytest.warns(RecipeWarning, match="overflowed fp16 in each of its 3 steps"):
         run("srresnet-lite-x4", tmp_path / "short", photos, 3, changes)
@@ -633,12 +631,12 @@ def test_the_rehearsal_leaves_no_trace_in_a_run(tmp_path: Path, photos: str, mon
         ({"optimizer.name": "adamm"}, r"stages\.gan\.optimizer: There is no optimizer 'adamm'\. Did you mean 'adam'"),
         (
             {"discriminator_optimizer": {"name": "adamm", "lr": 1e-4}},
-            r"gan\.discriminator_optimizer: There is no optim",
+            r"discriminator_optimizer: There is no optimizer",
         ),
         ({"optimizer.name": "adan"}, r"'adan' has 3 betas, not 2; write betas: null"),
         ({"optimizer.name": "sgd"}, r"'sgd' has no betas; leave them out"),
         ({"optimizer.options": {"amsgrda": True}}, r"'adam' has no option 'amsgrda'\. Did you mean 'amsgrad'"),
-        ({"schedule": {"name": "multistep"}}, r"multistep needs milestones"),
+        ({"schedule": {"name": "multistep", "milestones": []}}, r"multistep needs milestones"),
     ],
 )
 def test_settings_of_a_later_stage_are_refused_before_the_first(
@@ -701,19 +699,19 @@ def test_when_a_run_is_logged_does_not_change_its_bytes(tmp_path: Path, photos: 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "lion", "madgrad", "adopt", "adan", "lookahead_adam"])
 def test_a_run_resumes_exactly_with_other_optimizers(tmp_path: Path, photos: str, name: str) -> None:
-    optimizer = {"name": name, "lr": 1e-3, "weight_decay": 0.01}
+    optimizer = {"name": name, "lr": 1e-3, "weight_decay": 0.01, "betas": None}
     changes = {**TINY, "training.stages.psnr.optimizer": optimizer}
-    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 6, changes, checkpoint_every=100)
-    run("srresnet-lite-x4", tmp_path / "pieces", photos, 6, changes, checkpoint_every=3)
-    (tmp_path / "pieces" / "states" / "psnr-00000006.pt").unlink()
-    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "pieces", photos, 6, changes))
+    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 9, changes, checkpoint_every=100)
+    run("srresnet-lite-x4", tmp_path / "pieces", photos, 9, changes, checkpoint_every=3)
+    (tmp_path / "pieces" / "states" / "psnr-00000009.pt").unlink()
+    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "pieces", photos, 9, changes))
 
 
 @pytest.mark.parametrize("name", ["adam", "madgrad"])
 def test_saving_while_the_discriminator_trains_alone_changes_nothing(tmp_path: Path, photos: str, name: str) -> None:
     """The generator's optimizer has no state yet."""
     changes = {**TINY_GAN, "training.stages.gan.discriminator_warmup": 3, "training.stages.gan.steps": 6}
-    changes |= {"training.stages.gan.optimizer": {"name": name, "lr": 1e-3}}
+    changes |= {"training.stages.gan.optimizer": {"name": name, "lr": 1e-3, "betas": None}}
     results = []
     for out, every in (("rarely", 100), ("often", 1), ("often", 1)):
         for state in (tmp_path / out / "states").glob("gan-0000000[3-6].pt"):
