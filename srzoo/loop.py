@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -280,10 +281,7 @@ class Run:
     ) -> None:
         """Keep what is needed to look into it, and stop; all processes do, with the message of those that failed."""
         networks = {k: p for k, p in parts.stateful().items() if k in ("generator", "discriminator")}
-        weights = {
-            label: {key: value.clone() for key, value in network.state_dict().items()}
-            for label, network in networks.items()
-        }
+        weights = {label: copy.deepcopy(network.state_dict()) for label, network in networks.items()}
         first = min(broken.values(), default=step)
         terms = [label for label, found in broken.items() if found == first and label not in FOLLOWS]
         if first != step:  # crops are a function of the step

@@ -84,9 +84,10 @@ class WholeOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return it to the first process; a collective call."""
-        if not self._optimizer.state_dict()["state"]:  # its attribute is not that of an optimizer within lookahead
+        inner = getattr(self._optimizer, "_base_optimizer", self._optimizer)  # timm's lookahead keeps its state there
+        if not inner.state:
             return {}
-        return get_optimizer_state_dict(self._network, self._optimizer, options=_READ)
+        return get_optimizer_state_dict(self._network, inner, options=_READ)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take each process' part of a whole state dict; torch may move the network's weights, so load them later."""

@@ -86,12 +86,15 @@ def train(
             the step it goes on from, and after every logged step; with the stage ``decoding`` while images are decoded.
 
     Raises:
-        InputError: the entry, the data or the run folder do not fit; nothing has been trained.
+        InputError: the entry, the settings of a stage, the data or the run folder do not fit, or another run is at
+            work in that folder; nothing has been trained.
         InterruptedRunError: SIGTERM or Ctrl-C; the state is saved.
-        TrainingError: the run cannot go on, for instance because a loss is not finite.
+        TrainingError: the run cannot go on, for instance because a loss is not finite, or cannot start, because a
+            term of one of its stages has no gradient.
 
     Warns:
-        RecipeWarning: the recipe is known to train badly, or its validation to mislead.
+        RecipeWarning: the recipe is known to train badly, or its validation to mislead; a run goes on in another
+            precision or with another number of processes.
     """
     _check_counts(log_every=log_every, checkpoint_every=checkpoint_every, keep=keep)
     entry = training_entry(entry, data, steps, overrides)
