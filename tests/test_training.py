@@ -805,8 +805,11 @@ def test_what_is_resumed_otherwise_is_warned_of(tmp_path: Path, photos: str) -> 
     assert "2 processes up to here, from here 1" in text
 
 
-def test_trackers_are_finished_when_a_run_stops(tmp_path: Path, photos: str) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_trackers_are_finished_when_a_run_stops(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.tracking import TensorBoardTracker
+
+    finished = []
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: finished.append(self.name))
 
     def send(stage: str, step: int, total: int, values: object) -> None:
         if step == 4 and stage != "decoding":
@@ -814,10 +817,7 @@ def test_trackers_are_finished_when_a_run_stops(tmp_path: Path, photos: str) -> 
 
     with pytest.raises(InterruptedRunError):
         run("srresnet-lite-x4", tmp_path, photos, 9, TINY, track="tensorboard", progress=send)
-    (file,) = tmp_path.rglob("events.out.tfevents*")
-    events = EventAccumulator(str(file.parent))
-    events.Reload()
-    assert [event.step for event in events.Scalars("losses/l1")] == [1, 2, 3, 4, 5]
+    assert finished == ["tensorboard"]
 
 
 @pytest.mark.parametrize(
