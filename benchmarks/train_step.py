@@ -4,8 +4,8 @@
 
 Both do whole steps: forward, losses, backward, update of both networks, moving average, schedule. srzoo's also read
 their crops and write their log; BasicSR's get random images for nothing. BasicSR computes as it is shipped, in
-float32; srzoo as it is shipped, which is bf16 where the processor computes in it. Prints, last for each comparison,
-``ratio NAME VALUE`` of steps a second.
+float32; srzoo as it is shipped, which is bf16 where the processor computes in it, and once more in float32. Prints,
+last for each comparison, ``ratio NAME VALUE`` of steps a second.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def work(kind: str) -> None:
+def work(kind: str, precision: str = "auto") -> None:
     """Train in a thread that stops at every logged step; a piece of work lets it go on to the next."""
     import torch
 
@@ -68,6 +68,7 @@ def work(kind: str) -> None:
                     **chosen["changes"],
                     "training.batch_size": chosen["batch"],
                     "training.patch_size": 4 * chosen["size"],
+                    "training.precision": precision,
                 },
                 log_every=chosen["steps"],
                 checkpoint_every=10**9,
@@ -91,6 +92,9 @@ def main() -> None:
             peer = Worker([python, worker, kind, *sizes], cwd=scratch)
             results.append(compare(f"{kind}-step", own, peer, rounds))
             own.close()
+            own = Worker([sys.executable, __file__, "work", kind, "fp32"])
+            results.append(compare(f"{kind}-step-fp32", own, peer, rounds))
+            own.close()
             peer.close()
             # What the allocator setting alone would give BasicSR.
             tuned = Worker(
@@ -105,6 +109,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["work"]:
-        work(sys.argv[2])
+        work(*sys.argv[2:])
     else:
         main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,34 +15,12 @@ from .compose import build_discriminator, build_generator, build_terms, has_adve
 from .data import load_image_set
 from .errors import InputError
 from .inference import best_device
-from .patches import PatchDataset
+from .patches import PatchDataset, as_batch
 from .pretrained import load_start
 from .recipe import Entry, Training
-from .tasks import GanTask, Losses, PixelTask, image_losses
+from .rehearsal import AuditRow, measure_terms
+from .tasks import GanTask, PixelTask
 from .zoo import training_entry
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One term of one stage on the first batch.
-
-    Attributes:
-        value: the weighted loss.
-        output: norm of its gradient on the generator's output; None for terms of the discriminator.
-        generator, discriminator: norm of its gradient on all parameters of the network, or None where the
-            term does not train it.
-        share: part in the sum of the gradient norms on the output.
-        problem: what is wrong, or an empty string.
-    """
-
-    stage: str
-    term: str
-    value: float
-    output: float | None
-    generator: float | None
-    discriminator: float | None
-    share: float | None
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +91,7 @@ def audit(
             task = GanTask(generator, discriminator.to(device).train(), terms[name])
         else:
             task = PixelTask(generator, terms[name])
-        found, missed = _audit_stage(name, task, batch)
+        found, missed = measure_terms(name, task, batch)
         rows += found
         unreached |= missed
     return Audit(tuple(rows), unreached)
@@ -129,7 +106,7 @@ def _first_batch(entry: Entry, recipe: Training) -> dict[str, torch.Tensor]:
         multiscale=recipe.multiscale,
         seed=recipe.seed,
     )
-    return {k: images.float().div_(255.0) for k, images in dataset.__getitems__(range(recipe.batch_size)).items()}
+    return as_batch(dataset.__getitems__(range(recipe.batch_size)))
 
 
 def _entry_of_run(failure: Path, name: str) -> str | Entry:
@@ -163,68 +140,3 @@ def _load(network: nn.Module, state: dict[str, torch.Tensor], source: str | Path
         network.load_state_dict(state)
     except RuntimeError:
         raise InputError(f"{source} is of another composition; repeat the overrides of that run.") from None
-
-
-def _audit_stage(
-    stage: str, task: PixelTask, batch: dict[str, torch.Tensor]
-) -> tuple[list[AuditRow], dict[str, list[str]]]:
-    networks = {"generator": task.generator}
-    sr = task.generator(batch["lr"]).float()
-    output = sr.detach().requires_grad_(True)
-    losses = image_losses(task.image_terms, output, batch["hr"])
-    judged: Losses = {}
-    if isinstance(task, GanTask):
-        networks["discriminator"] = task.discriminator
-        adversarial, judged = task.judge(batch["hr"], output, 0)
-        losses |= adversarial
-    reached = {
-        network: {name: False for name, p in module.named_parameters() if p.requires_grad}
-        for network, module in networks.items()
-    }
-
-    def pull(network: str, loss: torch.Tensor, gradient: torch.Tensor | None = None) -> float:
-        """Take a gradient on a network's parameters, note which it reaches, and return its norm."""
-        named = [(n, p) for n, p in networks[network].named_parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss, [p for _, p in named], gradient, retain_graph=True, allow_unused=True)
-        for (parameter, _), part in zip(named, found, strict=True):
-            reached[network][parameter] |= part is not None  # a branch that starts at zero may well have none yet
-        return math.sqrt(sum(float(part.double().square().sum()) for part in found if part is not None))
-
-    pulls: dict[str, tuple[float, float]] = {}
-    values = {label: float(loss.detach()) for label, loss in {**losses, **judged}.items()}
-    for label, loss in losses.items():
-        on_output = None
-        if loss.requires_grad:
-            (on_output,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
-        pulls[label] = (0.0, 0.0) if on_output is None else (float(on_output.norm()), pull("generator", sr, on_output))
-    total = sum(on_output for on_output, _ in pulls.values())
-    rows = [
-        AuditRow(
-            stage,
-            label,
-            values[label],
-            on_output,
-            on_generator,
-            None,
-            on_output / total if total and math.isfinite(total) else None,
-            _problem(values[label], on_output, on_generator),
-        )
-        for label, (on_output, on_generator) in pulls.items()
-    ]
-    for label, loss in judged.items():
-        norm = pull("discriminator", loss)
-        rows.append(AuditRow(stage, label, values[label], None, None, norm, None, _problem(values[label], norm)))
-    unreached = {
-        f"{stage}: {network}": [name for name, hit in names.items() if not hit]
-        for network, names in reached.items()
-        if not all(names.values())
-    }
-    return rows, unreached
-
-
-def _problem(value: float, *norms: float) -> str:
-    if not math.isfinite(value):
-        return "the value is not finite"
-    if not all(math.isfinite(norm) for norm in norms):
-        return "the gradient is not finite"
-    return "no gradient: it would train nothing" if 0 in norms else ""

@@ -76,7 +76,8 @@ def collect_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         last = offset + record["step"]
         for kind in ("losses", "shares", "validation"):
             for label, value in record.get(kind, {}).items():
-                curves[kind].setdefault(label, []).append((last, value))
+                if value is not None:  # it was not finite
+                    curves[kind].setdefault(label, []).append((last, value))
     return curves
 
 

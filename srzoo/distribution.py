@@ -5,12 +5,67 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from torch import nn
+
+from .errors import InputError
+from .recipe import Training
+
+DISTRIBUTION = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
+"""Ways of being launched that the loop knows how to share a batch in."""
+
+
+def launched(on_cpu: bool, recipe: Training) -> Accelerator:
+    """Join the processes that a launcher started; without one, this process is alone.
+
+    Raises:
+        InputError: launched in a way that a batch cannot be shared in, or by more processes than it has crops for.
+    """
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    # Mixed precision is the loop's own: a penalty has to leave it, and two optimizers share one gradient scaler. So is
+    # compiling. Both are refused here, since a launcher or a user's file of Accelerate could ask for them.
+    # Broadcasting buffers would change a discriminator's between its two passes of one step, under DDP.
+    accelerator = Accelerator(
+        cpu=on_cpu,  # else it would not join several processes on a CPU
+        mixed_precision="no",
+        dynamo_backend="no",
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one decodes all images while the others wait
+        ],
+    )
+    if accelerator.distributed_type not in DISTRIBUTION:
+        raise InputError(
+            f"launched as {accelerator.distributed_type.value}; srzoo shards by training.fsdp=true. Launch with "
+            "torchrun, or accelerate launch --multi_gpu."
+        )
+    if recipe.batch_size % (accelerator.num_processes * recipe.accumulate):
+        raise InputError(
+            f"training.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes "
+            f"in {recipe.accumulate} parts each."
+        )
+    return accelerator
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within this context, torch refuses algorithms that are not reproducible, or does not; then as it was before."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(wanted)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 class _Gather(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Watching a training for what makes it worthless: terms that are not finite, and terms that pull at nothing."""
+"""Watching a training for what makes it worthless: values that are not finite, and terms that pull at nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import torch
 
 from .errors import TrainingError
 
+SMALLEST_SCALE = 2.0**-14
+"""Of the gradient scaler: the smallest normal number of fp16, below which gradients of order one would be lost. From
+its initial 2**16 it takes thirty steps that are left out, with no thousands of good ones in between, to get there."""
+
 
 class FiniteGuard:
-    """Remembers the first step at which a term was not finite.
+    """Remembers the first step at which a term, or a network's gradient, was not finite.
 
     On a CPU every step is looked at before its update. Looking at a value of another device would make the loop
     wait for it, so there the first bad step of each term is noted on the device and asked for when a step is logged.
@@ -22,7 +26,7 @@ class FiniteGuard:
         self._first: dict[str, torch.Tensor] = {}
 
     def note(self, step: int, losses: Mapping[str, torch.Tensor]) -> dict[str, int]:
-        """Note a step's terms; returns the broken ones, each with its step, where that can be told at once."""
+        """Note a step's terms and norms; returns the broken ones, each with its step, where it can be told at once."""
         if self._immediate:
             return {label: step for label, loss in losses.items() if not torch.isfinite(loss)}
         for label, loss in losses.items():
@@ -32,8 +36,16 @@ class FiniteGuard:
         return {}
 
     def check(self) -> dict[str, int]:
-        """Return the terms that were not finite so far, each with the first step at which it was not."""
+        """Return what was not finite so far, each with the first step at which it was not."""
         return {label: int(step) for label, step in self._first.items() if int(step) > 0}
+
+
+def is_exhausted(scaler: torch.amp.GradScaler) -> bool:
+    """Whether a scaler went on lowering its scale in vain: gradients are not finite at whatever scale.
+
+    Reads the scale, so the device has to be waited for.
+    """
+    return scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
 
 
 def check_pulls(stage: str, norms: Mapping[str, torch.Tensor], scaled: bool = False) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler, TanhLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
-from .errors import InputError
+from .errors import InputError, did_you_mean
 from .recipe import Optimizer, Schedule
 
 
@@ -23,6 +24,7 @@ def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> 
     Raises:
         InputError: timm has none of this name, or it refuses an option.
     """
+    _check_names(config)
     options = {**(_fused(config.name, module) if fused else {}), **config.options}
     if config.betas is not None:
         options["betas"] = config.betas
@@ -30,8 +32,58 @@ def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> 
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
         )
-    except (ValueError, AssertionError, TypeError, RuntimeError) as error:
-        raise InputError(f"optimizer {config.name!r}: {error}. timm.optim.list_optimizers() names them all.") from None
+    except (ValueError, AssertionError, TypeError, RuntimeError, IndexError, KeyError, ImportError) as error:
+        raise InputError(f"optimizer {config.name!r} refuses its settings: {error}.") from None
+    return optimizer
+
+
+def _check_names(config: Optimizer) -> None:
+    """Check an optimizer's name, its options', and the number of its betas, of which timm drops what is not used."""
+    name = config.name.lower().split("_")[-1]  # lookahead_adam is adam's lookahead
+    if name not in list_optimizers():
+        raise InputError(
+            f"There is no optimizer {config.name!r}.{did_you_mean(name, list_optimizers())} "
+            "timm.optim.list_optimizers() names them all."
+        )
+    info = get_optimizer_info(name)
+    known = inspect.signature(info.opt_class).parameters if callable(info.opt_class) else {}
+    takes_any = not known or any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    for option in () if takes_any else config.options:
+        if option not in known:
+            own = [other for other in known if other not in ("params", "lr", "weight_decay")]
+            raise InputError(
+                f"optimizer {config.name!r} has no option {option!r}.{did_you_mean(option, own)} "
+                f"Its options: {', '.join(own)}."
+            )
+    if config.betas is None:
+        return
+    wanted = getattr(info, "num_betas", 2) if info.has_betas else 0
+    if wanted == 0:
+        raise InputError(f"optimizer {config.name!r} has no betas; leave them out, or write betas: null.")
+    if wanted != len(config.betas):
+        raise InputError(
+            f"optimizer {config.name!r} has {wanted} betas, not {len(config.betas)}; write betas: null for its own, "
+            "or options: {betas: [...]} beside it."
+        )
+
+
+def try_optimizer(config: Optimizer, device: torch.device) -> torch.optim.Optimizer:
+    """Return an optimizer of a few parameters of its own, which it has taken a step on.
+
+    Raises:
+        InputError: it cannot be built, or cannot take a step, with these settings on this device.
+    """
+    with torch.random.fork_rng():
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4)).to(device)
+    optimizer = make_optimizer(module, config)
+    if type(optimizer).__module__.startswith("torch.optim."):  # what these cannot do, they say at once
+        return optimizer
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer.step()
+    except Exception as error:  # whatever an optimizer of any package raises
+        raise InputError(f"optimizer {config.name!r} cannot take a step here: {error}.") from None
     return optimizer
 
 

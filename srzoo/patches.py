@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import time
+import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +116,8 @@ class MappedStore:
             with contextlib.suppress(OSError):
                 if time.time() - old.stat().st_mtime > 3600:
                     old.unlink()
-        temporary = path.with_suffix(f".{os.getpid()}.writing")
+        # Containers that share a disk share process numbers too.
+        temporary = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.writing")
         places, offset = [], 0
         try:
             with open(temporary, "wb") as file, ThreadPoolExecutor() as pool:
@@ -130,6 +133,9 @@ class MappedStore:
             os.replace(temporary, path)
             temporary.write_text(json.dumps({"bytes": offset, "places": places}))
             os.replace(temporary, path.with_suffix(".json"))
+        except OSError:
+            if self._index(path) is None:  # else another process built the same meanwhile
+                raise
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -341,6 +347,11 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 def whole_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a batch that :meth:`PatchDataset.__getitems__` made as it is."""
     return batch
+
+
+def as_batch(crops: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return uint8 crops as networks want them: float32 in [0, 1]."""
+    return {key: images.float().div_(255.0) for key, images in crops.items()}
 
 
 @functools.lru_cache(maxsize=4)

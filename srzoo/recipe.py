@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -149,6 +150,8 @@ class Schedule(Model):
             raise ValueError("milestones must increase")
         if self.milestones and self.name != "multistep":
             raise ValueError(f"milestones belong to multistep, not to {self.name}")
+        if self.name == "multistep" and not self.milestones:
+            raise ValueError("multistep needs milestones, the steps at which the rate is multiplied by gamma")
         return self
 
     def scaled(self, factor: float) -> Schedule:
@@ -241,6 +244,13 @@ class Validation(Model):
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @pydantic.field_validator("data", "metrics")
+    @classmethod
+    def _some(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError("give at least one; for no validation write training.validation: null")
+        return names
+
 
 class Training(Model):
     """The training recipe of an entry.
@@ -294,6 +304,9 @@ class Training(Model):
     def _some(cls, stages: dict[str, Stage]) -> dict[str, Stage]:
         if not stages:
             raise ValueError("give at least one stage")
+        for name in stages:
+            if not re.fullmatch(r"\w[\w .+-]*", name):  # files are named after it
+                raise ValueError(f"a stage's name has letters, digits, '_', '-', '+' and '.', not {name!r}")
         return stages
 
     def shortened(self, total: int) -> Training:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from .data import ImageItem, load_image_set
-from .errors import InputError, RecipeWarning, TrainingError
+from .errors import InputError, RecipeWarning, SrzooError, TrainingError
 from .inference import prepare
 from .recipe import Entry, Validation
 from .registry import get_registry
 from .scoring import available_metrics, mean_scores, score_set
 from .specs import GeneratorSpec
 from .weights import differences, save_checkpoint, shown
+
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for a run's folder that another run holds."""
 
 
 class RunFolder:
@@ -34,9 +41,10 @@ class RunFolder:
     ``ENTRY.safetensors``     the weights at the end
     ``training.png``          the curves
     ``failure.pt``            batch and weights of a step that was not finite, for ``--replay``
+    ``.lock``                 held by the run that writes here; it needs no cleaning up after a crash
     ========================  =====================================================================
 
-    Nothing is written before :meth:`prepare`.
+    Nothing is written before :meth:`held`.
 
     Args:
         writes: whether this process writes; of several, one does.
@@ -51,6 +59,7 @@ class RunFolder:
         self.writes = writes
         self._entry = entry
         self._keep = keep
+        self._lock = filelock.FileLock(path / ".lock")
         assert entry.training is not None
         self._order = list(entry.training.stages)
         self._wanted = entry.model_dump(mode="json", exclude={"weights", "recorded"})
@@ -60,22 +69,48 @@ class RunFolder:
         if self._states():
             self._check_same()
 
-    def prepare(self) -> None:
-        """Make the folder, or find in it the run to go on with.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, or find in it the run to go on with, and keep other runs out of it. All processes ask.
+
+        It is free again after this context, or when the process ends, in whatever way.
 
         Raises:
+            InputError: another run is at work in it.
             TrainingError: it cannot be written.
         """
-        if not self.writes:
-            return
+        told: list[Any] = [self._prepare() if self.writes else None]
+        broadcast_object_list(told)  # else the other processes would wait for one that gave up
+        if told[0] is not None:
+            raise told[0]
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _prepare(self) -> SrzooError | None:
         try:
             (self.path / "states").mkdir(parents=True, exist_ok=True)
+            # What a run that was just killed leaves running, such as workers that read images, ends soon.
+            self._lock.acquire(timeout=LOCK_PATIENCE)
             for old in (self.path / "states").glob("*.writing"):  # of a run that was killed
                 old.unlink()
             if not self._states():
                 (self.path / "entry.json").write_text(json.dumps(self._wanted, indent=2) + "\n")
+        except filelock.Timeout:
+            return InputError(
+                f"Another run is at work in {self.path}: two would overwrite each other's states. "
+                "Give another --out, or wait for it or stop it."
+            )
+        except NotImplementedError:
+            warnings.warn(
+                f"{self.path} is on a disk without file locks; see to it yourself that no other run writes there.",
+                RecipeWarning,
+                stacklevel=4,
+            )
         except OSError as error:
-            raise TrainingError(f"Cannot use the run folder {self.path}: {error}.") from error
+            return TrainingError(f"Cannot use the run folder {self.path}: {error}.")
+        return None
 
     def _check_same(self) -> None:
         try:
@@ -97,7 +132,7 @@ class RunFolder:
     # --- log ----------------------------------------------------------------------------------------------------
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one JSON line to the log.
+        """Append one JSON line to the log; a number that is not finite, which JSON does not have, becomes null.
 
         Raises:
             TrainingError: it cannot be written.
@@ -106,7 +141,7 @@ class RunFolder:
             return
         try:
             with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
         except OSError as error:
             raise TrainingError(
                 f"Cannot write to {self.path / 'log.jsonl'}: {error}. The last state is untouched; "
@@ -114,15 +149,17 @@ class RunFolder:
             ) from error
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what the log holds; a line that was cut short is left out."""
+        """Yield what the log holds; a line that was cut short, or is no record of a run, is left out."""
         path = self.path / "log.jsonl"
         if not path.is_file():
             return
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                yield json.loads(line)
+                record = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(record, dict) and isinstance(record.get("stage"), str) and type(record.get("step")) is int:
+                yield record
 
     def rewind_log(self, stage: str | None, step: int) -> None:
         """Take out what was logged after a state was saved, since it is about to be done again.
@@ -135,7 +172,7 @@ class RunFolder:
             return
         order = {name: number for number, name in enumerate(self._order)}
         reached = (order[stage], step) if stage is not None else (-1, 0)
-        kept = [r for r in self.records() if (order.get(r["stage"], len(order)), r["step"]) <= reached]
+        kept = [_finite(r) for r in self.records() if (order.get(r["stage"], len(order)), r["step"]) <= reached]
         temporary = path.with_name(".log.jsonl.writing")
         try:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
@@ -148,12 +185,12 @@ class RunFolder:
     def _states(self) -> list[Path]:
         """Return the states to resume from, newest first."""
 
-        def age(path: Path) -> tuple[int, int]:
+        found = []
+        for path in (self.path / "states").glob("*-*.pt"):
             stage, _, step = path.stem.rpartition("-")
-            return self._order.index(stage), int(step)
-
-        found = [p for p in (self.path / "states").glob("*-*.pt") if p.stem.rpartition("-")[0] in self._order]
-        return sorted(found, key=age, reverse=True)
+            if stage in self._order and re.fullmatch("[0-9]+", step):  # others are copies that somebody made
+                found.append((self._order.index(stage), int(step), path))
+        return [path for _, _, path in sorted(found, reverse=True)]
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from, whole or not at all, and drop the oldest.
@@ -174,8 +211,8 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
             raise TrainingError(
-                f"Cannot write a checkpoint to {self.path}: {error}. The checkpoint before it is untouched; "
-                "free some space and run the same command again."
+                f"Cannot write a checkpoint to {self.path}: {_reason(error)}. {self.what_is_saved()} "
+                "To go on, free some space and run the same command again."
             ) from error
         for old in self._states()[self._keep :]:
             old.unlink(missing_ok=True)
@@ -240,19 +277,43 @@ class RunFolder:
             save_checkpoint(self.path / "checkpoints" / "best.safetensors", generator.state_dict(), description)
 
     def save_failure(self, record: Mapping[str, Any], rank: int = 0) -> str:
-        """Write what is needed to look into a step that failed, and say where: ``failure.pt``."""
+        """Write what is needed to look into a step that failed, ``failure.pt``, and say what is in it.
+
+        Args:
+            record: among others ``step``, the one that failed, and ``weights_of``, the one its weights came out of.
+        """
         path = self.path / ("failure.pt" if rank == 0 else f"failure-{rank}.pt")
         try:
             torch.save(dict(record), path)
         except (OSError, RuntimeError) as error:
-            return f"Batch and weights of the step could not be written: {error}."
-        return f"Batch and weights of the step are in {path}; repeat the command with --replay {path} to look into it."
+            return f"Batch and weights could not be written: {_reason(error)}."
+        step, after = record["step"], record["weights_of"]
+        weights = "that it started from" if after < step else f"after step {after}, which it has spoiled,"
+        return (
+            f"The batch of step {step} and the weights {weights} are in {path}; "
+            f"repeat the command with --replay {path} to look into it."
+        )
 
     def forget_failures(self) -> None:
         """Drop what was kept of failed steps, once the run got past them."""
         if self.writes:
             for path in self.path.glob("failure*.pt"):
                 path.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    """Return a record with None for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Return the system's error that torch's is the consequence of; torch says where in its own code it stopped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 class Validator:

@@ -74,18 +74,25 @@ class WholeNetwork:
 
 
 class WholeOptimizer:
-    """The state dict of a network's optimizer, whole and by the names of parameters, sharded or not."""
+    """The state dict of a network's optimizer, whole and by the names of parameters, sharded or not.
+
+    One that has no state yet, or never has any, is left alone: torch would have it take a step to find out.
+    """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._network, self._optimizer = network, optimizer
 
     def state_dict(self) -> dict[str, Any]:
         """Return it to the first process; a collective call."""
-        return get_optimizer_state_dict(self._network, self._optimizer, options=_READ)
+        inner = getattr(self._optimizer, "_base_optimizer", self._optimizer)  # timm's lookahead keeps its state there
+        if not inner.state:
+            return {}
+        return get_optimizer_state_dict(self._network, inner, options=_READ)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take each process' part of a whole state dict."""
-        set_optimizer_state_dict(self._network, self._optimizer, dict(state), options=_LOAD)
+        """Take each process' part of a whole state dict; torch may move the network's weights, so load them later."""
+        if state.get("state"):
+            set_optimizer_state_dict(self._network, self._optimizer, dict(state), options=_LOAD)
 
 
 class ShardedAverage:

@@ -50,12 +50,12 @@ class Parts:
         found["generator_optimizer"] = WholeOptimizer(self.generator, self.generator_optimizer)
         return found
 
-    def optimizers(self, with_generator: bool) -> list[tuple[Any, nn.Module]]:
-        """Return the optimizers that step now, each with its network."""
-        pairs = [(self.generator_optimizer, self.generator)] if with_generator else []
+    def optimizers(self, with_generator: bool) -> list[tuple[str, Any, nn.Module]]:
+        """Return the optimizers that step now, each with its network and that one's name."""
+        found = [("generator", self.generator_optimizer, self.generator)] if with_generator else []
         if self.discriminator is not None:
-            pairs.append((self.discriminator_optimizer, self.discriminator))
-        return pairs
+            found.append(("discriminator", self.discriminator_optimizer, self.discriminator))
+        return found
 
 
 def build_parts(

@@ -11,6 +11,7 @@ discriminator runs, no gradient is computed that nobody needs, and what each ter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -60,12 +61,28 @@ class Outcome:
     Attributes:
         losses: the weighted value of every term, detached.
         norms: where measured, the gradient norm of each of the generator's terms on the generator's output.
-        pull: norm of the gradient of all of them together, taken once a step; 0 where the generator is not trained.
     """
 
     losses: Losses
     norms: dict[str, torch.Tensor]
-    pull: torch.Tensor
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return what a batch gave of which each outcome is an equal part, computed with ``share=1 / parts``.
+
+    Losses are means over the parts. The gradient on the whole output is that of all parts beside each other.
+    """
+    if len(outcomes) == 1:
+        return outcomes[0]
+    losses: Losses = {}
+    squares: Losses = {}
+    for outcome in outcomes:
+        for label, loss in outcome.losses.items():
+            part = loss / len(outcomes)
+            losses[label] = losses[label] + part if label in losses else part
+        for label, norm in outcome.norms.items():
+            squares[label] = squares[label] + norm.square() if label in squares else norm.square()
+    return Outcome(losses, {label: square.sqrt() for label, square in squares.items()})
 
 
 class PixelTask:
@@ -82,9 +99,16 @@ class PixelTask:
         self.image_terms = [term for term in terms if term.role in ("pixel", "perceptual")]
         self.engine = engine or Engine()
 
+        self._terms = terms
+
     def networks(self) -> list[nn.Module]:
         """Return the networks that the task trains."""
         return [self.generator]
+
+    def on(self, networks: Sequence[nn.Module], engine: Engine) -> PixelTask:
+        """Return the same task on other networks of the same kinds, in the order of :meth:`networks`."""
+        make: Callable[..., PixelTask] = type(self)
+        return make(*networks, self._terms, engine)
 
     def run(
         self,
@@ -110,13 +134,13 @@ class PixelTask:
         losses: Losses = {}
         if train_generator:
             with self.engine.autocast():
-                losses |= image_losses(self.image_terms, output, batch["hr"])
+                losses = image_losses(self.image_terms, output, batch["hr"])
             pull.add(losses)
         losses |= self._against_discriminator(batch["hr"], output, step, share, pull if train_generator else None)
         if train_generator:
             sr.backward(pull.gradient)
         values = {label: loss.detach() for label, loss in losses.items()}
-        return Outcome(values, pull.norms, pull.gradient.norm())
+        return Outcome(values, pull.norms)
 
     def _against_discriminator(
         self, hr: torch.Tensor, output: torch.Tensor, step: int, share: float, pull: _Pull | None
@@ -182,15 +206,18 @@ class _Pull:
         self._output, self._engine, self._share, self._measure = output, engine, share, measure
 
     def add(self, losses: Losses, keep_graph: bool = False) -> None:
-        """Add the gradients of some terms; a term that does not depend on the output adds nothing."""
-        if not self._measure and losses:
-            losses = {"": torch.stack(list(losses.values())).sum()}
-        for number, (label, loss) in enumerate(losses.items(), 1):
-            gradient = None
+        """Add the gradients of some terms, leaving their bare values in ``losses``.
+
+        A term that does not depend on the output adds nothing. Terms are taken one by one, measured or not: the sum
+        of three rounds differently in another order, and a run must not depend on when it is logged.
+        """
+        for number, label in enumerate(list(losses), 1):
+            loss, gradient = losses[label], None
             if loss.requires_grad:
                 scaled = self._engine.scale(self._share * loss)
                 retain = keep_graph or number < len(losses)
                 (gradient,) = torch.autograd.grad(scaled, self._output, retain_graph=retain, allow_unused=True)
+            losses[label] = loss.detach()  # so that what a term computed is free before the next one's gradient
             if gradient is not None:
                 self.gradient += gradient
             if self._measure:
@@ -213,7 +240,9 @@ def image_losses(terms: Sequence[Term], sr: torch.Tensor, hr: torch.Tensor) -> L
 def shares_of(norms: dict[str, torch.Tensor]) -> dict[str, float]:
     """Return the share of each term in the sum of the gradient norms: what drives the training.
 
-    A term with a large value may pull weakly.
+    A term with a large value may pull weakly. Empty where a norm is not finite, as in a step that fp16 leaves out.
     """
     total = sum(float(norm) for norm in norms.values())
+    if not math.isfinite(total):
+        return {}
     return {label: float(norm) / total if total else 0.0 for label, norm in norms.items()}

@@ -20,7 +20,7 @@ _CROP = 192
 
 
 class Tracking:
-    """The trackers of a run; without any, every call does nothing.
+    """The trackers of a run, a context that finishes what they have buffered; without any, every call does nothing.
 
     Args:
         start: steps that a resumed run has behind it.
@@ -78,8 +78,10 @@ class Tracking:
                 order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                 tracker.log_images(pictures, step=step, **order)
 
-    def close(self) -> None:
-        """Finish what trackers have buffered."""
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         for tracker in self._trackers:
             tracker.finish()
 

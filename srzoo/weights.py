@@ -137,7 +137,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], description
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # safetensors lets the owner alone read its files; this one gets a file's usual rights
+        mode = temporary.stat().st_mode
         save_file(plain, temporary, {METADATA_KEY: json.dumps(description, sort_keys=True)})
+        temporary.chmod(mode)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -41,7 +41,7 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def test_one_row_an_image_and_metric(folder: Path, tmp_path: Path) -> None:
-    result = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=tmp_path / "out")
+    result = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=tmp_path / "out", pictures=0)
     rows = rows_of(tmp_path / "out")
     assert tuple(rows[0]) == COLUMNS == ("entry", "dataset", "image", "metric", "protocol", "value")
     keys = {(r["entry"], r["dataset"], r["image"], r["metric"], r["protocol"]) for r in rows}
@@ -53,7 +53,7 @@ def test_one_row_an_image_and_metric(folder: Path, tmp_path: Path) -> None:
 
 
 def test_leaderboard_ranks_best_first_and_states_the_protocol(folder: Path, tmp_path: Path) -> None:
-    result = srzoo.bench("nearest,bicubic", str(folder), "psnr", protocol="rgb", out=tmp_path / "out")
+    result = srzoo.bench("nearest,bicubic", str(folder), "psnr", protocol="rgb", out=tmp_path / "out", pictures=0)
     assert [s.entry for s in result.standings] == ["bicubic", "nearest"]
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert "Protocol `rgb`" in text
@@ -89,7 +89,7 @@ def test_a_metric_without_backbone_is_reported_and_stops_nothing(
 ) -> None:
     monkeypatch.setenv("SRZOO_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("SRZOO_DATA", str(tmp_path / "data"))
-    result = bench("bicubic", str(folder), ["psnr", "lpips_vgg"], out=tmp_path / "out")
+    result = bench("bicubic", str(folder), ["psnr", "lpips_vgg"], out=tmp_path / "out", pictures=0)
     assert {r.metric for r in result.rows} == {"psnr"}
     assert "put vgg16-397923af.pth" in result.unavailable["lpips_vgg"]
     assert "vgg16-397923af.pth" in (tmp_path / "out" / "leaderboard.md").read_text()
@@ -158,7 +158,7 @@ def test_a_model_that_fails_is_left_out_and_named_and_stops_no_other(
 
     broken = Model("broken", load_model("nearest").entry, FailsOn())
     monkeypatch.setattr(benchmark, "load_model", lambda name: broken if name == "broken" else load_model(name))
-    result = bench("broken,bicubic", str(folder), "psnr", out=tmp_path / "out")
+    result = bench("broken,bicubic", str(folder), "psnr", out=tmp_path / "out", pictures=0)
     assert [s.entry for s in result.standings] == ["bicubic"]
     assert "out of luck" in result.failed["broken"]
     assert "broken failed and is left out" in (tmp_path / "out" / "leaderboard.md").read_text()

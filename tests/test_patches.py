@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -357,6 +359,58 @@ def test_a_worker_maps_the_cache_instead_of_copying_it(tmp_path: Path, cache: Pa
     copied = pickle.dumps(dataset)
     assert len(copied) < 5000
     assert same(pickle.loads(copied)[3], wanted)
+
+
+BUILD = """
+import os, sys
+os.getpid = lambda: 7  # as in two containers
+import srzoo.patches as patches
+from srzoo.data import load_image_set
+decode = patches.decode_pair
+def wait_for_the_other(*arguments):
+    open(sys.argv[2], "w").close()
+    while not os.path.exists(sys.argv[3]):
+        pass
+    return decode(*arguments)
+patches.decode_pair = wait_for_the_other
+dataset = patches.PatchDataset([load_image_set(sys.argv[1])], 4, patch_size=16)
+assert isinstance(dataset._stores[0], patches.MappedStore)
+dataset[0]
+"""
+
+
+def test_two_processes_that_build_one_cache_at_once_do_not_disturb_each_other(tmp_path: Path, cache: Path) -> None:
+    image_set = folder_set(tmp_path)
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error::srzoo.errors.RecipeWarning", "-c", BUILD, str(tmp_path / "set"), *flags],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for flags in ((here, there), (there, here))
+    ]
+    for process in both:
+        _, message = process.communicate(timeout=120)
+        assert process.returncode == 0, message
+    assert MappedStore(image_set.items, 4, cache).is_built(1.0)
+    assert len(list(cache.iterdir())) == 2, "nothing is left over"
+
+
+def test_a_cache_that_another_process_finished_first_is_used(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file that is mapped cannot be replaced, as on Windows."""
+    image_set = folder_set(tmp_path)
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target.suffix == ".json":
+            raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert isinstance(PatchDataset([image_set], 4, patch_size=16)._stores[0], MappedStore)
 
 
 # --- sharding -------------------------------------------------------------------------------------------------

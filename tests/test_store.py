@@ -114,7 +114,7 @@ def test_what_decides_no_value_computes_nothing_anew(tmp_path: Path, harmless: E
 
 
 def test_a_row_carries_all_that_decides_it(folder: Path, tmp_path: Path) -> None:
-    bench("bicubic", str(folder), "psnr", out=tmp_path / "out")
+    bench("bicubic", str(folder), "psnr", out=tmp_path / "out", pictures=0)
     score = read_scores(tmp_path / "out")[0]
     assert (score.entry, score.dataset, score.image, score.metric) == ("bicubic", "photographs", "00", "psnr")
     assert (score.protocol, score.scale, score.precision, score.torch) == ("y", 4, "fp32", torch.__version__)
@@ -179,13 +179,13 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 def test_what_is_known_is_not_computed_again(folder: Path, tmp_path: Path, count: Callable[[], int]) -> None:
     out = tmp_path / "out"
-    first = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=out)
+    first = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=out, pictures=0)
     assert (count(), first.computed) == (24, 48)
-    again = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=out)
+    again = bench("bicubic,nearest", str(folder), ["psnr", "ssim"], out=out, pictures=0)
     assert (count(), again.computed) == (0, 0)
     assert again.rows == first.rows
     assert again.costs == first.costs, "latency is a property of the machine, and was measured"
-    assert bench("bicubic,nearest", str(folder), ["psnr"], out=out, resume=False).computed == 24
+    assert bench("bicubic,nearest", str(folder), ["psnr"], out=out, resume=False, pictures=0).computed == 24
     assert count() == 24
 
 
@@ -193,16 +193,16 @@ def test_a_metric_a_model_or_an_image_more_computes_just_these(
     folder: Path, tmp_path: Path, count: Callable[[], int]
 ) -> None:
     out = tmp_path / "out"
-    bench("bicubic", str(folder), "psnr", out=out)
+    bench("bicubic", str(folder), "psnr", out=out, pictures=0)
     count()
-    assert bench("bicubic", str(folder), "psnr,ssim", out=out).computed == 12
-    assert bench("bicubic,nearest", str(folder), "psnr,ssim", out=out).computed == 24
+    assert bench("bicubic", str(folder), "psnr,ssim", out=out, pictures=0).computed == 12
+    assert bench("bicubic,nearest", str(folder), "psnr,ssim", out=out, pictures=0).computed == 24
     count()
     Image.new("RGB", (64, 64), (9, 8, 7)).save(folder / "new.png")
-    assert bench("bicubic,nearest", str(folder), "psnr,ssim", out=out).computed == 4
+    assert bench("bicubic,nearest", str(folder), "psnr,ssim", out=out, pictures=0).computed == 4
     assert count() == 2
     Image.new("RGB", (64, 64), (1, 2, 3)).save(folder / "new.png")
-    assert bench("bicubic", str(folder), "psnr,ssim", out=out).computed == 2, "the file is another"
+    assert bench("bicubic", str(folder), "psnr,ssim", out=out, pictures=0).computed == 2, "the file is another"
 
 
 def test_retrained_weights_are_benchmarked_anew_and_replace_the_old(folder: Path, tmp_path: Path, photos: str) -> None:
@@ -212,7 +212,7 @@ def test_retrained_weights_are_benchmarked_anew_and_replace_the_old(folder: Path
     for steps in (2, 4):
         run = tmp_path / str(steps) / "mine"
         train("srresnet-lite-x4", run, data=photos, steps=steps, overrides=changes)
-        found.append(bench(str(run), str(folder), "psnr", out=tmp_path / "out"))
+        found.append(bench(str(run), str(folder), "psnr", out=tmp_path / "out", pictures=0))
     assert found[0].computed == found[1].computed == 12
     assert [s.value for s in read_scores(tmp_path / "out")] == [row.value for row in found[1].rows]
     (merged,) = {score.seed for score in read_scores(tmp_path / "out")}
@@ -229,7 +229,7 @@ def slow(*arguments):
     time.sleep(0.02)
     return plain(*arguments)
 benchmark.upscaled = slow
-benchmark.bench("bicubic,nearest", sys.argv[1], "psnr,ssim", out=sys.argv[2])
+benchmark.bench("bicubic,nearest", sys.argv[1], "psnr,ssim", out=sys.argv[2], pictures=0)
 """
 
 
@@ -237,7 +237,7 @@ def test_a_benchmark_killed_at_random_moments_ends_with_the_same_rows(folder: Pa
     """SIGKILL, ten times; what was finished when it came is there afterwards."""
     moments = random.Random(0)
     whole, out = tmp_path / "whole", tmp_path / "out"
-    bench("bicubic,nearest", str(folder), "psnr,ssim", out=whole)
+    bench("bicubic,nearest", str(folder), "psnr,ssim", out=whole, pictures=0)
     known, kills = 0, 0
     for _ in range(10):
         process = subprocess.Popen([sys.executable, "-c", SLOW, str(folder), str(out)])
@@ -251,7 +251,7 @@ def test_a_benchmark_killed_at_random_moments_ends_with_the_same_rows(folder: Pa
         assert now % 2 == 0, "an image's metrics are there together"
         known = now
     assert kills >= 3, "else it was not interrupted at all"
-    bench("bicubic,nearest", str(folder), "psnr,ssim", out=out)
+    bench("bicubic,nearest", str(folder), "psnr,ssim", out=out, pictures=0)
     assert values_of(out) == values_of(whole)
 
 
@@ -268,13 +268,13 @@ def _rows_in(out: Path) -> int:
 
 
 def test_two_processes_give_the_rows_of_one(folder: Path, tmp_path: Path) -> None:
-    bench("bicubic,nearest", str(folder), "psnr,ssim", out=tmp_path / "one")
+    bench("bicubic,nearest", str(folder), "psnr,ssim", out=tmp_path / "one", pictures=0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
     command += ["-m", "srzoo", "bench", "bicubic,nearest", "--data", str(folder), "--metric", "psnr,ssim"]
-    command += ["--out", str(tmp_path / "two")]
+    command += ["--out", str(tmp_path / "two"), "--pictures", "0"]
     for known in (0, 48):
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -290,7 +290,7 @@ def test_two_processes_give_the_rows_of_one(folder: Path, tmp_path: Path) -> Non
 
 
 def test_what_a_killed_process_left_is_taken_in(folder: Path, tmp_path: Path) -> None:
-    bench("bicubic", str(folder), "psnr", out=tmp_path / "out")
+    bench("bicubic", str(folder), "psnr", out=tmp_path / "out", pictures=0)
     (tmp_path / "out" / FILE).rename(tmp_path / "out" / "results.1.sqlite")
     with Store(tmp_path / "out", HERE) as store:
         store.present(replace(SUBJECT, configuration="other"))
@@ -305,8 +305,8 @@ def test_what_a_killed_process_left_is_taken_in(folder: Path, tmp_path: Path) ->
 
 @pytest.fixture
 def two_runs(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
-    bench("bicubic", str(folder), "psnr,ssim", out=tmp_path / "first")
-    bench("nearest", str(folder), "psnr,ssim", out=tmp_path / "second")
+    bench("bicubic", str(folder), "psnr,ssim", out=tmp_path / "first", pictures=0)
+    bench("nearest", str(folder), "psnr,ssim", out=tmp_path / "second", pictures=0)
     return tmp_path / "first", tmp_path / "second"
 
 
@@ -324,7 +324,7 @@ def test_runs_are_ranked_together(two_runs: tuple[Path, Path]) -> None:
 
 
 def test_different_protocols_are_not_ranked_together(folder: Path, two_runs: tuple[Path, Path]) -> None:
-    bench("bicubic", str(folder), "psnr", protocol="rgb", out=two_runs[1])
+    bench("bicubic", str(folder), "psnr", protocol="rgb", out=two_runs[1], pictures=0)
     result = cli("leaderboard", *map(str, two_runs))
     assert result.exit_code == 2
     message = " ".join(result.stderr.split())
@@ -337,7 +337,7 @@ def test_different_protocols_are_not_ranked_together(folder: Path, two_runs: tup
 
 def test_different_images_of_one_name_are_not_ranked_together(folder: Path, two_runs: tuple[Path, Path]) -> None:
     Image.new("RGB", (64, 64)).save(folder / "00.png")
-    bench("nearest", str(folder), "psnr", out=two_runs[1])
+    bench("nearest", str(folder), "psnr", out=two_runs[1], pictures=0)
     with pytest.raises(InputError, match="different images under the name photographs/00"):
         merge(two_runs)
 
@@ -347,7 +347,7 @@ def test_two_models_of_one_name_are_told_apart(folder: Path, tmp_path: Path, mon
     for name, digest in (("first", "x"), ("second", "y")):
         model = Model("mine", real.entry, real.generator, digest=digest, seed=len(name), recipe="one")
         monkeypatch.setattr(benchmark, "load_model", lambda reference, model=model: model)
-        bench("mine", str(folder), "psnr", out=tmp_path / name)
+        bench("mine", str(folder), "psnr", out=tmp_path / name, pictures=0)
     merged = merge([tmp_path / "first", tmp_path / "second"])
     assert {row.entry for row in merged.rows} == {"mine [first]", "mine [second]"}
     assert set(merged.costs) == {"mine [first]", "mine [second]"}

@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from srzoo.optim import make_schedule
 from srzoo.pretrained import load_model
 from srzoo.process import random_state, restore_random_state
 from srzoo.recipe import LossTerm, Schedule
+from srzoo.runs import RunFolder
 from srzoo.tasks import GanTask, PixelTask, shares_of
 from srzoo.training import train
 from srzoo.weights import read_checkpoint
@@ -476,21 +479,345 @@ def test_a_spectrally_normalised_discriminator_trains_and_resumes_exactly(tmp_pa
     assert all(torch.equal(tensor, before[name]) for name, tensor in read_checkpoint(again)[0].items())
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_update(
-    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The square root of zero: a finite loss with an infinite gradient."""
+def breaking_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From some call on, let Charbonnier keep its value but have an infinite gradient: the square root of zero."""
     import srzoo_losses.pixel
 
-    forward = srzoo_losses.pixel.Charbonnier.forward
+    forward, calls = srzoo_losses.pixel.Charbonnier.forward, [0]
 
     def broken(self: Any, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        return forward(self, sr, hr) + (sr.flatten()[0] - sr.flatten()[0].detach()).abs().sqrt()
+        calls[0] += 1
+        loss = forward(self, sr, hr)
+        return loss + (sr.flatten()[0] - sr.flatten()[0].detach()).abs().sqrt() if calls[0] >= number else loss
 
     monkeypatch.setattr(srzoo_losses.pixel.Charbonnier, "forward", broken)
-    changes = {**TINY, "training.stages.psnr.losses": {"l1": 1.0, "charbonnier": 1.0}}
-    with pytest.raises(TrainingError, match="step 1: not finite: gradient on the output"):
-        run("srresnet-lite-x4", tmp_path, photos, 3, changes)
+
+
+TWO_TERMS = {"training.stages.psnr.losses": {"l1": 1.0, "charbonnier": 1.0}}
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update_and_its_term_is_named(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking_at(3, monkeypatch)  # the first call is the rehearsal's
+    with pytest.raises(TrainingError, match=r"step 2: not finite: gradient of charbonnier\.") as caught:
+        run("srresnet-lite-x4", tmp_path, photos, 4, {**TINY, **TWO_TERMS})
+    assert "The batch of step 2 and the weights that it started from are in" in str(caught.value)
+    failure = torch.load(tmp_path / "failure.pt", weights_only=True)
+    assert failure["terms"] == ["charbonnier"]
+    assert all(tensor.isfinite().all() for tensor in failure["generator"].values())
+
+
+def test_a_gradient_that_is_not_finite_in_an_early_part_of_a_batch_is_noticed_at_its_step(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import srzoo_losses.pixel
+
+    plain, good = srzoo_losses.pixel.Charbonnier.forward, [0]
+    breaking_at(1, monkeypatch)
+    bad = srzoo_losses.pixel.Charbonnier.forward
+
+    def once(self: Any, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        good[0] += 1
+        return bad(self, sr, hr) if good[0] == 4 else plain(self, sr, hr)  # after the rehearsal and step 1's two parts
+
+    monkeypatch.setattr(srzoo_losses.pixel.Charbonnier, "forward", once)
+    changes = {**TINY, **TWO_TERMS, "training.accumulate": 2}
+    with pytest.raises(TrainingError, match="step 2: not finite: gradient of the generator"):
+        run("srresnet-lite-x4", tmp_path, photos, 4, changes)
+    failure = torch.load(tmp_path / "failure.pt", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in failure["generator"].values())
+
+
+@pytest.mark.parametrize("immediate", [True, False], ids=["CPU", "as on a GPU"])
+def test_a_gradient_of_a_discriminator_term_that_is_not_finite_is_noticed_and_named(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch, immediate: bool
+) -> None:
+    import srzoo_gan.regularisers
+
+    calls = [0]
+
+    def broken(self: Any, discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        mean = discriminator(hr).mean()
+        return (mean - mean.detach()).abs().sqrt() if calls[0] >= 4 else mean * 0
+
+    monkeypatch.setattr(srzoo_gan.regularisers.R1, "__call__", broken)
+    if not immediate:
+        monkeypatch.setattr(FiniteGuard, "__init__", later)
+    with pytest.raises(TrainingError, match=r"stage 'gan', step 3: not finite: gradient of r1\."):
+        run("srgan-lite-x4", tmp_path, photos, 8, {**TINY_GAN, "training.stages.gan.losses.r1": 1.0})
+    failure = torch.load(tmp_path / "failure.pt", weights_only=True)
+    assert failure["terms"] == ["r1"]
+    assert all(tensor.isfinite().all() for tensor in failure["discriminator"].values())
+
+
+def later(self: FiniteGuard, device: torch.device) -> None:
+    """A guard that looks at logged steps only, as on a GPU."""
+    self._immediate, self._first = False, {}
+
+
+def test_the_batch_of_a_step_that_is_found_broken_later_is_kept(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**TINY, "training.stages.psnr.optimizer.lr": 1e30}
+    with pytest.raises(TrainingError):
+        run("srresnet-lite-x4", tmp_path / "now", photos, 20, changes)
+    wanted = torch.load(tmp_path / "now" / "failure.pt", weights_only=True)
+    monkeypatch.setattr(FiniteGuard, "__init__", later)
+    with pytest.raises(
+        TrainingError, match=r"step \d+: not finite: l1\..*after step 9, which it has spoiled"
+    ) as caught:
+        train("srresnet-lite-x4", tmp_path / "later", data=photos, steps=20, overrides=changes, log_every=10)
+    found = torch.load(tmp_path / "later" / "failure.pt", weights_only=True)
+    assert f"The batch of step {wanted['step']} " in str(caught.value)
+    assert (found["step"], found["weights_of"]) == (wanted["step"], 9)
+    assert torch.equal(found["batch"]["hr"], wanted["batch"]["hr"])
+
+
+def test_fp16_that_overflows_for_ever_is_a_failure_and_the_term_is_named(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**TINY, **TWO_TERMS, "training.precision": "fp16"}
+    with monkeypatch.context() as patch:
+        breaking_at(2, patch)
+        with pytest.raises(TrainingError, match=r"not finite: gradient of charbonnier\. fp16 left out all of the last"):
+            train("srresnet-lite-x4", tmp_path / "long", data=photos, steps=40, overrides=changes, log_every=10)
+    breaking_at(2, monkeypatch)
+    with pytest.warns(RecipeWarning, match="overflowed fp16 in each of its 3 steps"):
+        run("srresnet-lite-x4", tmp_path / "short", photos, 3, changes)
+
+
+@pytest.mark.parametrize(
+    ("stage", "label"), [("psnr", "mse"), ("gan", "l1"), ("gan", "r1")], ids=["first stage", "last stage", "penalty"]
+)
+def test_a_term_without_gradient_is_refused_before_anything_is_trained_or_written(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch, stage: str, label: str
+) -> None:
+    import srzoo.training
+
+    original = srzoo.training.build_terms
+
+    def detached(entry: Any, name: str) -> list[Term]:
+        return [
+            dataclasses.replace(term, loss=lambda a, b, c=None, loss=term.loss: torch.tensor(0.5))
+            if (name, term.label) == (stage, label)
+            else term
+            for term in original(entry, name)
+        ]
+
+    monkeypatch.setattr(srzoo.training, "build_terms", detached)
+    changes = {**TWO_STAGES, "training.stages.gan.losses.l1": 0.1, "training.stages.gan.losses.r1": 1.0}
+    with pytest.raises(TrainingError, match=f"stage '{stage}': the term '{label}' has no gradient.*Nothing has been"):
+        run("srgan-mse-x4", tmp_path / "run", photos, 12, changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_rehearsal_leaves_no_trace_in_a_run(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random penalties, batch norm in both networks: all that it could move."""
+    import srzoo.training
+
+    changes = {**TINY_GAN, "generator.block": {"name": "residual", "norm": "batch"}}
+    changes |= {"training.stages.gan.losses.gradient_penalty": 1.0, "training.stages.gan.spectral_norm": True}
+    with_it = run("srgan-lite-x4", tmp_path / "with", photos, 3, changes)
+    monkeypatch.setattr(srzoo.training, "rehearse", lambda *_: None)
+    without = run("srgan-lite-x4", tmp_path / "without", photos, 3, changes)
+    assert with_it.read_bytes() == without.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.name": "adamm"}, r"stages\.gan\.optimizer: There is no optimizer 'adamm'\. Did you mean 'adam'"),
+        (
+            {"discriminator_optimizer": {"name": "adamm", "lr": 1e-4}},
+            r"discriminator_optimizer: There is no optimizer",
+        ),
+        ({"optimizer.name": "adan"}, r"'adan' has 3 betas, not 2; write betas: null"),
+        ({"optimizer.name": "sgd"}, r"'sgd' has no betas; leave them out"),
+        ({"optimizer.options": {"amsgrda": True}}, r"'adam' has no option 'amsgrda'\. Did you mean 'amsgrad'"),
+        ({"schedule": {"name": "multistep", "milestones": []}}, r"multistep needs milestones"),
+    ],
+)
+def test_settings_of_a_later_stage_are_refused_before_the_first(
+    tmp_path: Path, photos: str, changes: dict[str, Any], message: str
+) -> None:
+    stage = {f"training.stages.gan.{key}": value for key, value in changes.items()}
+    with pytest.raises(InputError, match=message):
+        run("srgan-mse-x4", tmp_path / "run", photos, 12, {**TWO_STAGES, **stage})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.validation": {"data": []}}, r"validation\.data.*give at least one"),
+        ({"training.validation": {"data": ["photos"], "metrics": []}}, r"validation\.metrics.*give at least one"),
+        (
+            {"training.stages": {"a/b": {"steps": 4, "losses": {"l1": 1.0}, "optimizer": {"lr": 1e-4}}}},
+            r"a stage's name has letters.*'a/b'",
+        ),
+    ],
+)
+def test_settings_that_name_nothing_or_no_file_are_refused(
+    tmp_path: Path, photos: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run("srresnet-lite-x4", tmp_path / "run", photos, 2, {**TINY, **changes})
+
+
+@pytest.mark.parametrize("name", ["keep", "log_every", "checkpoint_every"])
+def test_counts_of_zero_are_refused(tmp_path: Path, photos: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=0: give a whole number of at least 1"):
+        train("srresnet-lite-x4", tmp_path, data=photos, steps=2, overrides=TINY, **{name: 0})
+
+
+def test_a_warm_up_that_does_not_end_is_warned_of(tmp_path: Path, photos: str) -> None:
+    changes = {"training.stages.psnr.steps": 4, "training.stages.psnr.schedule": {"name": "cosine", "warmup": 100}}
+    with pytest.warns(RecipeWarning, match="warm-up of 100 steps does not end within the stage's 4"):
+        train("srresnet-lite-x4", tmp_path, data=photos, overrides={**TINY, **changes})
+
+
+def test_accelerates_own_settings_do_not_reach_a_run(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("srresnet-lite-x4", tmp_path / "plain", photos, 4, TINY)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)  # as in a process of its own
+    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "set", photos, 4, TINY))
+
+
+def test_when_a_run_is_logged_does_not_change_its_bytes(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY, "training.stages.psnr.losses": {"l1": 1.0, "charbonnier": 0.7, "mse": 0.3}}
+    often = run("srresnet-lite-x4", tmp_path / "often", photos, 12, changes)
+    rarely = train("srresnet-lite-x4", tmp_path / "rarely", data=photos, steps=12, overrides=changes).weights
+    assert same_tensors(often, rarely)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "lion", "madgrad", "adopt", "adan", "lookahead_adam"])
+def test_a_run_resumes_exactly_with_other_optimizers(tmp_path: Path, photos: str, name: str) -> None:
+    optimizer = {"name": name, "lr": 1e-3, "weight_decay": 0.01, "betas": None}
+    changes = {**TINY, "training.stages.psnr.optimizer": optimizer}
+    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 9, changes, checkpoint_every=100)
+    run("srresnet-lite-x4", tmp_path / "pieces", photos, 9, changes, checkpoint_every=3)
+    (tmp_path / "pieces" / "states" / "psnr-00000009.pt").unlink()
+    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "pieces", photos, 9, changes))
+
+
+@pytest.mark.parametrize("name", ["adam", "madgrad"])
+def test_saving_while_the_discriminator_trains_alone_changes_nothing(tmp_path: Path, photos: str, name: str) -> None:
+    """The generator's optimizer has no state yet."""
+    changes = {**TINY_GAN, "training.stages.gan.discriminator_warmup": 3, "training.stages.gan.steps": 6}
+    changes |= {"training.stages.gan.optimizer": {"name": name, "lr": 1e-3, "betas": None}}
+    results = []
+    for out, every in (("rarely", 100), ("often", 1), ("often", 1)):
+        for state in (tmp_path / out / "states").glob("gan-0000000[3-6].pt"):
+            state.unlink()
+        found = train("srgan-lite-x4", tmp_path / out, data=photos, overrides=changes, checkpoint_every=every, keep=9)
+        results.append(found.weights.read_bytes())
+    assert results[0] == results[1] == results[2]
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srzoo.runs.LOCK_PATIENCE", 0.1)
+    refused = []
+
+    def second(stage: str, step: int, total: int, values: object) -> None:
+        if step == 2 and stage == "psnr" and not refused:
+            with pytest.raises(InputError, match=r"Another run is at work in .*Give another --out") as caught:
+                run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+            refused.append(caught.value)
+
+    run("srresnet-lite-x4", tmp_path, photos, 4, TINY, progress=second)
+    assert refused
+    run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+
+
+def test_the_log_stays_json_where_numbers_are_not_finite(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, get_zoo().entry("srresnet-lite-x4"))
+    folder.log({"stage": "psnr", "step": 1, "losses": {"l1": math.nan, "mse": 0.5}, "shares": {}})
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["losses"] == {"l1": None, "mse": 0.5}
+    curves = collect_curves(folder.records())
+    assert curves["losses"] == {"mse": [(1, 0.5)]}
+    assert shares_of({"l1": torch.tensor(math.inf), "mse": torch.tensor(1.0)}) == {}
+
+
+def test_stray_files_and_lines_are_no_obstacle(tmp_path: Path, photos: str) -> None:
+    run("srresnet-lite-x4", tmp_path, photos, 4, TINY, checkpoint_every=2)
+    shutil.copy(tmp_path / "states" / "psnr-00000002.pt", tmp_path / "states" / "psnr-backup.pt")
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('5\n{"a": 1}\n[]\n')
+    run("srresnet-lite-x4", tmp_path, photos, 4, TINY, checkpoint_every=2)
+    assert [record["step"] for record in log_of(tmp_path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_weight_files_have_the_rights_of_other_files(tmp_path: Path, photos: str) -> None:
+    weights = run("srresnet-lite-x4", tmp_path, photos, 1, TINY)
+    assert weights.stat().st_mode == (tmp_path / "log.jsonl").stat().st_mode
+
+
+def test_torchs_deterministic_mode_is_put_back(tmp_path: Path, photos: str) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        run("srresnet-lite-x4", tmp_path, photos, 1, TINY)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes are POSIX's")
+def test_a_state_that_does_not_fit_names_the_systems_error(tmp_path: Path, photos: str) -> None:
+    """torch says of it only where in its own code it stopped."""
+    script = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from srzoo.runs import RunFolder\n"
+        "from srzoo.zoo import get_zoo\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "folder = RunFolder(Path(sys.argv[1]), get_zoo().entry('srresnet-lite-x4'))\n"
+        "with folder.held():\n"
+        "    folder.write_state({'stage': 'psnr', 'step': 1, 'weights': torch.rand(10)})\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "    folder.write_state({'stage': 'psnr', 'step': 2, 'weights': torch.rand(10**6)})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert "TrainingError" in done.stderr
+    assert "File too large. The state of step 1 of stage 'psnr'" in done.stderr.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["psnr-00000001.pt"]
+
+
+def test_what_is_resumed_otherwise_is_warned_of(tmp_path: Path, photos: str) -> None:
+    run("srresnet-lite-x4", tmp_path, photos, 4, TINY, checkpoint_every=2)
+    (tmp_path / "states" / "psnr-00000004.pt").unlink()
+    path = tmp_path / "states" / "psnr-00000002.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "precision": "bf16", "random": state["random"] * 2}, path)
+    with pytest.warns(RecipeWarning) as said:
+        run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+    text = " ".join(str(warning.message) for warning in said)
+    assert "trained in bf16 up to here, from here in fp32" in text
+    assert "2 processes up to here, from here 1" in text
+
+
+def test_trackers_are_finished_when_a_run_stops(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.tracking import TensorBoardTracker
+
+    finished = []
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: finished.append(self.name))
+
+    def send(stage: str, step: int, total: int, values: object) -> None:
+        if step == 4 and stage != "decoding":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError):
+        run("srresnet-lite-x4", tmp_path, photos, 9, TINY, track="tensorboard", progress=send)
+    assert finished == ["tensorboard"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,391 @@
+"""The training loop: the steps of one stage after the other, what is watched, logged and saved on the way."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from torch import nn
+from torch.utils.data import DataLoader
+
+from . import __version__
+from .compose import Term
+from .composition import full_composition, plugin_versions
+from .curves import draw_curves
+from .distribution import average_buffers_, gathered
+from .errors import InterruptedRunError, RecipeWarning, TrainingError
+from .guard import FiniteGuard, check_pulls, is_exhausted
+from .optim import clip_weights_, precision_for
+from .patches import PatchDataset, StepSampler, whole_batch
+from .process import SignalWatch, ignore_signals, random_state, restore_random_state
+from .recipe import Entry, Stage, Training
+from .rehearsal import broken_terms
+from .runs import RunFolder, Validator
+from .sharding import whole
+from .stages import Parts, build_parts
+from .tasks import Batch, Engine, Outcome, joined, shares_of
+from .trackers import Tracking
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+
+EXHAUSTED = "gradient at any scale"
+FOLLOWS = {"gradient of the generator", "gradient of the discriminator", EXHAUSTED}
+"""What is not finite because a term is not, or its gradient."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Steps between lines of the log, and between states to resume from."""
+
+    log: int
+    checkpoint: int
+
+
+class Run:
+    """The stages of a run, one after the other, and what outlives them: where to log, what was scored, the time.
+
+    Attributes:
+        scores: the last validation.
+        seconds: time spent training, over all resumed pieces.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        recipe: Training,
+        accelerator: Accelerator,
+        folder: RunFolder,
+        validator: Validator | None,
+        every: Intervals,
+        tracking: Tracking,
+        progress: Progress | None,
+    ) -> None:
+        self.entry, self.recipe, self.accelerator, self.folder = entry, recipe, accelerator, folder
+        self.validator, self.every, self.tracking, self.progress = validator, every, tracking, progress
+        self.scores: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.seconds, self.clock, self.asked = 0.0, 0.0, 0
+        self.order = list(recipe.stages)
+        self.precision = precision_for(recipe.precision, accelerator.device)
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=self.precision == "fp16")
+        self.engine = Engine(
+            autocast=self.autocast,
+            scale=self.scaler.scale,
+            backward=lambda loss, **options: self.scaler.scale(loss).backward(**options),
+            unwrap=accelerator.unwrap_model,
+            gather=gathered if accelerator.num_processes > 1 else lambda logits: logits,
+        )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context that networks run in."""
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return nullcontext() if kind is None else torch.autocast(self.accelerator.device.type, kind)
+
+    def description(self) -> dict[str, Any]:
+        """Return what a weight file says about itself."""
+        return {
+            "entry": self.entry.name,
+            "composition": full_composition(self.entry),
+            "training": self.recipe.model_dump(mode="json"),
+            "training_digest": self.recipe.digest(),
+            "srzoo": __version__,
+            "plugins": plugin_versions(),
+            "torch": torch.__version__,
+        }
+
+    def all_stages(self, generator: nn.Module, terms: Mapping[str, Sequence[Term]], dataset: PatchDataset) -> Path:
+        """Train every stage, each from the weights of the one before, and return the weight file of the last.
+
+        Raises:
+            InterruptedRunError: a signal; the state is saved.
+            TrainingError: see :func:`srzoo.training.train`.
+        """
+        try:
+            with SignalWatch() as signals:
+                for name in self.order:
+                    generator = self._stage(name, generator, terms[name], dataset, signals)
+        finally:  # a run that stopped or failed is when curves are looked at
+            if self.folder.writes:
+                draw_curves(self.folder.records(), self.folder.path / "training.png", title=self.entry.name)
+        weights = self.folder.save_weights(generator, self.description())
+        self.folder.forget_failures()
+        return weights
+
+    def _stage(
+        self,
+        name: str,
+        generator: nn.Module,
+        terms: Sequence[Term],
+        dataset: PatchDataset,
+        signals: SignalWatch,
+    ) -> nn.Module:
+        """Train one stage and return the (averaged) generator it ends with."""
+        stage, recipe, accelerator = self.recipe.stages[name], self.recipe, self.accelerator
+        saved = self.folder.read_state()
+        if saved is not None and self.order.index(saved["stage"]) > self.order.index(name):
+            return generator  # a later stage is under way; its state holds the weights
+        set_seed(recipe.seed + self.order.index(name))  # so that a stage does not depend on what came before it
+        parts = build_parts(self.entry, stage, generator, terms, accelerator, self.engine)
+        # From here on, processes draw numbers of their own.
+        set_seed(recipe.seed + self.order.index(name), device_specific=True)
+        start = self._restore(saved, parts) if saved is not None and saved["stage"] == name else 0
+        self.folder.rewind_log(saved["stage"] if saved is not None else None, saved["step"] if saved is not None else 0)
+        on_gpu = accelerator.device.type == "cuda"
+        batches = DataLoader(
+            dataset,
+            batch_sampler=self._samples(start, stage.steps),
+            collate_fn=whole_batch,  # type: ignore[arg-type]
+            num_workers=4 if on_gpu else 0,  # on a CPU, cutting crops out of the cache is no work
+            worker_init_fn=ignore_signals,
+            pin_memory=on_gpu,
+            generator=torch.Generator(),  # else starting the loader would draw from the global generator
+        )
+        guard = FiniteGuard(accelerator.device)
+        # The terms' gradients are looked at once, at the first step that trains the generator.
+        unchecked = not any(stage.trains_generator(step) for step in range(start))
+        if start == 0:
+            self.best = {}  # scores of another stage are no measure for this one
+        if self.progress is not None and start < stage.steps:
+            self.progress(name, start, stage.steps, {})
+        self.clock = time.perf_counter()
+        scale = self.scaler.get_scale()
+        for step, crops in enumerate(batches, start + 1):
+            last = step == stage.steps
+            save_now = step % self.every.checkpoint == 0 or last
+            log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite
+            train_generator = stage.trains_generator(step - 1)
+            batch = self._on_device(crops)
+
+            outcome = self._gradients(parts, batch, step - 1, train_generator, measure=log_now or unchecked)
+            optimizers = parts.optimizers(train_generator)
+            norms = self._finish_gradients(optimizers, stage.clip_gradient)
+            # A scaler leaves steps out whose gradient is not finite; it is looked at for doing nothing else.
+            broken = guard.note(step, outcome.losses if self.scaler.is_enabled() else {**outcome.losses, **norms})
+            if log_now:
+                broken |= guard.check() or ({EXHAUSTED: step} if is_exhausted(self.scaler) else {})
+            stop, failed = self._agree(bool(signals.received), bool(broken), log_now)
+            if failed:
+                self._fail(name, step, broken, batch, parts, dataset)
+            if unchecked and outcome.norms:
+                check_pulls(name, outcome.norms, scaled=self.scaler.is_enabled())
+                unchecked = False
+            for _, optimizer, _ in optimizers:
+                self.scaler.step(optimizer)
+            self.scaler.update()
+            if parts.discriminator is not None and stage.clip_discriminator is not None:
+                clip_weights_(parts.discriminator, stage.clip_discriminator)
+            if parts.ema is not None and train_generator:
+                parts.ema.update(parts.generator, step=step)
+            for schedule in parts.schedules:
+                schedule.step_update(step)
+
+            if log_now:
+                self._count_time()
+                self._log(name, step, stage, outcome, parts)
+            if self.validator is not None and (step % self.validator.every == 0 or last):
+                self._count_time()
+                self._validate(name, step, stage, parts.averaged())
+                self.clock = time.perf_counter()  # validation is not training
+            if save_now or stop:
+                self._save(name, step, parts)
+            if stop:
+                raise InterruptedRunError(
+                    f"stopped by {signals.received or 'a signal'} after step {step} of {stage.steps} of stage "
+                    f"{name!r}. The state is saved in {self.folder.path}; the same command goes on from there."
+                )
+        self._warn_of_nothing_done(name, stage.steps - start, scale)
+        accelerator.free_memory()
+        return parts.averaged()
+
+    def _samples(self, start: int, stop: int) -> StepSampler:
+        size, processes = self.recipe.batch_size, self.accelerator.num_processes
+        return StepSampler(start, stop, size, self.accelerator.process_index, processes)
+
+    def _on_device(self, crops: Mapping[str, torch.Tensor]) -> Batch:
+        device = self.accelerator.device
+        return {key: images.to(device, non_blocking=True).float().div_(255.0) for key, images in crops.items()}
+
+    def _warn_of_nothing_done(self, name: str, steps: int, scale: float) -> None:
+        if self.scaler.is_enabled() and steps and self.scaler.get_scale() <= scale * 0.5**steps:
+            warnings.warn(
+                f"stage {name!r}: gradients overflowed fp16 in each of its {steps} steps, which the scaler left out. "
+                "Train for longer, or with training.precision=bf16 or fp32.",
+                RecipeWarning,
+                stacklevel=4,
+            )
+
+    def _gradients(
+        self, parts: Parts, batch: dict[str, torch.Tensor], step: int, train_generator: bool, measure: bool
+    ) -> Outcome:
+        """Leave the gradients of a batch, computed in parts, in the networks."""
+        for _, optimizer, _ in parts.optimizers(with_generator=True):
+            optimizer.zero_grad(set_to_none=True)
+        pieces = self.recipe.accumulate
+        parted = {key: images.chunk(pieces) for key, images in batch.items()}
+        chunks = [{key: images[number] for key, images in parted.items()} for number in range(pieces)]
+        outcomes = []
+        for number, chunk in enumerate(chunks, 1):
+            with ExitStack() as stack:
+                if number < pieces:  # processes exchange gradients once a step
+                    for network in parts.task.networks():
+                        stack.enter_context(self.accelerator.no_sync(network))
+                outcomes.append(
+                    parts.task.run(chunk, step, share=1 / pieces, train_generator=train_generator, measure=measure)
+                )
+        return joined(outcomes)
+
+    def _finish_gradients(
+        self, optimizers: Sequence[tuple[str, Any, nn.Module]], clip: float | None
+    ) -> dict[str, torch.Tensor]:
+        """Unscale and clip the gradients; returns the norm of each network's before that, on the device."""
+        norms = {}
+        for label, optimizer, network in optimizers:
+            self.scaler.unscale_(optimizer)
+            if clip is not None:
+                norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
+            else:
+                norm = nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+            norms[f"gradient of the {label}"] = whole(norm)
+        return norms
+
+    def _agree(self, stop: bool, failed: bool, now: bool) -> tuple[bool, bool]:
+        """Return whether any process is asked to stop, and whether any has failed.
+
+        Processes ask each other at every step on CPUs, and on GPUs, where the answer has to be waited for, at every
+        tenth and at logged ones.
+        """
+        if self.accelerator.num_processes == 1:
+            return stop, failed
+        self.asked += 1
+        if not now and self.accelerator.device.type != "cpu" and self.asked % 10:
+            return False, False
+        flags = torch.tensor([stop, failed], dtype=torch.float32, device=self.accelerator.device)
+        any_stop, any_failed = self.accelerator.reduce(flags, "sum").tolist()
+        return any_stop > 0, any_failed > 0
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
+    def _fail(
+        self, name: str, step: int, broken: Mapping[str, int], batch: Batch, parts: Parts, dataset: PatchDataset
+    ) -> None:
+        """Keep what is needed to look into it, and stop; all processes do, with the message of those that failed."""
+        networks = {k: p for k, p in parts.stateful().items() if k in ("generator", "discriminator")}
+        weights = {label: copy.deepcopy(network.state_dict()) for label, network in networks.items()}
+        first = min(broken.values(), default=step)
+        terms = [label for label, found in broken.items() if found == first and label not in FOLLOWS]
+        if first != step:  # crops are a function of the step
+            batch = self._on_device(dataset.__getitems__(next(iter(self._samples(first - 1, first)))))
+        faults = [*terms]
+        if broken and not terms and not parts.sharded:
+            terms = self._blamed(name, batch, parts)
+            faults = [f"gradient of {term}" for term in terms]
+        known = any(gather_object([bool(faults)]))  # other processes have but the mean of the gradients to tell by
+        message = ""
+        if broken and (faults or not known):
+            faults = faults or [label for label, found in broken.items() if found == first]
+            record = {"stage": name, "step": first, "terms": terms or faults, "batch": batch, "weights_of": step - 1}
+            message = f"stage {name!r}, step {first}: not finite: {', '.join(faults)}. " + " ".join(
+                [
+                    *(["fp16 left out all of the last steps."] if EXHAUSTED in broken else []),
+                    self.folder.what_is_saved(),
+                    "Lower the learning rate or the weight of a term.",
+                    *(["With --log-every 1 the term is told."] if not terms and first < step else []),
+                    self.folder.save_failure({**record, **weights}, self.accelerator.process_index),
+                ]
+            )
+        raise TrainingError(" ".join(dict.fromkeys(text for text in gather_object([message]) if text)))
+
+    def _blamed(self, name: str, batch: Batch, parts: Parts) -> list[str]:
+        """Return the terms whose gradient is not finite by themselves, as far as the weights still tell."""
+        networks = [network for network in (parts.generator, parts.discriminator) if network is not None]
+        if not all(torch.isfinite(tensor).all() for network in networks for tensor in network.state_dict().values()):
+            return []
+        try:
+            task = parts.task.on(networks, Engine(autocast=self.autocast))
+            return broken_terms(name, task, batch, self.recipe.accumulate)
+        except Exception:  # it must not hide the failure that it is to explain
+            return []
+
+    def _validate(self, name: str, step: int, stage: Stage, generator: nn.Module) -> None:
+        assert self.validator is not None
+        average_buffers_(generator, self.accelerator)
+        self.scores = self.validator(generator)
+        if self.validator.is_better(self.scores, self.best):
+            self.best = self.scores
+            self.folder.save_best(generator, {**self.description(), "step": step, "stage": name})
+        self.folder.log({"stage": name, "step": step, "validation": self.scores})
+        self.tracking.scores(self._global_step(name, step), self.scores, self.validator.shown, self.entry.scale)
+        if self.progress is not None:
+            self.progress(name, step, stage.steps, self.scores)
+
+    def _log(self, name: str, step: int, stage: Stage, outcome: Outcome, parts: Parts) -> None:
+        labels = list(outcome.losses)
+        stacked = self.accelerator.reduce(torch.stack([outcome.losses[label] for label in labels]), "mean")
+        values = dict(zip(labels, stacked.tolist(), strict=True))
+        shares = shares_of(outcome.norms)
+        rates = {"lr": parts.generator_optimizer.param_groups[0]["lr"]}
+        if parts.discriminator_optimizer is not None:
+            rates["lr_discriminator"] = parts.discriminator_optimizer.param_groups[0]["lr"]
+        record = {"stage": name, "step": step, **rates, "seconds": round(self.seconds, 2)}
+        self.folder.log({**record, "losses": values, "shares": shares})
+        self.tracking.losses(self._global_step(name, step), values, shares, rates)
+        if self.progress is not None:
+            self.progress(name, step, stage.steps, values)
+
+    def _global_step(self, name: str, step: int) -> int:
+        earlier = self.order[: self.order.index(name)]
+        return sum(self.recipe.stages[stage].steps for stage in earlier) + step
+
+    def _save(self, name: str, step: int, parts: Parts) -> None:
+        self._count_time()
+        if not parts.sharded:
+            for network in (parts.averaged(), parts.generator):
+                average_buffers_(network, self.accelerator)
+        state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds}
+        state |= {"scores": self.scores, "best": self.best}
+        state |= {key: part.state_dict() for key, part in parts.stateful().items()}
+        for label in ("generator", "discriminator"):
+            if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
+                raise TrainingError(
+                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. "
+                    f"{self.folder.what_is_saved()} Lower the learning rate."
+                )
+        state["random"] = gather_object([random_state()])  # of every process
+        state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
+        self.folder.write_state(state)
+
+    def _restore(self, saved: Mapping[str, Any], parts: Parts) -> int:
+        # Optimizers first: torch has them take an empty step to find what to load, which moves the weights of some.
+        for key, part in sorted(parts.stateful().items(), key=lambda named: "optimizer" not in named[0]):
+            part.load_state_dict(saved[key])
+        for schedule in parts.schedules:
+            schedule.step_update(saved["step"])
+        if self.scaler.is_enabled() and saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        found = saved.get("precision", self.precision)  # states of older versions do not say
+        if found != self.precision:
+            self._warn(f"trained in {found} up to here, from here in {self.precision}")
+        if len(saved["random"]) == self.accelerator.num_processes:
+            restore_random_state(saved["random"][self.accelerator.process_index])
+        else:
+            self._warn(
+                f"{len(saved['random'])} processes up to here, from here {self.accelerator.num_processes}: random "
+                "numbers of penalties and noise start anew, while crops stay the same"
+            )
+        self.seconds, self.scores, self.best = saved["seconds"], saved["scores"], saved["best"]
+        return int(saved["step"])
+
+    def _warn(self, text: str) -> None:
+        if self.folder.writes:
+            warnings.warn(f"the run in {self.folder.path} is resumed otherwise: {text}.", RecipeWarning, stacklevel=5)

@@ -1,0 +1,238 @@
+"""Before a run and after a failure: every optimizer is tried and every term's gradient is looked at on its own."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .compose import Term, build_discriminator, has_adversarial_term
+from .errors import InputError, RecipeWarning, TrainingError
+from .optim import make_schedule, try_optimizer
+from .process import random_state, restore_random_state
+from .recipe import Entry
+from .tasks import Batch, GanTask, Losses, PixelTask, image_losses
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One term of one stage on the first batch.
+
+    Attributes:
+        value: the weighted loss.
+        output: norm of its gradient on the generator's output; None for terms of the discriminator.
+        generator, discriminator: norm of its gradient on all parameters of the network, or None where the
+            term does not train it.
+        share: part in the sum of the gradient norms on the output.
+        problem: what is wrong, or an empty string.
+    """
+
+    stage: str
+    term: str
+    value: float
+    output: float | None
+    generator: float | None
+    discriminator: float | None
+    share: float | None
+    problem: str = ""
+
+
+def measure_terms(stage: str, task: PixelTask, batch: Batch) -> tuple[list[AuditRow], dict[str, list[str]]]:
+    """Take the value of every term of a task and its gradients on the output and on both networks' parameters.
+
+    Args:
+        stage: its name.
+        task: of bare networks, on the batch's device; buffers of theirs may move as in a step.
+
+    Returns:
+        one row a term, and ``"stage: network"`` to the parameters that no term reaches.
+    """
+    networks = {"generator": task.generator}
+    with task.engine.autocast():
+        sr = task.generator(batch["lr"]).float()
+        output = sr.detach().requires_grad_(True)
+        losses = image_losses(task.image_terms, output, batch["hr"])
+    judged: Losses = {}
+    if isinstance(task, GanTask):
+        networks["discriminator"] = task.discriminator
+        adversarial, judged = task.judge(batch["hr"], output, 0)
+        losses |= adversarial
+    reached = {
+        network: {name: False for name, p in module.named_parameters() if p.requires_grad}
+        for network, module in networks.items()
+    }
+
+    def pull(network: str, loss: torch.Tensor, gradient: torch.Tensor | None = None) -> float:
+        """Take a gradient on a network's parameters, note which it reaches, and return its norm."""
+        named = [(n, p) for n, p in networks[network].named_parameters() if p.requires_grad]
+        found = torch.autograd.grad(loss, [p for _, p in named], gradient, retain_graph=True, allow_unused=True)
+        for (parameter, _), part in zip(named, found, strict=True):
+            reached[network][parameter] |= part is not None  # a branch that starts at zero may well have none yet
+        return math.sqrt(sum(float(part.double().square().sum()) for part in found if part is not None))
+
+    pulls: dict[str, tuple[float, float]] = {}
+    values = {label: float(loss.detach()) for label, loss in {**losses, **judged}.items()}
+    for label, loss in losses.items():
+        on_output = None
+        if loss.requires_grad:
+            (on_output,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
+        pulls[label] = (0.0, 0.0) if on_output is None else (float(on_output.norm()), pull("generator", sr, on_output))
+    total = sum(on_output for on_output, _ in pulls.values())
+    rows = [
+        AuditRow(
+            stage,
+            label,
+            values[label],
+            on_output,
+            on_generator,
+            None,
+            on_output / total if total and math.isfinite(total) else None,
+            _problem(values[label], on_output, on_generator),
+        )
+        for label, (on_output, on_generator) in pulls.items()
+    ]
+    for label, loss in judged.items():
+        norm = pull("discriminator", loss) if loss.requires_grad else 0.0
+        rows.append(AuditRow(stage, label, values[label], None, None, norm, None, _problem(values[label], norm)))
+    unreached = {
+        f"{stage}: {network}": [name for name, hit in names.items() if not hit]
+        for network, names in reached.items()
+        if not all(names.values())
+    }
+    return rows, unreached
+
+
+def _problem(value: float, *norms: float) -> str:
+    if not math.isfinite(value):
+        return "the value is not finite"
+    if not all(math.isfinite(norm) for norm in norms):
+        return "the gradient is not finite"
+    return "no gradient: it would train nothing" if 0 in norms else ""
+
+
+def try_optimizers(entry: Entry, device: torch.device) -> None:
+    """Build the optimizers and schedules of every stage and let each take a step on parameters of its own.
+
+    Raises:
+        InputError: one refuses its settings; says of which stage.
+
+    Warns:
+        RecipeWarning: a stage ends before its learning rate has warmed up.
+    """
+    assert entry.training is not None
+    for name, stage in entry.training.stages.items():
+        where = f"entry {entry.name!r}: training.stages.{name}"
+        for setting in ("optimizer", "discriminator_optimizer"):
+            config = getattr(stage, setting)
+            if config is None:
+                continue
+            try:
+                make_schedule(try_optimizer(config, device), stage.schedule, stage.steps)
+            except InputError as error:
+                raise InputError(f"{where}.{setting}: {error}") from None
+        if stage.schedule.warmup >= stage.steps:
+            warnings.warn(
+                f"{where}.schedule: the warm-up of {stage.schedule.warmup} steps does not end within the stage's "
+                f"{stage.steps}, so the learning rate is never reached.",
+                RecipeWarning,
+                stacklevel=3,
+            )
+
+
+def rehearse(
+    entry: Entry, terms: Mapping[str, Sequence[Term]], generator: nn.Module, batch: Batch, device: torch.device
+) -> None:
+    """Take every term's gradient in every stage on a small batch, before anything is trained.
+
+    What it works on are copies, in float32, and the random generators are put back. So a run ends with the same
+    bytes with and without it. A later stage is tried with the generator that the first one starts from.
+
+    Args:
+        terms: of every stage.
+        batch: a few crops; with two, this takes a fraction of a step's time and memory.
+
+    Raises:
+        TrainingError: a term's gradient is not finite, or it has none.
+    """
+    assert entry.training is not None
+    before = random_state()
+    try:
+        generator = copy.deepcopy(generator).to(device).train()
+        batch = {key: images.to(device) for key, images in batch.items()}
+        with torch.no_grad():
+            sr = generator(batch["lr"]).float()
+        del generator
+        for name, stage in entry.training.stages.items():
+            copies = [Term(t.label, t.config, t.role, _copied(t.loss, device)) for t in terms[name]]
+            discriminator = build_discriminator(entry, stage).to(device) if has_adversarial_term(stage) else None
+            _rehearse_stage(name, stage.trains_generator(0), copies, discriminator, batch["hr"], sr)
+    finally:
+        restore_random_state(before)
+
+
+def _copied(loss: object, device: torch.device) -> object:
+    loss = copy.deepcopy(loss)  # it may count its calls, or keep averages
+    return loss.to(device) if isinstance(loss, nn.Module) else loss
+
+
+def _rehearse_stage(
+    stage: str,
+    trains_generator: bool,
+    terms: Sequence[Term],
+    discriminator: nn.Module | None,
+    hr: torch.Tensor,
+    sr: torch.Tensor,
+) -> None:
+    output = sr.detach().requires_grad_(True)
+    task = PixelTask(nn.Identity(), terms)
+    judged: Losses = {}
+    losses = image_losses(task.image_terms, output, hr)
+    if discriminator is not None:
+        adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(hr, output, 0)
+        losses |= adversarial
+    for label, loss in losses.items():
+        # Before the generator's first step the discriminator may have to learn something to pull with.
+        _check(stage, label, "generator's output", loss, [output], may_be_zero=not trains_generator)
+    for label, loss in judged.items():
+        assert discriminator is not None
+        weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
+        # A penalty may well be at its minimum with fresh weights.
+        _check(stage, label, "discriminator", loss, weights, may_be_zero=True)
+
+
+def _check(
+    stage: str, label: str, target: str, loss: torch.Tensor, inputs: Sequence[torch.Tensor], may_be_zero: bool
+) -> None:
+    found: Sequence[torch.Tensor | None] = []
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+    reached = [gradient for gradient in found if gradient is not None]
+    norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in reached))
+    where = f"stage {stage!r}: the term {label!r}"
+    if not math.isfinite(float(loss.detach())) or not math.isfinite(norm):
+        what = "gradient" if math.isfinite(float(loss.detach())) else "value"
+        raise TrainingError(f"{where} has a {what} that is not finite on the first crops. Nothing has been trained.")
+    if not reached or (norm == 0 and not may_be_zero):
+        raise TrainingError(
+            f"{where} has no gradient on the {target}, so it would train nothing. A loss must be computed from its "
+            "inputs without detach(), item() or torch.tensor(...). Nothing has been trained."
+        )
+
+
+def broken_terms(stage: str, task: PixelTask, batch: Batch, pieces: int) -> list[str]:
+    """Return the terms whose value or gradient is not finite on a batch that is computed in parts.
+
+    Args:
+        task: of bare networks; their buffers move.
+    """
+    found: dict[str, None] = {}
+    for number in range(pieces):
+        part = {key: images.chunk(pieces)[number] for key, images in batch.items()}
+        rows, _ = measure_terms(stage, task, part)
+        found |= {row.term: None for row in rows if "not finite" in row.problem}
+    return list(found)
