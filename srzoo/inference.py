@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .errors import PluginError
 from .plugins import describe_exception
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""What a generator's convolutions compute in."""
+REDUCED: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions below float32."""
+
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # what autocast computes in the lower precision anyway
+
+
+class ReducedPrecision(nn.Module):
+    """A generator whose convolutions compute in a lower precision, while images are added up in float32.
+
+    (N, 3, H, W) float32 to (N, 3, scale*H, scale*W) of the type the generator ends in. The weights of convolutions
+    and linear layers are converted in place, once: autocast would convert them again for every image.
+    """
+
+    def __init__(self, generator: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.generator = generator
+        self.dtype = dtype
+        for layer in generator.modules():
+            if isinstance(layer, _CONVOLUTIONS):
+                for parameter in layer.parameters(recurse=False):
+                    parameter.data = parameter.data.to(dtype)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(lr.device.type, self.dtype):
+            sr: torch.Tensor = self.generator(lr)
+            return sr
 
 
 def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multiple: int = 1) -> torch.Tensor:
@@ -26,7 +57,7 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
         (N, 3, scale*H, scale*W) float32, not clamped.
     """
     parameter = next(generator.parameters(), None)
-    dtype = parameter.dtype if parameter is not None else torch.float32
+    dtype = parameter.dtype if parameter is not None and not isinstance(generator, ReducedPrecision) else torch.float32
     device = parameter.device if parameter is not None else lr.device
     height, width = lr.shape[-2:]
     bottom, right = -height % size_multiple, -width % size_multiple
@@ -41,9 +72,18 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
     return sr[..., : height * scale, : width * scale].float()
 
 
-def prepare(generator: nn.Module, device: torch.device | str) -> nn.Module:
-    """Put a generator into evaluation mode on a device, in the memory format that convolutions are fastest in."""
-    return generator.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+def prepare(generator: nn.Module, device: torch.device | str, precision: Precision = "fp32") -> nn.Module:
+    """Put a generator into evaluation mode on a device, in the memory format that convolutions are fastest in.
+
+    The generator itself is changed. What is returned is to be run; below fp32 it is a :class:`ReducedPrecision`.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if precision != "fp32" and precision not in REDUCED:
+        raise ValueError(f"precision must be fp32, {' or '.join(REDUCED)}, not {precision!r}")
+    prepared: nn.Module = generator.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ReducedPrecision(prepared, REDUCED[precision]) if precision in REDUCED else prepared
 
 
 def best_device() -> torch.device:
