@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .costs import cost_of
 from .data import ImageItem, ImageSet, load_image_set
 from .errors import DataError, SrzooError
 from .images import to_tensor
-from .inference import best_device, prepare, run_generator
+from .inference import PRECISIONS, best_device, prepare, run_generator
 from .latency import measure_latency, measure_peak_memory
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .outputs import Outputs, Pictures
@@ -76,6 +77,7 @@ def bench(
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     *,
     protocol: Protocol = "y",
+    precision: str | Sequence[str] = "fp32",
     out: str | Path | None = None,
     pictures: int = 12,
     resume: bool = True,
@@ -92,6 +94,7 @@ def bench(
         data: datasets or folders.
         metrics: names of metrics; one whose backbone is missing is reported and left out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.
+        precision: ``fp32``, ``bf16`` or ``fp16``, or several, which are ranked against each other: quality and speed.
         out: folder for ``results.sqlite``, ``results.csv``, ``leaderboard.md`` and ``report.html``.
         pictures: of how many images the report shows the outputs; 0 writes none.
         resume: False computes everything anew.
@@ -102,6 +105,10 @@ def bench(
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
+    precisions = listed(precision)
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise DataError(f"There is no precision {name!r}; use {', '.join(PRECISIONS)}.")
     processes = PartialState(cpu=best_device().type == "cpu")
     device = processes.device
     keep_freed_memory()
@@ -119,7 +126,7 @@ def bench(
         raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
     outputs = Outputs(result.out, image_sets, pictures) if result.out is not None else None
-    run = _Run(models, found, protocol, device, result, outputs, resume, progress)
+    run = _Run(models, precisions, found, protocol, device, result, outputs, resume, progress)
     if processes.num_processes == 1:
         run.alone(image_sets)
     else:
@@ -135,6 +142,7 @@ class _Run:
     def __init__(
         self,
         models: Sequence[Model],
+        precisions: Sequence[str],
         metrics: Sequence[Metric],
         protocol: Protocol,
         device: torch.device,
@@ -149,21 +157,24 @@ class _Run:
         self.environment = Environment(
             __version__, plugin_versions(), torch.__version__, device_name(device), torch.get_num_threads()
         )
-        self.subjects = {
-            model.name: Subject(
-                model.name,
-                model.entry.scale,
-                composition_digest(model.entry),
-                model.digest,
-                recipe=model.recipe,
-                seed=model.seed,
-            )
-            for model in models
-        }
-        self.models = {model.name: model for model in models}
-        self._asked: list[dict[str, Question]] = []
+        self.subjects: dict[str, Subject] = {}
+        self.models: dict[str, Model] = {}
         for model in models:
-            prepare(model.generator, device)
+            configuration = composition_digest(model.entry)
+            for precision in precisions:
+                subject = Subject(
+                    model.name,
+                    model.entry.scale,
+                    configuration,
+                    model.digest,
+                    precision,
+                    recipe=model.recipe,
+                    seed=model.seed,
+                )
+                own = copy.deepcopy(model.generator) if len(precisions) > 1 else model.generator
+                self.subjects[subject.label] = subject
+                self.models[subject.label] = replace(model, generator=prepare(own, device, precision))
+        self._asked: list[dict[str, Question]] = []
 
     def alone(self, image_sets: Sequence[ImageSet]) -> None:
         """Compute what is not known yet, and collect all rows."""
@@ -210,7 +221,7 @@ class _Run:
             cost = store.cost(subject, LATENCY_SIZE) if self.resume else None
             if cost is None:
                 try:
-                    cost = measure_cost(model, self.device, self.environment.device)
+                    cost = measure_cost(model, self.device, self.environment.device, subject.precision)
                 except SrzooError as error:
                     self.result.failed[name] = str(error)
                     continue
@@ -354,11 +365,14 @@ def ready_entries() -> list[str]:
     return names
 
 
-def measure_cost(model: Model, device: torch.device, name: str, size: int = LATENCY_SIZE) -> CostRow:
+def measure_cost(
+    model: Model, device: torch.device, name: str, precision: str = "fp32", size: int = LATENCY_SIZE
+) -> CostRow:
     """Return what one forward pass of a model takes, batch 1.
 
     Args:
         name: of the device, in words.
+        precision: that the model was prepared for.
         size: side of the square low-resolution input.
     """
     image = torch.rand(1, 3, size, size, device=device)
@@ -377,7 +391,8 @@ def measure_cost(model: Model, device: torch.device, name: str, size: int = LATE
         measure_peak_memory(call, device),
         cost.parameters,
         cost.multiply_adds,
-        device=name,
+        precision,
+        name,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,8 +9,8 @@ from torch import nn
 from .errors import PluginError
 from .plugins import describe_exception
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""What a generator's convolutions compute in."""
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""What a generator's convolutions can compute in."""
 REDUCED: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions below float32."""
 
@@ -72,7 +70,7 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
     return sr[..., : height * scale, : width * scale].float()
 
 
-def prepare(generator: nn.Module, device: torch.device | str, precision: Precision = "fp32") -> nn.Module:
+def prepare(generator: nn.Module, device: torch.device | str, precision: str = "fp32") -> nn.Module:
     """Put a generator into evaluation mode on a device, in the memory format that convolutions are fastest in.
 
     The generator itself is changed. What is returned is to be run; below fp32 it is a :class:`ReducedPrecision`.

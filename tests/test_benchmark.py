@@ -190,3 +190,46 @@ def test_entries_of_different_scales_are_not_ranked_together(folder: Path, monke
     monkeypatch.setattr(benchmark, "load_model", x2)
     with pytest.raises(DataError, match="x2 \\(twice\\) and x4 \\(nearest\\)"):
         bench("nearest,twice", str(folder), "psnr")
+
+
+def test_precisions_are_compared_like_entries(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = bench("srresnet-lite-x4", str(folder), "psnr", precision="fp32,bf16", out=out, pictures=0)
+    found = {s.entry: s for s in result.standings}
+    assert set(found) == {"srresnet-lite-x4", "srresnet-lite-x4 (bf16)"}
+    assert found["srresnet-lite-x4"].means["psnr"] != found["srresnet-lite-x4 (bf16)"].means["psnr"]
+    assert abs(found["srresnet-lite-x4"].means["psnr"] - found["srresnet-lite-x4 (bf16)"].means["psnr"]) < 0.02
+    again = bench("srresnet-lite-x4", str(folder), "psnr", precision=["bf16"], out=out, pictures=0)
+    assert again.computed == 0
+    assert [s.entry for s in again.standings] == ["srresnet-lite-x4 (bf16)"]
+    with pytest.raises(DataError, match="There is no precision 'int8'; use fp32, bf16, fp16"):
+        bench("bicubic", str(folder), "psnr", precision="int8")
+
+
+def test_the_report_shows_the_outputs_of_some_images(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bench("bicubic,nearest", str(folder), "psnr", out=out, pictures=1)
+    kept = sorted(path.relative_to(out / "pictures").as_posix() for path in out.rglob("*.png"))
+    assert [name.partition("-")[0] for name in kept] == [f"photographs/a/{e}" for e in ("HR", "bicubic", "nearest")]
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/webp") >= 3
+    for path in out.rglob("bicubic*.png"):
+        path.unlink()
+    again = bench("bicubic,nearest", str(folder), "psnr", out=out, pictures=1)
+    assert again.computed == 0
+    assert len(list(out.rglob("*.png"))) == 3, "what was lost is made again, and nothing is scored"
+
+
+def test_a_page_of_several_runs_has_the_pictures_of_all(folder: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from srzoo.cli import app
+    from srzoo.results import merge
+
+    for name in ("bicubic", "nearest"):
+        bench(name, str(folder), "psnr", out=tmp_path / name, pictures=2)
+    merged = merge([tmp_path / "bicubic", tmp_path / "nearest"])
+    assert set(merged.pictures["photographs"]["a"]) == {"HR", "bicubic", "nearest"}
+    command = ["leaderboard", str(tmp_path / "bicubic"), str(tmp_path / "nearest"), "--page", str(tmp_path / "p.html")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert "nearest" in (tmp_path / "p.html").read_text()

@@ -49,6 +49,10 @@ def bench_command(
         ),
     ] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", help="fp32, bf16, fp16, or several to compare.  [default: fp32]", metavar="NAME"),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option("--out", help="Folder for the results, leaderboard.md and report.html.", metavar="DIR"),
@@ -88,6 +92,7 @@ def bench_command(
             split_names(data) or DEFAULT_DATA,
             split_names(metric) or DEFAULT_METRICS,
             protocol=chosen,
+            precision=split_names(precision) or "fp32",
             out=out,
             pictures=pictures,
             resume=resume,
