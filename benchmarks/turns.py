@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,13 @@ PEERS = Path(os.environ.get("SRZOO_PEERS") or Path.home() / ".cache" / "srzoo" /
 """Where virtual environments of peers are kept."""
 
 
-def serve(piece: Callable[[], float]) -> None:
-    """Be a worker: ``piece`` does some work and returns its units."""
-    print("ready", flush=True)
+def serve(piece: Callable[[], float], values: Sequence[float] = ()) -> None:
+    """Be a worker: ``piece`` does some work and returns its units.
+
+    Args:
+        values: results that the other side should have as well.
+    """
+    print("ready " + json.dumps(list(values)), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         work = piece()
@@ -46,7 +50,7 @@ class Worker:
             cwd=cwd,
             env={**os.environ, **environment},
         )
-        self._read("ready")
+        self.values: list[float] = json.loads(self._read("ready").removeprefix("ready"))
 
     def _read(self, wanted: str) -> str:
         assert self._process.stdout is not None

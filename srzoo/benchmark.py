@@ -18,6 +18,7 @@ from .allocator import keep_freed_memory
 from .composition import composition_digest, plugin_versions
 from .costs import cost_of
 from .data import ImageItem, ImageSet, load_image_set
+from .distribution import joined
 from .errors import DataError, SrzooError
 from .images import to_tensor
 from .inference import PRECISIONS, best_device, prepare, run_generator
@@ -109,8 +110,8 @@ def bench(
     for name in precisions:
         if name not in PRECISIONS:
             raise DataError(f"There is no precision {name!r}; use {', '.join(PRECISIONS)}.")
-    processes = PartialState(cpu=best_device().type == "cpu")
-    device = processes.device
+    processes = joined()
+    device = processes.device if processes is not None else best_device()
     keep_freed_memory()
     names = ready_entries() if entries is None else listed(entries)
     image_sets = [load_image_set(name) for name in listed(data)]
@@ -122,16 +123,16 @@ def bench(
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
     _refuse_duplicates("models", [model.name for model in models])
     _refuse_mixed_scales(models)
-    if processes.num_processes > 1 and result.out is None:
+    if processes is not None and result.out is None:
         raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
     outputs = Outputs(result.out, image_sets, pictures) if result.out is not None else None
     run = _Run(models, precisions, found, protocol, device, result, outputs, resume, progress)
-    if processes.num_processes == 1:
+    if processes is None:
         run.alone(image_sets)
     else:
         run.together(image_sets, processes)
-    if processes.is_main_process:
+    if processes is None or processes.is_main_process:
         _write(result, protocol, device_name(device), run.pictures())
     return result
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from torch import nn
 
@@ -54,6 +54,13 @@ def launched(on_cpu: bool, recipe: Training) -> Accelerator:
             f"in {recipe.accumulate} parts each."
         )
     return accelerator
+
+
+def joined() -> PartialState | None:
+    """Join the processes that a launcher started, for work that needs no gradients; None if this process is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 @contextmanager

@@ -74,11 +74,19 @@ def lpips_squeeze(backbone: str) -> Callable[[Any, Any], Any]:
     return on_tensors(lambda sr, hr: model(sr, hr, normalize=True))
 
 
+def row(backbone: str) -> Callable[[Any, Any], Any]:
+    """PSNR, SSIM and LPIPS, each by the fastest of the packages."""
+    both, distance = scikit_image(), lpips_squeeze(backbone)
+    return lambda sr, hr: (*both(sr, hr), float(distance(sr, hr)))
+
+
 METRICS: dict[str, Callable[..., Callable[[Any, Any], Any]]] = {
     "scikit-image": scikit_image,
     "pyiqa-ssim": pyiqa_ssim,
     "torchmetrics-ssim": torchmetrics_ssim,
     "lpips-squeeze": lpips_squeeze,
+    "row": row,
+    "five-entries": row,
 }
 
 
@@ -86,14 +94,15 @@ def main(name: str, pairs: str, *arguments: str) -> None:
     """Score every pair of a folder a piece; each file is one pair, (2, H, W, 3) uint8."""
     metric = METRICS[name](*arguments)
     images = [np.load(path) for path in sorted(Path(pairs).glob("*.npy"))]
-    metric(*images[0])
+    entries = 5 if name == "five-entries" else 1
 
     def piece() -> int:
         for sr, hr in images:
-            metric(sr, hr)
-        return len(images)
+            for _ in range(entries):
+                metric(sr, hr)
+        return entries * len(images)
 
-    serve(piece)
+    serve(piece, values=np.ravel(metric(*images[0])).tolist())
 
 
 if __name__ == "__main__":
