@@ -88,7 +88,7 @@ PAPER: dict[str, dict[str, Any]] = {
     "srresnet-mse-x4": {},
     "srgan-mse-x4": {"training.stages.psnr": None, "training.start_from": None},
     # VGG19's weights need not be there: a perceptual term of another backbone would be another recipe, so none is timed
-    "esrgan-x4": {"training.start_from": None, "training.stages.gan.losses.perceptual": None},
+    "esrgan-x4": {"training.stages.psnr": None, "training.stages.gan.losses.perceptual": None},
 }
 """Entries whose steps are timed, and what is changed so that just the last stage runs."""
 

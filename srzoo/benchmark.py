@@ -24,14 +24,14 @@ from .images import to_tensor
 from .inference import PRECISIONS, best_device, prepare, run_generator
 from .latency import measure_latency, measure_peak_memory
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
-from .outputs import Outputs, Pictures
+from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .registry import get_registry
 from .report import Row, RowWriter
 from .scoring import Metric, Reference, available_metrics, image_to_device, upscaled
-from .store import FILE, CostRow, Environment, Question, Store, Subject
+from .store import FILE, CostRow, Environment, Pictures, Question, Store, Subject
 from .zoo import get_zoo
 
 DEFAULT_METRICS = ("psnr", "ssim", "lpips_alex", "lpips_squeeze")

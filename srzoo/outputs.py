@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import torch
 
 from .data import ImageSet
 from .images import Picture, UInt8Array, write_picture
-from .store import Question, Subject
-
-REFERENCE = "HR"
-"""What the high-resolution image is called among the outputs."""
-
-Pictures = dict[str, dict[str, dict[str, Path]]]
-"""Dataset to image to label, or ``REFERENCE``, to a file."""
+from .store import REFERENCE, Pictures, Question, Subject, output_path
 
 
 class Outputs:
@@ -74,21 +66,6 @@ class Outputs:
         rgb = pixels[0].permute(1, 2, 0).cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(Picture(rgb), path)
-
-
-def output_path(
-    folder: Path, dataset: str, image: str, image_digest: str, label: str = REFERENCE, decisive: Sequence[str] = ()
-) -> Path:
-    """Return where a run keeps an output.
-
-    Args:
-        folder: of the run.
-        decisive: what the model is by: digest of its configuration, of its weights, precision; nothing for the
-            reference.
-    """
-    digest = hashlib.sha256(" ".join([image_digest, *decisive]).encode()).hexdigest()[:12]
-    parts = [quote(part, safe=" ()[]@") for part in (dataset, image, label)]
-    return folder / "pictures" / parts[0] / parts[1] / f"{parts[2]}-{digest}.png"
 
 
 def choose(image_sets: Sequence[ImageSet], count: int) -> list[tuple[str, str]]:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, InputError
-from .outputs import REFERENCE, Pictures, output_path
 from .report import Row
-from .store import FILE, CostRow, labelled
+from .store import FILE, REFERENCE, CostRow, Pictures, labelled, output_path
 
 
 @dataclass(frozen=True)

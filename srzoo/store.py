@@ -18,11 +18,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from .errors import DataError
 
 FILE = "results.sqlite"
 """Name of the store in a run folder."""
+
+REFERENCE = "HR"
+"""What the high-resolution image is called among the outputs."""
+
+Pictures = dict[str, dict[str, dict[str, Path]]]
+"""Dataset to image to label, or ``REFERENCE``, to a file."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS environments (
@@ -313,6 +320,21 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")  # a row that is committed survives the process
     database.execute("PRAGMA synchronous = NORMAL")
     return database
+
+
+def output_path(
+    folder: Path, dataset: str, image: str, image_digest: str, label: str = REFERENCE, decisive: Sequence[str] = ()
+) -> Path:
+    """Return where a run keeps an output.
+
+    Args:
+        folder: of the run.
+        decisive: what the model is by: digest of its configuration, of its weights, precision; nothing for the
+            reference.
+    """
+    digest = hashlib.sha256(" ".join([image_digest, *decisive]).encode()).hexdigest()[:12]
+    parts = [quote(part, safe=" ()[]@") for part in (dataset, image, label)]
+    return folder / "pictures" / parts[0] / parts[1] / f"{parts[2]}-{digest}.png"
 
 
 def labelled(entry: str, precision: str) -> str:
