@@ -278,3 +278,13 @@ def test_models_that_are_not_there(here: Path) -> None:
     assert_clear(srzoo("bench", "model.pth"), 2, "model.pth is no safetensors file")
     assert_clear(srzoo("bench", "bicubic", "--metric", "lpips"), 2, "'lpips_alex'")
     assert_clear(srzoo("interpolate", "bicubic", "nearest"), 2, "bicubic has no weights to interpolate")
+
+
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [("bench", "[default: photos]"), ("train", "[default: 50]"), ("interpolate", "[default: photos]")],
+)
+def test_help_states_the_defaults(command: str, default: str) -> None:
+    """Rich would take an unescaped bracket for markup and swallow it."""
+    helped = CliRunner().invoke(app, [command, "--help"], terminal_width=250)
+    assert default in " ".join(helped.output.replace("│", " ").split())

@@ -35,7 +35,7 @@ def bench_command(
         list[str] | None,
         typer.Option(
             "--data",
-            help="Datasets or folders (HR images, or HR/ and LR_x4/).  [default: photos]",
+            help="Datasets or folders (HR images, or HR/ and LR_x4/).  \\[default: photos]",
             metavar="NAME|FOLDER",
         ),
     ] = None,
@@ -43,7 +43,7 @@ def bench_command(
         list[str] | None,
         typer.Option(
             "--metric",
-            help="Metrics.  [default: psnr,ssim,lpips_alex,lpips_squeeze]",
+            help="Metrics.  \\[default: psnr,ssim,lpips_alex,lpips_squeeze]",
             metavar="NAME",
             autocompletion=complete_metric,
         ),
@@ -51,7 +51,7 @@ def bench_command(
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="fp32, bf16, fp16, or several to compare.  [default: fp32]", metavar="NAME"),
+        typer.Option("--precision", help="fp32, bf16, fp16, or several to compare.  \\[default: fp32]", metavar="NAME"),
     ] = None,
     out: Annotated[
         Path,
@@ -135,10 +135,10 @@ def leaderboard_command(
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="Metrics, the first of which ranks.  [default: all that are there]"),
+        typer.Option("--metric", help="Metrics, the first of which ranks.  \\[default: all that are there]"),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="Datasets.  [default: all that are there]", metavar="NAME")
+        list[str] | None, typer.Option("--data", help="Datasets.  \\[default: all that are there]", metavar="NAME")
     ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="y, y-matlab or rgb, where there are several.", show_default=False)

@@ -79,7 +79,7 @@ def train_command(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run.  [default: runs/ENTRY]", metavar="DIR")
+        Path | None, typer.Option("--out", help="Folder of the run.  \\[default: runs/ENTRY]", metavar="DIR")
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -95,7 +95,7 @@ def train_command(
         typer.Option("--track", help="Also log to tensorboard, wandb, ...; commas or repeats.", metavar="TRACKER"),
     ] = None,
     log_every: Annotated[
-        int | None, typer.Option("--log-every", help="Steps between lines of log.jsonl.  [default: 50]", min=1)
+        int | None, typer.Option("--log-every", help="Steps between lines of log.jsonl.  \\[default: 50]", min=1)
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="Steps between states to resume from.", min=1)
@@ -233,13 +233,14 @@ def interpolate_command(
         str, typer.Option("--alpha", help="Weights of the second: first:last:step, or a list.", metavar="RANGE")
     ] = "0:1:0.2",
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="Datasets or folders.  [default: photos]", metavar="NAME|FOLDER")
+        list[str] | None,
+        typer.Option("--data", help="Datasets or folders.  \\[default: photos]", metavar="NAME|FOLDER"),
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
             "--metric",
-            help="Metrics; the first two span the curve.  [default: psnr,lpips_squeeze,ssim]",
+            help="Metrics; the first two span the curve.  \\[default: psnr,lpips_squeeze,ssim]",
             metavar="NAME",
             autocompletion=complete_metric,
         ),
@@ -307,13 +308,13 @@ def upscale_command(
         int | None,
         typer.Option(
             "--tile",
-            help="Side of the tiles in pixels of the input; 0 for none.  [default: tiles for large images]",
+            help="Side of the tiles in pixels of the input; 0 for none.  \\[default: tiles for large images]",
             min=0,
         ),
     ] = None,
     overlap: Annotated[
         int | None,
-        typer.Option("--overlap", help="Overlap of the tiles.  [default: how far the generator sees]", min=0),
+        typer.Option("--overlap", help="Overlap of the tiles.  \\[default: how far the generator sees]", min=0),
     ] = None,
     tile_batch: Annotated[int, typer.Option("--tile-batch", help="Tiles computed at once.", min=1)] = 1,
     self_ensemble: Annotated[
