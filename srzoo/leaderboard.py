@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .report import Row, format_value
+from .report import Row, format_value, short_number
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
 
@@ -88,12 +88,12 @@ def table(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> tuple[lis
     """Return header and cells of a leaderboard as text."""
     header = ["#", "entry"]
     header += [f"{metric} {'↑' if up else '↓'}" for metric, up in higher_is_better.items()]
-    header += ["ms", "parameters"]
+    header += ["ms", "params"]
     cells = []
     for standing in board.standings:
         values = [format_value(standing.means.get(metric, math.nan)) for metric in higher_is_better]
         milliseconds = "-" if math.isnan(standing.milliseconds) else f"{standing.milliseconds:.1f}"
-        cells.append([standing.place, standing.entry, *values, milliseconds, f"{standing.parameters:,}"])
+        cells.append([standing.place, standing.entry, *values, milliseconds, short_number(standing.parameters)])
     return header, cells
 
 

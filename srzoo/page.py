@@ -14,7 +14,7 @@ from .costs import HR_SIZE
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, format_value
+from .report import Row, format_value, short_number
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -191,16 +191,6 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def short_number(value: float | None) -> str:
-    """Return a count as the field writes it: ``502 K``, ``16.7 M``, ``1.03 T``; ``-`` for None and NaN."""
-    if value is None or math.isnan(value):
-        return "-"
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= 0.9995 * size:  # which is rounded up to it
-            return f"{value / size:.3g} {unit}"
-    return f"{value:g}"
 
 
 def _check(data: PageData) -> None:

@@ -30,6 +30,16 @@ def format_value(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
 
 
+def short_number(value: float | None) -> str:
+    """Return a count as the field writes it: ``502 K``, ``16.7 M``, ``1.03 T``; ``-`` for None and NaN."""
+    if value is None or math.isnan(value):
+        return "-"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= 0.9995 * size:  # which is rounded up to it
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
 class RowWriter:
     """Appends rows to ``results.csv`` as they come, so that an interrupted run leaves what it had.
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from srzoo.errors import DataError
 from srzoo.gallery import MAX_SIDE, build_gallery, busiest_box, choose_images
-from srzoo.page import EntryCost, PageData, short_number, write_page
+from srzoo.page import EntryCost, PageData, write_page
 from srzoo.plots import Axis, Point, scatter_svg
-from srzoo.report import Row
+from srzoo.report import Row, short_number
 
 HOSTILE = "best\"><script>window.broken = 1</script> & 'co' $x^2$"
 DATASET = "set</script><script>window.broken = 2</script>"

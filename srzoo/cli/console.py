@@ -65,5 +65,6 @@ def make_table(columns: Sequence[str], right: Sequence[str] = (), title: str = "
     )
     for index, column in enumerate(columns):
         number = column in right
-        table.add_column(column, justify="right" if number else "left", no_wrap=number or index == 0, overflow="fold")
+        whole = number or index == 0 or column == "entry"
+        table.add_column(column, justify="right" if number else "left", no_wrap=whole, overflow="fold")
     return table
