@@ -91,8 +91,7 @@ class RunFolder:
     def _prepare(self) -> SrzooError | None:
         try:
             (self.path / "states").mkdir(parents=True, exist_ok=True)
-            # What a run that was just killed leaves running, such as workers that read images, ends soon.
-            self._lock.acquire(timeout=LOCK_PATIENCE)
+            self._acquire()
             for old in (self.path / "states").glob("*.writing"):  # of a run that was killed
                 old.unlink()
             if not self._states():
@@ -102,15 +101,20 @@ class RunFolder:
                 f"Another run is at work in {self.path}: two would overwrite each other's states. "
                 "Give another --out, or wait for it or stop it."
             )
-        except NotImplementedError:
-            warnings.warn(
-                f"{self.path} is on a disk without file locks; see to it yourself that no other run writes there.",
-                RecipeWarning,
-                stacklevel=4,
-            )
         except OSError as error:
             return TrainingError(f"Cannot use the run folder {self.path}: {error}.")
         return None
+
+    def _acquire(self) -> None:
+        try:
+            # What a run that was just killed leaves running, such as workers that read images, ends soon.
+            self._lock.acquire(timeout=LOCK_PATIENCE)
+        except NotImplementedError:  # of a disk without locks; newer versions of filelock mark the file instead
+            warnings.warn(
+                f"{self.path} is on a disk without file locks; see to it yourself that no other run writes there.",
+                RecipeWarning,
+                stacklevel=5,
+            )
 
     def _check_same(self) -> None:
         try:

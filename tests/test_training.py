@@ -736,6 +736,23 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, photos: str, monkeyp
     run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
 
 
+def test_a_disk_without_locks_is_told_and_resumes(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, timeout: float) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.warns(RecipeWarning, match="on a disk without file locks"):
+        run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+    before = read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0]
+    newest = max((tmp_path / "states").glob("*.pt"))
+    newest.rename(tmp_path / "states" / "left.writing")  # as a kill in the middle of a write leaves it
+    with pytest.warns(RecipeWarning, match="on a disk without file locks"):
+        run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+    after = read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not list((tmp_path / "states").glob("*.writing"))
+
+
 def test_the_log_stays_json_where_numbers_are_not_finite(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, get_zoo().entry("srresnet-lite-x4"))
     folder.log({"stage": "psnr", "step": 1, "losses": {"l1": math.nan, "mse": 0.5}, "shares": {}})
