@@ -178,7 +178,7 @@ def time_inference() -> dict[str, Any]:
     """Latency and memory of the shipped entries in each precision."""
     result = srzoo.bench(metrics="psnr", precision=["fp32", "bf16", "fp16"])
     means = {standing.entry: standing.means["psnr"] for standing in result.standings}
-    return {name: {**dataclasses.asdict(cost), "psnr": means.get(name)} for name, cost in result.costs.items()}
+    return {name: {**dataclasses.asdict(costs[0]), "psnr": means.get(name)} for name, costs in result.costs.items()}
 
 
 def print_ratios(steps: dict[str, Any]) -> None:

@@ -2,68 +2,45 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
-
-from . import __version__
 from .allocator import keep_freed_memory
-from .composition import composition_digest, plugin_versions
-from .costs import cost_of
-from .data import ImageItem, ImageSet, load_image_set
+from .data import load_image_set
 from .distribution import joined
 from .errors import DataError, SrzooError
-from .images import to_tensor
-from .inference import PRECISIONS, best_device, prepare, run_generator
-from .latency import measure_latency, measure_peak_memory
+from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
+from .inference import PRECISIONS, best_device
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
-from .registry import get_registry
-from .report import Row, RowWriter
-from .scoring import Metric, Reference, available_metrics, image_to_device, upscaled
-from .store import FILE, CostRow, Environment, Pictures, Question, Store, Subject
+from .report import RowWriter
+from .scoring import available_metrics
+from .store import Pictures
+from .tiling import SMALLEST_TILE
 from .zoo import get_zoo
 
 DEFAULT_METRICS = ("psnr", "ssim", "lpips_alex", "lpips_squeeze")
 DEFAULT_DATA = ("photos",)
-LATENCY_SIZE = 128
-"""Side of the square low-resolution input that latency is stated for."""
-
-Progress = Callable[[str, str, int, int], None]
 
 
 @dataclass
-class BenchResult:
-    """What a benchmark found.
+class BenchResult(Findings):
+    """What a benchmark found: rows, costs, failures, and what follows from them.
 
     Attributes:
-        rows: one for each image and metric.
         leaderboards: one for each dataset.
         directions: metric to whether higher is better, in the order asked for.
-        costs: entry to what it takes on this device.
-        computed: how many of the rows were computed now; the others were known from before.
         unavailable: metric to the reason why it could not be computed here.
-        failed: entry to the reason why it could not be benchmarked.
         out: folder with ``results.sqlite``, ``results.csv`` and ``leaderboard.md``, if one was given.
     """
 
-    rows: list[Row] = field(default_factory=list)
     leaderboards: list[Leaderboard] = field(default_factory=list)
     directions: dict[str, bool] = field(default_factory=dict)
-    costs: dict[str, CostRow] = field(default_factory=dict)
-    computed: int = 0
     unavailable: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
     out: Path | None = None
 
     @property
@@ -79,6 +56,9 @@ def bench(
     *,
     protocol: Protocol = "y",
     precision: str | Sequence[str] = "fp32",
+    sizes: int | Sequence[int] = LATENCY_SIZE,
+    tile: int | None = None,
+    batch: int | None = None,
     out: str | Path | None = None,
     pictures: int = 12,
     resume: bool = True,
@@ -96,6 +76,13 @@ def bench(
         metrics: names of metrics; one whose backbone is missing is reported and left out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.
         precision: ``fp32``, ``bf16`` or ``fp16``, or several, which are ranked against each other: quality and speed.
+        sizes: sides of the square low-resolution inputs that latency and memory are measured for; the first is the
+            leaderboard's.
+        tile: side of the tiles that images are upscaled in; 0 for whole images whatever their size; None for whole
+            ones of up to a megapixel, and as long as memory suffices. Tiles that overlap by less than the generator
+            sees give other values, so what is known of whole images is not taken for them, and a warning tells.
+        batch: how many outputs of one image are scored at once; by default 8 on a GPU, and 1 on a CPU, where it is
+            faster.
         out: folder for ``results.sqlite``, ``results.csv``, ``leaderboard.md`` and ``report.html``.
         pictures: of how many images the report shows the outputs; 0 writes none.
         resume: False computes everything anew.
@@ -104,12 +91,7 @@ def bench(
     Raises:
         InputError: an entry, dataset, metric or protocol does not exist, or an asked-for entry has no weights.
     """
-    if protocol not in PROTOCOLS:
-        raise DataError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
-    precisions = listed(precision)
-    for name in precisions:
-        if name not in PRECISIONS:
-            raise DataError(f"There is no precision {name!r}; use {', '.join(PRECISIONS)}.")
+    settings = _checked(Settings(protocol, listed(precision), _several(sizes), tile, batch, resume))
     processes = joined()
     device = processes.device if processes is not None else best_device()
     keep_freed_memory()
@@ -127,205 +109,40 @@ def bench(
         raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
     outputs = Outputs(result.out, image_sets, pictures) if result.out is not None else None
-    run = _Run(models, precisions, found, protocol, device, result, outputs, resume, progress)
+    run = Harness(models, settings, found, device, result, result.out, outputs, progress)
     if processes is None:
         run.alone(image_sets)
     else:
         run.together(image_sets, processes)
     if processes is None or processes.is_main_process:
-        _write(result, protocol, device_name(device), run.pictures())
+        _write(result, settings, device_name(device), run.pictures())
     return result
 
 
-class _Run:
-    """One call of :func:`bench`: its models on the device, and the store that they are looked up in."""
-
-    def __init__(
-        self,
-        models: Sequence[Model],
-        precisions: Sequence[str],
-        metrics: Sequence[Metric],
-        protocol: Protocol,
-        device: torch.device,
-        result: BenchResult,
-        outputs: Outputs | None,
-        resume: bool,
-        progress: Progress | None,
-    ) -> None:
-        self.metrics, self.protocol, self.device, self.result = metrics, protocol, device, result
-        self.outputs, self.resume, self.progress = outputs, resume, progress
-        self.full_names = {metric.name: get_registry().get("metric", metric.name).full_name for metric in metrics}
-        self.environment = Environment(
-            __version__, plugin_versions(), torch.__version__, device_name(device), torch.get_num_threads()
-        )
-        self.subjects: dict[str, Subject] = {}
-        self.models: dict[str, Model] = {}
-        for model in models:
-            configuration = composition_digest(model.entry)
-            for precision in precisions:
-                subject = Subject(
-                    model.name,
-                    model.entry.scale,
-                    configuration,
-                    model.digest,
-                    precision,
-                    recipe=model.recipe,
-                    seed=model.seed,
-                )
-                own = copy.deepcopy(model.generator) if len(precisions) > 1 else model.generator
-                self.subjects[subject.label] = subject
-                self.models[subject.label] = replace(model, generator=prepare(own, device, precision))
-        self._asked: list[dict[str, Question]] = []
-
-    def alone(self, image_sets: Sequence[ImageSet]) -> None:
-        """Compute what is not known yet, and collect all rows."""
-        with self._store() as store:
-            self._cost(store)
-            questions = self._questions(image_sets)
-            for image_set, asked in zip(image_sets, questions, strict=True):
-                self._score_set(image_set, asked, store, store)
-            self._collect(questions, store)
-
-    def together(self, image_sets: Sequence[ImageSet], processes: PartialState) -> None:
-        """Do the same, each process for its share of the images and into a file of its own."""
-        if processes.is_main_process:
-            with self._store() as store:
-                self._cost(store)
-                self._take_in(store)  # what processes left that were killed
-        processes.wait_for_everyone()
-        questions = self._questions(image_sets)
-        rank, world = processes.process_index, processes.num_processes
-        with (
-            Store(self.result.out, self.environment, read_only=True) as known,
-            self._store(f"results.{rank}.sqlite") as own,
-        ):
-            for image_set, asked in zip(image_sets, questions, strict=True):
-                share = ImageSet(image_set.name, image_set.items[rank::world])
-                self._score_set(share, asked, known, own)
-        failed, computed = gather_object([self.result.failed]), gather_object([self.result.computed])
-        self.result.failed = {name: reason for part in failed for name, reason in part.items()}
-        self.result.computed = sum(computed)
-        if processes.is_main_process:
-            with self._store() as store:
-                self._take_in(store)
-                self._collect(questions, store)
-        processes.wait_for_everyone()
-
-    def _store(self, name: str = FILE) -> Store:
-        return Store(self.result.out, self.environment, name)
-
-    def _cost(self, store: Store) -> None:
-        """Take from the store, or measure, what each model costs here."""
-        for name, model in self.models.items():
-            subject = self.subjects[name]
-            store.present(subject)
-            cost = store.cost(subject, LATENCY_SIZE) if self.resume else None
-            if cost is None:
-                try:
-                    cost = measure_cost(model, self.device, self.environment.device, subject.precision)
-                except SrzooError as error:
-                    self.result.failed[name] = str(error)
-                    continue
-                store.add_cost(subject, cost)
-            self.result.costs[name] = cost
-
-    def _questions(self, image_sets: Sequence[ImageSet]) -> list[dict[str, Question]]:
-        scale = next(iter(self.models.values())).entry.scale
-        self._asked = [_questions(image_set, scale, self.protocol) for image_set in image_sets]
-        return self._asked
-
-    def _take_in(self, store: Store) -> None:
-        assert self.result.out is not None
-        for other in sorted(self.result.out.glob("results.*.sqlite")):
-            store.take_in(other)
-
-    def _score_set(self, image_set: ImageSet, asked: Mapping[str, Question], known: Store, own: Store) -> None:
-        for done, item in enumerate(image_set, start=1):
-            pair = _Pair(self, item, asked[item.name])
-            for name in self.models:
-                if name in self.result.failed:
-                    continue
-                try:
-                    self._score_one(name, pair, known, own)
-                except DataError:
-                    raise
-                except SrzooError as error:
-                    self.result.failed[name] = str(error)
-                    continue
-                if self.progress is not None:
-                    self.progress(name, image_set.name, done, len(image_set))
-
-    def _score_one(self, name: str, pair: _Pair, known: Store, own: Store) -> None:
-        """Upscale an image with a model, if one of its values or its picture is missing."""
-        subject, question = self.subjects[name], pair.question
-        have = known.find(subject, question, self.full_names) if self.resume else {}
-        missing = [metric.name for metric in self.metrics if metric.name not in have]
-        lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
-        if not missing and not lacks_picture:
-            return
-        model = self.models[name]
-        sr = upscaled(model.generator, pair.lr, model.entry.scale, model.size_multiple, question.image)
-        if self.outputs is not None:
-            self.outputs.keep(None, question, pair.reference.hr)
-            self.outputs.keep(subject, question, sr)
-        if missing:
-            values = pair.reference.score(sr, missing)
-            own.add(subject, question, values, self.full_names, self.result.directions)
-            self.result.computed += len(values)
-
-    def pictures(self) -> Pictures:
-        """Return the outputs that are kept, of models that did not fail."""
-        if self.outputs is None:
-            return {}
-        models = [subject for name, subject in self.subjects.items() if name not in self.result.failed]
-        return self.outputs.there(models, [q for asked in self._asked for q in asked.values()])
-
-    def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
-        for asked in questions:
-            for name in self.models:
-                for question in asked.values():
-                    for metric, value in store.find(self.subjects[name], question, self.full_names).items():
-                        row = Row(name, question.dataset, question.image, metric, self.protocol, value)
-                        self.result.rows.append(row)
+def _several(sizes: int | Sequence[int]) -> list[int]:
+    return list(dict.fromkeys([sizes] if isinstance(sizes, int) else sizes))
 
 
-class _Pair:
-    """An image and its reference, read when the first model asks."""
-
-    def __init__(self, run: _Run, item: ImageItem, question: Question) -> None:
-        self.question = question
-        self._run, self._item = run, item
-
-    @cached_property
-    def _read(self) -> tuple[torch.Tensor, Reference]:
-        run = self._run
-        scale = next(iter(run.models.values())).entry.scale
-        lr, hr, grey = self._item.read_pair(scale)
-        reference = Reference(image_to_device(hr, run.device), run.metrics, run.protocol, scale, grey)
-        return to_tensor(lr).to(run.device), reference
-
-    @property
-    def lr(self) -> torch.Tensor:
-        """The low-resolution image, (1, 3, H, W) in [0, 1], on the device."""
-        return self._read[0]
-
-    @property
-    def reference(self) -> Reference:
-        """The reference, with what metrics computed of it for an earlier model."""
-        return self._read[1]
+def _checked(settings: Settings) -> Settings:
+    if settings.protocol not in PROTOCOLS:
+        raise DataError(f"There is no protocol {settings.protocol!r}; use {', '.join(PROTOCOLS)}.")
+    for name in settings.precisions:
+        if name not in PRECISIONS:
+            raise DataError(f"There is no precision {name!r}; use {', '.join(PRECISIONS)}.")
+    if not settings.sizes or any(type(size) is not int or size < 1 for size in settings.sizes):
+        raise DataError(f"sizes must be whole numbers of pixels, at least one of them, not {settings.sizes}.")
+    if settings.tile is not None and settings.tile != 0 and settings.tile < SMALLEST_TILE:
+        raise DataError(f"tile must be at least {SMALLEST_TILE} pixels, or 0 for no tiles, not {settings.tile}.")
+    if settings.batch is not None and settings.batch < 1:
+        raise DataError(f"batch must be at least 1, not {settings.batch}.")
+    return settings
 
 
-def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str, Question]:
-    """Return what is asked of every model for each image of a set."""
-    digests = {item.name: item.digest(scale) for item in image_set}
-    whole = hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
-    return {name: Question(image_set.name, whole, name, digest, protocol) for name, digest in digests.items()}
-
-
-def _write(result: BenchResult, protocol: Protocol, device: str, pictures: Pictures) -> None:
+def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictures) -> None:
     """Rank the entries, and write what people read."""
     ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
-    result.leaderboards = leaderboards(ranked, result.directions, result.costs)
+    first = {name: costs[0] for name, costs in result.costs.items()}
+    result.leaderboards = leaderboards(ranked, result.directions, first)
     with RowWriter(result.out) as writer:
         for row in result.rows:
             writer.write(row)
@@ -333,7 +150,9 @@ def _write(result: BenchResult, protocol: Protocol, device: str, pictures: Pictu
         return
     notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
-    text = leaderboard_markdown(result.leaderboards, result.directions, protocol, device, LATENCY_SIZE, notes)
+    text = leaderboard_markdown(
+        result.leaderboards, result.directions, settings.protocol, device, settings.sizes[0], notes, costs=result.costs
+    )
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
     except OSError as error:
@@ -345,9 +164,9 @@ def _write(result: BenchResult, protocol: Protocol, device: str, pictures: Pictu
                 ranked,
                 result.directions,
                 page_costs(result.costs),
-                protocol,
+                settings.protocol,
                 device,
-                LATENCY_SIZE,
+                settings.sizes[0],
                 notes,
                 pictures,
             ),
@@ -364,44 +183,6 @@ def ready_entries() -> list[str]:
         except SrzooError:
             continue
     return names
-
-
-def measure_cost(
-    model: Model, device: torch.device, name: str, precision: str = "fp32", size: int = LATENCY_SIZE
-) -> CostRow:
-    """Return what one forward pass of a model takes, batch 1.
-
-    Args:
-        name: of the device, in words.
-        precision: that the model was prepared for.
-        size: side of the square low-resolution input.
-    """
-    image = torch.rand(1, 3, size, size, device=device)
-
-    def call() -> torch.Tensor:
-        return run_generator(model.generator, image, model.entry.scale, model.size_multiple)
-
-    latency = measure_latency(call, device)
-    cost = cost_of(model.entry)
-    return CostRow(
-        model.name,
-        size,
-        latency.median,
-        latency.quartile_low,
-        latency.quartile_high,
-        measure_peak_memory(call, device),
-        cost.parameters,
-        cost.multiply_adds,
-        precision,
-        name,
-    )
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def listed(names: str | Sequence[str]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from .report import Row, format_value, short_number
+from .report import Row, cost_table, format_value, short_number
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
 
@@ -126,6 +127,7 @@ def leaderboard_markdown(
     latency_size: int,
     notes: Sequence[str] = (),
     seeds: Sequence[SeedGroup] = (),
+    costs: Mapping[str, Sequence[CostRow]] = MappingProxyType({}),
 ) -> str:
     """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
     lines = [
@@ -148,6 +150,11 @@ def leaderboard_markdown(
             lines.append("| " + " | ".join(row) + " |")
         lines.append("")
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]
+        lines.append("")
+    if costs:
+        header, cells = cost_table(costs)
+        lines += ["## Cost", "", "One forward pass, batch 1; brackets: the middle half of the repeats.", ""]
+        lines += ["| " + " | ".join(row) + " |" for row in (header, ["---", *["--:"] * (len(header) - 1)], *cells)]
         lines.append("")
     if seeds:
         lines += ["## Seeds", ""]

@@ -14,7 +14,7 @@ from .costs import HR_SIZE
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, format_value, short_number
+from .report import Row, cost_table, format_value, short_number
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -41,16 +41,21 @@ class EntryCost(NamedTuple):
     Attributes:
         milliseconds: latency at the stated input size.
         multiply_adds: of one output of ``costs.HR_SIZE``; None where they were not counted.
+        measured: time and memory at every input size, for a table of their own.
     """
 
     milliseconds: float = math.nan
     parameters: int = 0
     multiply_adds: int | None = None
+    measured: tuple[CostRow, ...] = ()
 
 
-def page_costs(costs: Mapping[str, CostRow]) -> dict[str, EntryCost]:
-    """Return what the page shows of measured costs."""
-    return {name: EntryCost(cost.milliseconds, cost.parameters, cost.multiply_adds) for name, cost in costs.items()}
+def page_costs(costs: Mapping[str, Sequence[CostRow]]) -> dict[str, EntryCost]:
+    """Return what the page shows of measured costs; the leaderboard shows the first input size."""
+    return {
+        name: EntryCost(found[0].milliseconds, found[0].parameters, found[0].multiply_adds, tuple(found))
+        for name, found in costs.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,8 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         numbered=len(entries) > MAX_NAMED,
         metrics=list(data.directions),
         seeds=_seed_table(data),
+        costs=_cost_rows(data, indices),
+        cost_header=cost_table({})[0],
         gallery=gallery,
         scores=_scores_of(data, gallery),
         ends=_first_ends(data, gallery, entries),
@@ -264,6 +271,18 @@ def _cost_cells(cost: EntryCost | None) -> list[Cell]:
         time = f"{cost.milliseconds:,.0f}"
     counts = [None if count is None or count < 0 else count for count in (cost.parameters, cost.multiply_adds)]
     return [Cell(time, _key(cost.milliseconds)), *(Cell(short_number(n), "" if n is None else str(n)) for n in counts)]
+
+
+def _cost_rows(data: PageData, indices: Mapping[str, int]) -> list[tuple[str, int, list[Cell]]]:
+    """Each entry's time and memory at each input size, with its number among the entries."""
+    found = []
+    for entry, index in indices.items():
+        measured = data.costs.get(entry, EntryCost()).measured
+        for cost, texts in zip(measured, cost_table({entry: measured})[1], strict=True):
+            numbers = (cost.parameters, cost.multiply_adds, cost.size, cost.milliseconds, cost.images_per_second)
+            keys = ["" if number is None else str(number) for number in (*numbers, cost.peak_bytes)]
+            found.append((entry, index, [Cell(*pair) for pair in zip(texts[1:], keys, strict=True)]))
+    return found
 
 
 def _differences(ranking: Ranking) -> list[tuple[Comparison, str, str]]:

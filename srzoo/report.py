@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from .errors import DataError
+from .store import CostRow
 
 COLUMNS = ("entry", "dataset", "image", "metric", "protocol", "value")
 
@@ -38,6 +40,20 @@ def short_number(value: float | None) -> str:
         if value >= 0.9995 * size:  # which is rounded up to it
             return f"{value / size:.3g} {unit}"
     return f"{value:g}"
+
+
+def cost_table(costs: Mapping[str, Sequence[CostRow]]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of what each entry takes at each input size, as text."""
+    header = ["entry", "params", "multiply-adds", "input", "ms", "images/s", "memory (MiB)"]
+    cells = []
+    for entry, measured in costs.items():
+        for cost in measured:
+            time = f"{cost.milliseconds:.3g} [{cost.quartile_low:.3g}, {cost.quartile_high:.3g}]"
+            memory = "-" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:.1f}"
+            counts = [short_number(cost.parameters), short_number(cost.multiply_adds)]
+            size, speed = f"{cost.size}x{cost.size}", f"{cost.images_per_second:.3g}"
+            cells.append([entry, *counts, size, time, speed, memory])
+    return header, cells
 
 
 class RowWriter:

@@ -77,7 +77,7 @@ def _typed(names: Sequence[str], row: Sequence[Any]) -> Iterator[Any]:
 
 
 def read_costs(folder: Path) -> list[CostRow]:
-    """Return the newest cost of every (entry, precision, device) of a run folder.
+    """Return the newest cost of every (entry, precision, device, input size) of a run folder.
 
     Raises:
         InputError: the folder holds no results.
@@ -117,7 +117,7 @@ class Merged:
         rows: the same, with labels as entries: ``NAME``, ``NAME (bf16)``, or ``NAME [FOLDER]`` where two folders hold
             different models of one name.
         directions: metric to whether higher is better.
-        costs: label to what it takes.
+        costs: label to what it takes at each input size.
         recipes: label to its recipe, where two or more seeds of it are there.
         pictures: outputs that the runs kept.
     """
@@ -126,7 +126,7 @@ class Merged:
     scores: tuple[Score, ...]
     rows: tuple[Row, ...]
     directions: dict[str, bool]
-    costs: dict[str, CostRow]
+    costs: dict[str, list[CostRow]]
     recipes: dict[str, str]
     pictures: Pictures
 
@@ -150,13 +150,13 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
     _refuse_mixtures(by_folder)
     labels = _labels(by_folder)
     chosen: dict[tuple[str, str, str, str], Score] = {}
-    costs: dict[str, CostRow] = {}
+    costs: dict[str, list[CostRow]] = {}
     for folder, scores in by_folder.items():
         for score in scores:
             chosen[labels[folder, score.entry, score.precision], score.dataset, score.image, score.metric] = score
         for cost in read_costs(folder):
             if (folder, cost.entry, cost.precision) in labels:
-                costs[labels[folder, cost.entry, cost.precision]] = cost
+                costs.setdefault(labels[folder, cost.entry, cost.precision], []).append(cost)
     rows = tuple(Row(*key, wanted, score.value) for key, score in chosen.items())
     directions = {score.metric: score.higher_is_better for score in chosen.values()}
     pictures = _pictures(by_folder, labels)

@@ -79,24 +79,34 @@ class Reference:
         self._prepared: dict[str, Any] = {}
 
     def score(self, sr: torch.Tensor, names: Collection[str] | None = None) -> dict[str, float]:
-        """Score an output.
+        """Score one output; see :meth:`score_all`."""
+        (values,) = self.score_all([sr], names)
+        return values
+
+    def score_all(
+        self, outputs: Sequence[torch.Tensor], names: Collection[str] | None = None
+    ) -> list[dict[str, float]]:
+        """Score several outputs at once: what is computed of the reference, and every kernel's start, serves all.
 
         Args:
-            sr: RGB (1, 3, H, W) uint8, as saved.
+            outputs: RGB (1, 3, H, W) uint8 each, as saved.
             names: of the metrics wanted; all by default.
 
         Returns:
-            metric name to value; NaN where a metric is not defined for this image.
+            for each output, metric name to value; NaN where a metric is not defined for this image.
 
         Raises:
             DataError: the sizes differ.
             PluginError: a metric fails or returns something else than one value an image.
         """
-        if sr.shape != self.hr.shape:
-            raise DataError(f"the output is {tuple(sr.shape)} and its reference {tuple(self.hr.shape)}.")
+        for sr in outputs:
+            if sr.shape != self.hr.shape:
+                raise DataError(f"the output is {tuple(sr.shape)} and its reference {tuple(self.hr.shape)}.")
         wanted = [metric for metric in self.metrics if names is None or metric.name in names]
-        inputs = {domain: self._seen(sr, domain) for domain in {metric.spec.domain for metric in wanted}}
-        return {metric.name: self._value(metric, inputs[metric.spec.domain]) for metric in wanted}
+        together = torch.cat(list(outputs))  # (N, 3, H, W)
+        inputs = {domain: self._seen(together, domain) for domain in {metric.spec.domain for metric in wanted}}
+        found = {m.name: self._values(m, inputs[m.spec.domain], len(outputs)) for m in wanted}
+        return [{name: values[number] for name, values in found.items()} for number in range(len(outputs))]
 
     def _seen(self, image: torch.Tensor, domain: str) -> torch.Tensor | None:
         """Return what metrics of a domain see of an image; None where nothing is left inside the border."""
@@ -107,29 +117,31 @@ class Reference:
         except UndefinedScoreError:
             return None
 
-    def _value(self, metric: Metric, sr: torch.Tensor | None) -> float:
+    def _values(self, metric: Metric, sr: torch.Tensor | None, count: int) -> list[float]:
         hr = self._inputs[metric.spec.domain]
         if sr is None or hr is None:
-            return math.nan
+            return [math.nan] * count
         try:
             with torch.inference_mode():
                 value = self._apply(metric, sr, hr)
         except UndefinedScoreError:
-            return math.nan
+            return [math.nan] * count
         except Exception as error:
             raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
-        if not isinstance(value, torch.Tensor) or value.shape != (1,) or not value.dtype.is_floating_point:
+        if not isinstance(value, torch.Tensor) or value.shape != (count,) or not value.dtype.is_floating_point:
             found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
-            raise PluginError(f"metric {metric.name!r} must return one real value an image, shape (1,), not {found}.")
-        if torch.isnan(value):
+            raise PluginError(
+                f"metric {metric.name!r} must return one real value an image, shape ({count},), not {found}."
+            )
+        if torch.isnan(value).any():
             raise PluginError(
                 f"metric {metric.name!r} returned NaN; where it is not defined it must raise UndefinedScoreError."
             )
-        return float(value)
+        return [float(one) for one in value.tolist()]
 
     def _apply(self, metric: Metric, sr: torch.Tensor, hr: torch.Tensor) -> Any:
         if not metric.prepares:
-            return metric.function(sr, hr)
+            return metric.function(sr, hr.expand_as(sr))
         if metric.name not in self._prepared:
             self._prepared[metric.name] = metric.function.reference(hr)  # type: ignore[attr-defined]
         return metric.function.against(sr, self._prepared[metric.name])  # type: ignore[attr-defined]

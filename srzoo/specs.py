@@ -202,7 +202,8 @@ class MetricSpec(ComponentSpec):
     It raises :class:`srzoo.errors.UndefinedScoreError` where it is not defined.
 
     The object may have two more methods, for what is worth computing once a reference and not once an output:
-    ``reference(hr)`` returns anything, and ``against(sr, prepared)``, given that, what ``metric(sr, hr)`` would.
+    ``reference(hr)`` returns anything, and ``against(sr, prepared)``, given that, what ``metric(sr, hr)`` would. ``hr``
+    is one image; ``sr`` may hold several outputs, (N, C, H, W), that are all compared with it.
 
     Args:
         higher_is_better: direction.

@@ -141,6 +141,25 @@ def _enlarge_opacity(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
     return upscale_tiled(lambda image: upscale_bicubic(image, scale), alpha, scale, layout)[0]
 
 
+def enlarge_in_tiles(model: Model, image: NDArray[Any], tile: int, device: torch.device) -> NDArray[Any]:
+    """Enlarge (H, W, 3) uint8 in tiles of a side, by a generator that is prepared on a device.
+
+    They overlap by what the generator sees, where that is known; an ``UpscaleWarning`` says by how much the result may
+    differ from that of the whole image.
+    """
+
+    def run(layout: Layout) -> tuple[NDArray[Any], Report]:
+        return upscale_tiled(
+            lambda lr: run_generator(model.generator, lr.to(device), model.entry.scale),
+            image,
+            model.entry.scale,
+            layout,
+            size_multiple=model.size_multiple,
+        )
+
+    return _run(run, model, image.shape[0], image.shape[1], Settings(tile))
+
+
 def enlarge_pixels(
     model: Model, image: NDArray[Any], settings: Settings, progress: Progress | None = None
 ) -> NDArray[Any]:

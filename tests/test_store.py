@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from srzoo import benchmark
+from srzoo import benchmark, harness
 from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.errors import DataError, InputError
@@ -161,7 +161,7 @@ def test_a_disk_that_is_full_keeps_what_was_finished(tmp_path: Path) -> None:
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many images have been upscaled for scoring since it was last asked."""
     calls = 0
-    plain = benchmark.upscaled
+    plain = harness.upscaled
 
     def counted(*arguments: Any) -> torch.Tensor:
         nonlocal calls
@@ -173,7 +173,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         calls, before = 0, calls
         return before
 
-    monkeypatch.setattr(benchmark, "upscaled", counted)
+    monkeypatch.setattr(harness, "upscaled", counted)
     return taken
 
 
@@ -223,12 +223,12 @@ SLOW = """
 import sys, time
 import torch
 torch.set_num_threads(1)
-from srzoo import benchmark
-plain = benchmark.upscaled
+from srzoo import benchmark, harness
+plain = harness.upscaled
 def slow(*arguments):
     time.sleep(0.02)
     return plain(*arguments)
-benchmark.upscaled = slow
+harness.upscaled = slow
 benchmark.bench("bicubic,nearest", sys.argv[1], "psnr,ssim", out=sys.argv[2], pictures=0)
 """
 

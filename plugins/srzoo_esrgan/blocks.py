@@ -25,11 +25,10 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        seen = [features]
+        seen = features
         for layer in self.convs[:-1]:
-            seen.append(F.leaky_relu(layer(torch.cat(seen, dim=1)), 0.2, inplace=True))
-        residual = self.convs[-1](torch.cat(seen, dim=1))
-        return features + self.residual_scale * residual
+            seen = torch.cat((seen, F.leaky_relu(layer(seen), 0.2, inplace=True)), dim=1)
+        return torch.add(features, self.convs[-1](seen), alpha=self.residual_scale)
 
 
 class RRDB(nn.Module):
@@ -46,4 +45,4 @@ class RRDB(nn.Module):
         self.dense_blocks = nn.Sequential(*(DenseBlock(channels, growth, residual_scale) for _ in range(3)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return features + self.residual_scale * self.dense_blocks(features)
+        return torch.add(features, self.dense_blocks(features), alpha=self.residual_scale)

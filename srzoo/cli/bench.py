@@ -19,6 +19,7 @@ from .work import checked_protocol, make_progress, split_names
 
 if TYPE_CHECKING:
     from ..leaderboard import Leaderboard
+    from ..store import CostRow
 
 
 @reports_errors
@@ -53,6 +54,32 @@ def bench_command(
         list[str] | None,
         typer.Option("--precision", help="fp32, bf16, fp16, or several to compare.  \\[default: fp32]", metavar="NAME"),
     ] = None,
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--size",
+            help="Side of the square input that time and memory are measured for; may repeat.  \\[default: 128]",
+            metavar="PIXELS",
+        ),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            help="Upscale in tiles of this side; 0: never.  \\[default: what is above a megapixel, or memory]",
+            metavar="PIXELS",
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            help="Outputs of an image that are scored at once.  \\[default: 8 on a GPU, 1 on a CPU]",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option("--out", help="Folder for the results, leaderboard.md and report.html.", metavar="DIR"),
@@ -72,7 +99,8 @@ def bench_command(
 
     Examples: [bold]srzoo bench[/bold], [bold]srzoo bench bicubic runs/mine --data set5,set14 --metric psnr,ssim[/bold].
     """
-    from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, LATENCY_SIZE, bench
+    from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, bench
+    from ..harness import LATENCY_SIZE
 
     chosen = checked_protocol(protocol)
     if entries and not split_names(entries):
@@ -93,17 +121,23 @@ def bench_command(
             split_names(metric) or DEFAULT_METRICS,
             protocol=chosen,
             precision=split_names(precision) or "fp32",
+            sizes=sizes or LATENCY_SIZE,
+            tile=tile,
+            batch=batch,
             out=out,
             pictures=pictures,
             resume=resume,
             progress=show,
         )
     _print_boards(result.leaderboards, result.directions, protocol)
+    if len(sizes or ()) > 1:
+        _print_costs(result.costs)
+    size = sizes[0] if sizes else LATENCY_SIZE
     known = len(result.rows) - result.computed
     note = f", {known} of {len(result.rows)} known from before" if known else ""
     note += f". To look at: {out / 'report.html'}" if pictures else ""
     console.print(
-        f"[dim]ms: median for one {LATENCY_SIZE}x{LATENCY_SIZE} input. Rows: {out / 'results.csv'}{note}[/dim]",
+        f"[dim]ms: median for one {size}x{size} input. Rows: {out / 'results.csv'}{note}[/dim]",
         soft_wrap=True,
         highlight=False,
     )
@@ -126,6 +160,16 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         for row in cells:
             shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
         console.print(shown)
+
+
+def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
+    from ..report import cost_table
+
+    header, cells = cost_table(costs)
+    shown = make_table(header, right=header[1:], title="cost of one forward pass, batch 1")
+    for row in cells:
+        shown.add_row(f"[bold]{escape(row[0])}[/bold]", *(escape(text) for text in row[1:]))
+    console.print(shown)
 
 
 @reports_errors
@@ -172,12 +216,12 @@ def leaderboard_command(
     sets = _known(split_names(data), list(dict.fromkeys(row.dataset for row in merged.rows)), "dataset")
     directions = {name: merged.directions[name] for name in wanted}
     rows = [row for row in merged.rows if row.metric in wanted and row.dataset in sets]
-    boards = leaderboards(rows, directions, merged.costs)
+    boards = leaderboards(rows, directions, {label: costs[0] for label, costs in merged.costs.items()})
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
     if page is not None:
-        device = ", ".join(dict.fromkeys(cost.device for cost in merged.costs.values()))
+        device = ", ".join(dict.fromkeys(cost.device for costs in merged.costs.values() for cost in costs))
         costs, recipes = page_costs(merged.costs), merged.recipes or None
         shown = {name: images for name, images in merged.pictures.items() if name in sets}
         write_page(

@@ -1,0 +1,359 @@
+"""The benchmark at work: models, images and metrics brought together on a device, and what is known looked up."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from . import __version__
+from .composition import composition_digest, plugin_versions
+from .costs import cost_of
+from .data import ImageItem, ImageSet
+from .errors import DataError, SrzooError
+from .images import UInt8Array, to_tensor
+from .inference import prepare, run_generator
+from .latency import measure_latency, measure_peak_memory
+from .outputs import Outputs
+from .pretrained import Model
+from .protocol import Protocol
+from .registry import get_registry
+from .report import Row
+from .scoring import Metric, Reference, image_to_device, upscaled
+from .store import FILE, CostRow, Environment, Pictures, Question, Store, Subject
+from .tiling import AUTOMATIC_TILE, is_out_of_memory
+from .upscaling import enlarge_in_tiles
+
+LATENCY_SIZE = 128
+"""Side of the square low-resolution input that latency is stated for."""
+WHOLE_PIXELS = 2**20
+"""Low-resolution images of up to so many pixels are upscaled at once, unless tiles are asked for or memory runs out."""
+BATCH_ON_GPU = 8
+"""Outputs of one image that are scored at once. On a CPU, one at a time stays in its caches and is faster."""
+
+Progress = Callable[[str, str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a benchmark is run; see :func:`srzoo.benchmark.bench`."""
+
+    protocol: Protocol = "y"
+    precisions: Sequence[str] = ("fp32",)
+    sizes: Sequence[int] = (LATENCY_SIZE,)
+    tile: int | None = None
+    batch: int | None = None
+    resume: bool = True
+
+
+@dataclass
+class Findings:
+    """What a run of the harness finds.
+
+    Attributes:
+        rows: one for each image and metric.
+        costs: entry to what it takes at each input size, in the order asked for.
+        computed: how many of the rows were computed now.
+        failed: entry to the reason why it could not be benchmarked.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    costs: dict[str, list[CostRow]] = field(default_factory=dict)
+    computed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Harness:
+    """One call of :func:`srzoo.benchmark.bench`: its models on the device, and the store that they are looked up in.
+
+    Args:
+        models: of one scale.
+        settings: how images are enlarged and scored, and costs measured.
+        metrics: that can be computed here.
+        findings: what is found; filled by :meth:`alone` or :meth:`together`.
+        outputs: where some outputs are kept to be looked at.
+        progress: called as ``progress(entry, dataset, images done, images)``.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        settings: Settings,
+        metrics: Sequence[Metric],
+        device: torch.device,
+        findings: Findings,
+        out: Path | None,
+        outputs: Outputs | None,
+        progress: Progress | None,
+    ) -> None:
+        self.settings, self.metrics, self.device, self.findings = settings, metrics, device, findings
+        self.out, self.outputs, self.progress = out, outputs, progress
+        self.batch = settings.batch or (BATCH_ON_GPU if device.type == "cuda" else 1)
+        self.full_names = {metric.name: get_registry().get("metric", metric.name).full_name for metric in metrics}
+        self.environment = Environment(
+            __version__, plugin_versions(), torch.__version__, device_name(device), torch.get_num_threads()
+        )
+        self.subjects: dict[str, Subject] = {}
+        self.models: dict[str, Model] = {}
+        for model in models:
+            configuration = composition_digest(model.entry)
+            if settings.tile:  # a generator that sees farther than tiles overlap gives something else
+                configuration += f"-tile{settings.tile}"
+            for precision in settings.precisions:
+                subject = Subject(
+                    model.name,
+                    model.entry.scale,
+                    configuration,
+                    model.digest,
+                    precision,
+                    recipe=model.recipe,
+                    seed=model.seed,
+                )
+                own = copy.deepcopy(model.generator) if len(settings.precisions) > 1 else model.generator
+                self.subjects[subject.label] = subject
+                self.models[subject.label] = replace(model, generator=prepare(own, device, precision))
+        self.directions = {metric.name: metric.spec.higher_is_better for metric in metrics}
+        self._asked: list[dict[str, Question]] = []
+
+    def alone(self, image_sets: Sequence[ImageSet]) -> None:
+        """Compute what is not known yet, and collect all rows."""
+        with self._store() as store:
+            self._cost(store)
+            questions = self._questions(image_sets)
+            for image_set, asked in zip(image_sets, questions, strict=True):
+                self._score_set(image_set, asked, store, store)
+            self._collect(questions, store)
+
+    def together(self, image_sets: Sequence[ImageSet], processes: PartialState) -> None:
+        """Do the same, each process for its share of the images and into a file of its own."""
+        if processes.is_main_process:
+            with self._store() as store:
+                self._cost(store)
+                self._take_in(store)  # what processes left that were killed
+        processes.wait_for_everyone()
+        questions = self._questions(image_sets)
+        rank, world = processes.process_index, processes.num_processes
+        with (
+            Store(self.out, self.environment, read_only=True) as known,
+            self._store(f"results.{rank}.sqlite") as own,
+        ):
+            for image_set, asked in zip(image_sets, questions, strict=True):
+                share = ImageSet(image_set.name, image_set.items[rank::world])
+                self._score_set(share, asked, known, own)
+        failed, computed = gather_object([self.findings.failed]), gather_object([self.findings.computed])
+        self.findings.failed = {name: reason for part in failed for name, reason in part.items()}
+        self.findings.computed = sum(computed)
+        if processes.is_main_process:
+            with self._store() as store:
+                self._take_in(store)
+                self._collect(questions, store)
+        processes.wait_for_everyone()
+
+    def _store(self, name: str = FILE) -> Store:
+        return Store(self.out, self.environment, name)
+
+    def _cost(self, store: Store) -> None:
+        """Take from the store, or measure, what each model costs here."""
+        for name, model in self.models.items():
+            subject = self.subjects[name]
+            store.present(subject)
+            for size in self.settings.sizes:
+                cost = store.cost(subject, size) if self.settings.resume else None
+                if cost is None:
+                    try:
+                        cost = measure_cost(model, self.device, self.environment.device, subject.precision, size)
+                    except SrzooError as error:
+                        self.findings.failed[name] = str(error)
+                        break
+                    store.add_cost(subject, cost)
+                self.findings.costs.setdefault(name, []).append(cost)
+
+    def _questions(self, image_sets: Sequence[ImageSet]) -> list[dict[str, Question]]:
+        scale = next(iter(self.models.values())).entry.scale
+        self._asked = [_questions(image_set, scale, self.settings.protocol) for image_set in image_sets]
+        return self._asked
+
+    def _take_in(self, store: Store) -> None:
+        assert self.out is not None
+        for other in sorted(self.out.glob("results.*.sqlite")):
+            store.take_in(other)
+
+    def _score_set(self, image_set: ImageSet, asked: Mapping[str, Question], known: Store, own: Store) -> None:
+        for done, item in enumerate(image_set, start=1):
+            pair = _Pair(self, item, asked[item.name])
+            waiting: list[_Output] = []
+            for name in self.models:
+                if name in self.findings.failed:
+                    continue
+                with self._failing(name):
+                    waiting += self._outputs_of(name, pair, known)
+                if len(waiting) >= self.batch:
+                    self._score(waiting, pair, own)
+                    waiting = []
+                if self.progress is not None:
+                    self.progress(name, image_set.name, done, len(image_set))
+            self._score(waiting, pair, own)
+
+    @contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        """Note what is wrong with a model, and go on without it; what is wrong with an image stops the benchmark."""
+        try:
+            yield
+        except DataError:
+            raise
+        except SrzooError as error:
+            self.findings.failed[name] = str(error)
+
+    def _outputs_of(self, name: str, pair: _Pair, known: Store) -> list[_Output]:
+        """Upscale an image with a model, if one of its values or its picture is missing."""
+        subject, question = self.subjects[name], pair.question
+        have = known.find(subject, question, self.full_names) if self.settings.resume else {}
+        missing = [metric.name for metric in self.metrics if metric.name not in have]
+        lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
+        if not missing and not lacks_picture:
+            return []
+        sr = self._enlarged(self.models[name], pair)
+        if self.outputs is not None:
+            self.outputs.keep(None, question, pair.reference.hr)
+            self.outputs.keep(subject, question, sr)
+        return [_Output(name, sr, missing)] if missing else []
+
+    def _enlarged(self, model: Model, pair: _Pair) -> torch.Tensor:
+        """Upscale an image to uint8, whole where it may be and memory suffices, else in tiles."""
+        tile, size = self.settings.tile, pair.lr.shape[-1] * pair.lr.shape[-2]
+        if tile == 0 or (tile is None and size <= WHOLE_PIXELS):
+            try:
+                return upscaled(model.generator, pair.lr, model.entry.scale, model.size_multiple, pair.question.image)
+            except SrzooError as error:
+                if tile == 0 or not is_out_of_memory(error.__cause__):
+                    raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        pixels = enlarge_in_tiles(model, pair.lr_pixels, tile or AUTOMATIC_TILE, self.device)
+        return image_to_device(pixels, self.device)
+
+    def _score(self, outputs: Sequence[_Output], pair: _Pair, own: Store) -> None:
+        """Score outputs of one image together, as far as they lack the same values, and keep what is found."""
+        for wanted in dict.fromkeys(tuple(output.missing) for output in outputs):
+            alike = [output for output in outputs if tuple(output.missing) == wanted]
+            try:
+                found = pair.reference.score_all([output.sr for output in alike], wanted)
+            except SrzooError as error:
+                if isinstance(error, DataError) or len(alike) == 1:
+                    with self._failing(alike[0].name):
+                        raise
+                    continue
+                for output in alike:  # so that the one that it fails for is told, or memory suffices
+                    self._score([output], pair, own)
+                continue
+            for output, values in zip(alike, found, strict=True):
+                own.add(self.subjects[output.name], pair.question, values, self.full_names, self.directions)
+                self.findings.computed += len(values)
+
+    def pictures(self) -> Pictures:
+        """Return the outputs that are kept, of models that did not fail."""
+        if self.outputs is None:
+            return {}
+        models = [subject for name, subject in self.subjects.items() if name not in self.findings.failed]
+        return self.outputs.there(models, [q for asked in self._asked for q in asked.values()])
+
+    def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
+        for asked in questions:
+            for name in self.models:
+                for question in asked.values():
+                    for metric, value in store.find(self.subjects[name], question, self.full_names).items():
+                        row = Row(name, question.dataset, question.image, metric, self.settings.protocol, value)
+                        self.findings.rows.append(row)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What a model made of an image, (1, 3, H, W) uint8, and the metrics that it is still to be scored by."""
+
+    name: str
+    sr: torch.Tensor
+    missing: list[str]
+
+
+class _Pair:
+    """An image and its reference, read when the first model asks."""
+
+    def __init__(self, run: Harness, item: ImageItem, question: Question) -> None:
+        self.question = question
+        self._run, self._item = run, item
+
+    @cached_property
+    def _read(self) -> tuple[UInt8Array, Reference]:
+        run = self._run
+        scale = next(iter(run.models.values())).entry.scale
+        lr, hr, grey = self._item.read_pair(scale)
+        reference = Reference(image_to_device(hr, run.device), run.metrics, run.settings.protocol, scale, grey)
+        return lr, reference
+
+    @property
+    def lr_pixels(self) -> UInt8Array:
+        """The low-resolution image, (H, W, 3) uint8."""
+        return self._read[0]
+
+    @cached_property
+    def lr(self) -> torch.Tensor:
+        """The low-resolution image, (1, 3, H, W) in [0, 1], on the device."""
+        return to_tensor(self.lr_pixels).to(self._run.device)
+
+    @property
+    def reference(self) -> Reference:
+        """The reference, with what metrics computed of it for an earlier model."""
+        return self._read[1]
+
+
+def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str, Question]:
+    """Return what is asked of every model for each image of a set."""
+    digests = {item.name: item.digest(scale) for item in image_set}
+    whole = hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
+    return {name: Question(image_set.name, whole, name, digest, protocol) for name, digest in digests.items()}
+
+
+def measure_cost(
+    model: Model, device: torch.device, name: str, precision: str = "fp32", size: int = LATENCY_SIZE
+) -> CostRow:
+    """Return what one forward pass of a model takes, batch 1.
+
+    Args:
+        name: of the device, in words.
+        precision: that the model was prepared for.
+        size: side of the square low-resolution input.
+    """
+    image = torch.rand(1, 3, size, size, device=device)
+
+    def call() -> torch.Tensor:
+        return run_generator(model.generator, image, model.entry.scale, model.size_multiple)
+
+    latency = measure_latency(call, device)
+    cost = cost_of(model.entry)
+    return CostRow(
+        model.name,
+        size,
+        latency.median,
+        latency.quartile_low,
+        latency.quartile_high,
+        measure_peak_memory(call, device),
+        cost.parameters,
+        cost.multiply_adds,
+        precision,
+        name,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,205 @@
+"""The harness: outputs scored together, images in tiles, costs at several input sizes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from srzoo import benchmark
+from srzoo.benchmark import BenchResult, bench
+from srzoo.errors import DataError, UpscaleWarning
+from srzoo.pretrained import Model, load_model
+from srzoo.results import merge
+from srzoo.scoring import Metric
+from srzoo.specs import MetricSpec
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    target = tmp_path / "photographs"
+    target.mkdir()
+    random = np.random.default_rng(0)
+    for name, size in (("a", (160, 136)), ("b", (96, 192))):
+        coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(target / f"{name}.png")
+    return target
+
+
+def values(result: BenchResult) -> dict[tuple[str, str, str], float]:
+    return {(row.entry, row.image, row.metric): row.value for row in result.rows}
+
+
+# --- scored together --------------------------------------------------------------------------------------------
+
+
+ENTRIES = "bicubic,nearest,srresnet-lite-x4"
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+def test_outputs_scored_together_get_the_scores_they_get_alone(folder: Path, squeezenet: Path, batch: int) -> None:
+    metrics = "psnr,ssim,lpips_squeeze"
+    alone, together = (values(bench(ENTRIES, str(folder), metrics, batch=size)) for size in (1, batch))
+    assert len(alone) == 3 * 2 * 3
+    assert together.keys() == alone.keys()
+    for key, value in alone.items():
+        assert together[key] == pytest.approx(value, abs=1e-6 if key[2] == "lpips_squeeze" else 1e-9), key
+
+
+def test_only_what_an_entry_lacks_is_computed_together(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bench("bicubic", str(folder), "psnr", out=out, pictures=0)
+    both = bench("bicubic,nearest", str(folder), "psnr,ssim", out=out, pictures=0, batch=8)
+    assert both.computed == 2 + 4
+    assert values(both) == values(bench("bicubic,nearest", str(folder), "psnr,ssim"))
+
+
+class PicksOnOne:
+    """A metric that cannot take one of the outputs."""
+
+    def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        if bool((sr == hr).all(dim=(1, 2, 3)).any()):
+            raise ArithmeticError("equal images")
+        return (sr - hr).abs().mean(dim=(1, 2, 3))
+
+
+class Oracle(torch.nn.Module):
+    """Knows the answer."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.known = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))]
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        height, width = 4 * lr.shape[-2], 4 * lr.shape[-1]
+        for image in self.known:
+            if image.shape[:2] == (height, width):
+                return torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
+        return torch.zeros(1, 3, height, width)
+
+
+def test_when_scoring_together_fails_the_one_it_fails_for_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Model("oracle", load_model("nearest").entry, Oracle(folder))
+    monkeypatch.setattr(benchmark, "load_model", lambda name: oracle if name == "oracle" else load_model(name))
+    picky = PicksOnOne()
+    spec = MetricSpec("picky", picky, summary="of another package", higher_is_better=False, domain="rgb")
+    monkeypatch.setattr(
+        benchmark, "available_metrics", lambda names, device: ([Metric("psnr", spec=spec, function=picky)], {})
+    )
+    result = bench("bicubic,oracle,nearest", str(folder), "psnr", batch=8)
+    assert list(result.failed) == ["oracle"]
+    assert "equal images" in result.failed["oracle"]
+    assert [s.entry for s in result.standings] == ["bicubic", "nearest"]
+
+
+# --- tiles ------------------------------------------------------------------------------------------------------
+
+
+def test_images_in_tiles_score_as_whole_ones(folder: Path) -> None:
+    whole, tiled = (values(bench("bicubic,nearest", str(folder), "psnr,ssim", tile=tile)) for tile in (0, 16))
+    assert whole.keys() == tiled.keys()
+    for key, value in whole.items():
+        assert tiled[key] == pytest.approx(value, abs=1e-3), key
+
+
+def test_what_was_computed_in_tiles_does_not_stand_for_whole_images(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert bench("bicubic", str(folder), "psnr", out=out, pictures=0).computed == 2
+    assert bench("bicubic", str(folder), "psnr", out=out, pictures=0, tile=16).computed == 2
+    assert bench("bicubic", str(folder), "psnr", out=out, pictures=0, tile=16).computed == 0
+    assert bench("bicubic", str(folder), "psnr", out=out, pictures=0, tile=0).computed == 0, "whole, as by default"
+
+
+def test_seams_are_told_where_tiles_overlap_by_less_than_the_generator_sees(folder: Path) -> None:
+    with pytest.warns(UpscaleWarning, match="where tiles meet, they differ"):
+        bench("srresnet-lite-x4", str(folder), "psnr", tile=16)
+
+
+class Greedy(torch.nn.Module):
+    """Nearest neighbour that needs more memory than there is for more than so many pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels, self.refused = pixels, 0
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        if lr.shape[-1] * lr.shape[-2] > self.pixels:
+            self.refused += 1
+            raise torch.OutOfMemoryError("out of memory")
+        return torch.nn.functional.interpolate(lr, scale_factor=4)
+
+
+def test_where_memory_runs_out_tiles_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    greedy = Greedy(16 * 16)
+    model = Model("greedy", load_model("nearest").entry, greedy)
+    monkeypatch.setattr(benchmark, "load_model", lambda name: model if name == "greedy" else load_model(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UpscaleWarning)
+        result = bench("greedy,nearest", str(folder), "psnr", sizes=16)
+    assert not result.failed
+    found = values(result)
+    assert greedy.refused
+    for image in "ab":
+        assert found["greedy", image, "psnr"] == pytest.approx(found["nearest", image, "psnr"], abs=1e-9)
+
+
+# --- costs ------------------------------------------------------------------------------------------------------
+
+
+def test_costs_at_several_sizes_reach_table_page_and_markdown(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = bench("bicubic,srresnet-lite-x4", str(folder), "psnr", sizes=[16, 32], out=out, pictures=1)
+    for costs in result.costs.values():
+        assert [cost.size for cost in costs] == [16, 32]
+        assert all(0 < cost.quartile_low <= cost.milliseconds <= cost.quartile_high for cost in costs)
+    small, large = result.costs["srresnet-lite-x4"]
+    assert small.peak_bytes is not None
+    assert large.peak_bytes is not None
+    assert 2 < large.peak_bytes / small.peak_bytes < 5, "four times the pixels"
+    shown = {standing.entry: standing.milliseconds for standing in result.standings}
+    assert shown == {entry: costs[0].milliseconds for entry, costs in result.costs.items()}, "the first size's"
+    text = (out / "leaderboard.md").read_text()
+    assert "median for one 16x16 input" in text
+    assert text.index("## Cost") < text.index("| srresnet-lite-x4 | 501 K |")
+    assert text.count("| 16x16 |") == text.count("| 32x32 |") == 2
+    page = (out / "report.html").read_text()
+    assert page.count(">16x16</td>") == page.count(">32x32</td>") == 2
+    assert [cost.size for cost in merge([out]).costs["bicubic"]] == [16, 32]
+    again = bench("bicubic,srresnet-lite-x4", str(folder), "psnr", sizes=[16, 32], out=out, pictures=0)
+    assert again.costs == result.costs, "measured once"
+
+
+def test_the_command_prints_costs_where_several_sizes_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    from srzoo.cli import app
+
+    command = ["bench", "bicubic", "--data", str(folder), "--metric", "psnr", "--out", str(tmp_path / "out")]
+    plain = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
+    both = CliRunner().invoke(app, [*command, "--size", "16", "--size", "32"], env={"COLUMNS": "160"})
+    assert plain.exit_code == both.exit_code == 0, both.output
+    assert "cost of one forward pass" not in plain.output
+    assert "cost of one forward pass" in both.output
+    assert "32x32" in both.output
+    assert "one 16x16 input" in both.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": []}, "sizes must be"),
+        ({"sizes": [64, 0]}, "sizes must be"),
+        ({"tile": 8}, "tile must be at least 16 pixels, or 0"),
+        ({"batch": 0}, "batch must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(folder: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        bench("bicubic", str(folder), "psnr", **settings)  # type: ignore[arg-type]
