@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import srzoo
-from srzoo.compose import build_generator
+from srzoo.compose import build_generator, create
 from srzoo.errors import CompositionError
 from srzoo.recipe import ComponentRef, Entry
 from srzoo.registry import get_registry
@@ -228,3 +228,25 @@ def test_a_scale_that_is_not_declared_is_refused() -> None:
 def test_impossible_options_are_refused_with_the_components_name(bad: dict[str, int]) -> None:
     with pytest.raises(CompositionError, match="composable/trunk"):
         srzoo.create_generator("srresnet-mse-x4", **bad)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffle_direct"])
+def test_sub_pixel_convolutions_in_channels_last_are_pixel_shuffle(upsampler: str, scale: int) -> None:
+    """There the shuffle moves whole pixels; result and gradients must be those of torch's own."""
+    torch.manual_seed(0)
+    built = create("upsampler", upsampler, channels=6, scale=scale, where="test")
+    assert isinstance(built, nn.Module)
+    features = torch.randn(2, 6, 5, 7, requires_grad=True)
+    last = features.detach().to(memory_format=torch.channels_last).requires_grad_()
+    wanted, found = built.steps(features), built.to(memory_format=torch.channels_last)(last)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    weights = torch.randn_like(wanted)
+    parameters = list(built.parameters())
+    for one, two in zip(
+        torch.autograd.grad(wanted, [features, *parameters], weights),
+        torch.autograd.grad(found, [last, *parameters], weights),
+        strict=True,
+    ):
+        assert torch.allclose(one, two, atol=1e-4)
