@@ -210,13 +210,24 @@ class MetricSpec(ComponentSpec):
         domain: ``"protocol"``: images after the protocol's rounding, colour conversion and crop, float64;
             ``"rgb"``: rounded RGB without crop, float32.
         weights: alternative files of its pretrained backbone; any one of them is enough.
+        tolerance: how far the means of two machines over one dataset may lie apart, for the same weights: kernels
+            that add up in another order, and the digits that are recorded. ``srzoo verify`` allows it.
+
+    Raises:
+        ValueError: as :class:`ComponentSpec`; also if the tolerance is not a positive number.
     """
 
     higher_is_better: bool = True
     value_range: tuple[float | None, float | None] = (None, None)
     domain: Literal["protocol", "rgb"] = "protocol"
     weights: tuple[WeightFile, ...] = ()
+    tolerance: float = 1e-3
     kind: ClassVar[str] = "metric"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.tolerance < float("inf"):
+            raise ValueError(f"metric {self.name!r}: tolerance {self.tolerance} must be a positive number")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ ROWS = [
     {"runs", "report", "stages", "rehearsal"},
     {"results", "statistics", "plots", "gallery"},
     {"leaderboard", "page", "loop"},
-    {"training", "benchmark", "upscaling", "audit"},
+    {"training", "benchmark", "upscaling", "audit", "verification"},
     {"interpolation"},
     {"api"},
     {"cli"},
