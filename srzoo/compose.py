@@ -88,7 +88,7 @@ class _Guarded:
         except Exception as error:
             label = f"{self.component.kind} {self.component.full_name!r}"
             raise CompositionError(f"{self.where}: {label} cannot be built: {describe_exception(error)}.") from error
-        if self.component.kind not in ("metric", "loss", "dataset") and not isinstance(built, nn.Module):
+        if self.component.kind not in ("metric", "loss", "dataset", "layout") and not isinstance(built, nn.Module):
             raise CompositionError(
                 f"{self.where}: {self.component.kind} {self.component.full_name!r} must build an nn.Module, "
                 f"not {type(built).__name__}."

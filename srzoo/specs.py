@@ -237,6 +237,23 @@ class DatasetSpec(ComponentSpec):
     kind: ClassVar[str] = "dataset"
 
 
+@dataclass(frozen=True)
+class LayoutSpec(ComponentSpec):
+    """How another program names the tensors of a generator: ``factory()`` returns a :class:`srzoo.layouts.Layout`.
+
+    ``srzoo weights import`` reads checkpoints by it, ``srzoo export`` writes them.
+
+    Args:
+        marks: tensors that a checkpoint of this layout has; it is recognised by having all of them. With none, it is
+            only taken when it is asked for.
+        wrapper: key under which the other program keeps the tensors in a pickle; empty for none.
+    """
+
+    marks: tuple[str, ...] = ()
+    wrapper: str = ""
+    kind: ClassVar[str] = "layout"
+
+
 KINDS: dict[str, type[ComponentSpec]] = {
     spec.kind: spec
     for spec in (
@@ -248,6 +265,7 @@ KINDS: dict[str, type[ComponentSpec]] = {
         ExtractorSpec,
         MetricSpec,
         DatasetSpec,
+        LayoutSpec,
     )
 }
 """Kind of component to its spec class."""
