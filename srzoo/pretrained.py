@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Model:
         seed: that it was trained with, where that is known.
         recipe: digest of what it was trained by, but for the seed; empty where that is not known.
         receptive_radius: how far the generator sees, in low-resolution pixels, if its plugin says so.
+        description: what the weight file says about itself.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Model:
     seed: int | None = None
     recipe: str = ""
     receptive_radius: int | None = None
+    description: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def load_model(reference: str | Path) -> Model:
@@ -115,7 +117,8 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
     digest = file_sha256(path) if path is not None else ""
     spec = generator_spec(entry)
-    return Model(name, entry, generator.eval(), spec.size_multiple, digest, seed, recipe, spec.receptive_radius)
+    generator = generator.eval()
+    return Model(name, entry, generator, spec.size_multiple, digest, seed, recipe, spec.receptive_radius, description)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:

@@ -51,6 +51,8 @@ ROWS = [
     {"compose"},
     {"costs", "pretrained", "scoring", "tasks", "backbones", "importing"},
     {"runs", "report", "stages", "rehearsal"},
+    {"card"},
+    {"exporting"},
     {"results", "statistics", "plots", "gallery"},
     {"leaderboard", "page", "loop"},
     {"training", "benchmark", "upscaling", "audit", "verification"},

@@ -1,8 +1,9 @@
-"""``verify``: whether what a zoo entry claims can be relied on."""
+"""``verify`` and ``export``: what others can rely on, and what they are given."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,3 +102,61 @@ def _print_verification(found: Verification) -> None:
     weights = f"weights {found.digest[:16]} are those of the zoo" if found.digest else "there are no weights"
     told = f"{checked} of {len(found.checks)} recorded scores computed, {len(found.failed)} of which do not hold"
     console.print(f"{escape(found.entry)}: {weights}; {told}.", soft_wrap=True, highlight=False)
+
+
+@reports_errors
+def export_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A zoo entry, checkpoint file or run folder.",
+            metavar="ENTRY",
+            show_default=False,
+            autocompletion=complete_entry,
+        ),
+    ],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="safetensors, pth, onnx, torchscript, or several.  \\[default: safetensors]",
+            metavar="NAME",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to.  \\[default: exports/ENTRY]", metavar="DIR")
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout",
+            help="Whose names tensors get: srzoo, or one of 'srzoo list layout'.  \\[default: srzoo in safetensors, "
+            "another program's in pth]",
+            metavar="NAME",
+        ),
+    ] = "",
+    licence: Annotated[
+        str, typer.Option("--licence", help="Of the weights, where the zoo does not say.", metavar="NAME")
+    ] = "",
+) -> None:
+    """Write a generator with its weights for other programs, and a model card beside it.
+
+    ONNX takes images of any size; it and TorchScript are run and compared before they are kept. A .pth of an
+    ESRGAN-family generator loads in chaiNNer and its relatives.
+
+    Examples: [bold]srzoo export rrdb-lite-x4 --format onnx[/bold],
+    [bold]srzoo export runs/esrgan-x4 --format pth,safetensors[/bold].
+    """
+    from ..exporting import export
+
+    names = split_names(formats) or ["safetensors"]
+    with console.status(f"writing {', '.join(names)} ..."):
+        found = export(model, out, names, layout=layout or None, licence=licence)
+    for name, path in found.files.items():
+        told = f", tensors as in {found.layout}" if name in ("safetensors", "pth") else ""
+        if name in found.errors:
+            told = f", differs from the generator by at most {found.errors[name]:.1e}"
+        console.print(f"wrote {escape(str(path))}{told}", soft_wrap=True, highlight=False)
+    console.print(f"wrote {escape(str(found.card))}, the model card", soft_wrap=True, highlight=False)
+    for note in found.notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True, highlight=False)
