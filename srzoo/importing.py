@@ -12,7 +12,7 @@ from torch import nn
 
 from .compose import build_generator, create
 from .composition import full_composition
-from .errors import InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
+from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
 from .pickles import load_pickle
@@ -329,7 +329,10 @@ def _converted(
     layout: Layout, spec: LayoutSpec, found: Found, entry: Entry, values: Mapping[str, Any], path: Path
 ) -> Tensors:
     """Return the tensors under our names, after comparing with what the composition has under theirs."""
-    generator = _on_meta(entry)
+    try:
+        generator = _on_meta(entry)
+    except CompositionError as error:
+        raise WeightsError(f"{path} (layout {spec.name}): {error}") from None
     try:
         names = layout.names(full_composition(entry))
     except ValueError as error:

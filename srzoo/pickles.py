@@ -6,6 +6,7 @@ looked at before it is unpacked, and every tensor before it is used.
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ def load_pickle(path: Path) -> Any:
     """
     _check_file(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how the file was written, which its reader cannot change
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here
         raise WeightsError(f"{path} cannot be loaded as plain tensors: {_reason(error)}") from None
     for tensor in _tensors(loaded, path):

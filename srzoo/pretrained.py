@@ -13,6 +13,7 @@ from torch import nn
 
 from .compose import build_generator
 from .composition import full_composition
+from .confinement import lies_within
 from .errors import MissingWeightsError, UnknownNameError, WeightsError
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
@@ -145,6 +146,7 @@ def weights_path(entry: Entry) -> Path:
 
     Raises:
         MissingWeightsError: the entry has none, or the file is not there.
+        WeightsError: it is a link out of the folder of the zoo file.
     """
     if entry.weights is None:
         run = Path("runs") / entry.name
@@ -152,9 +154,15 @@ def weights_path(entry: Entry) -> Path:
         if run.is_dir():
             hint = f"to use those of your own run, write {run} in place of the name."
         raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
-    candidates = [folder / entry.weights.file for folder in get_zoo().source(entry.name).folders]
+    folders = get_zoo().source(entry.name).folders
+    candidates = [folder / entry.weights.file for folder in folders]
     for path in candidates:
         if path.is_file():
+            if not lies_within(path, folders):
+                raise WeightsError(
+                    f"entry {entry.name!r}: the weight file {path} is a link to {path.resolve()}, which lies outside "
+                    "the folder of its zoo file; put the file itself there."
+                )
             return path
     source = f" Get it from {entry.weights.url}." if entry.weights.url else ""
     raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")

@@ -159,7 +159,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         description = json.loads(metadata.get(METADATA_KEY, "{}"))
     except FileNotFoundError:
         raise MissingWeightsError(f"There is no weight file {path}.") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:  # the last of a description nested absurdly
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. Get it again.") from None
     return tensors, description if isinstance(description, dict) else {}
 

@@ -30,7 +30,8 @@ ROWS = [
     {"plugins"},
     {"registry"},
     {"options", "recipe", "yamlio", "layouts"},
-    {"zoo", "composition", "exif", "png16"},
+    {"confinement", "composition", "exif", "png16"},
+    {"zoo"},
     {
         "images",
         "layers",

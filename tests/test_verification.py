@@ -143,7 +143,7 @@ def test_what_is_not_here_is_named_and_does_not_count_as_holding(
     assert "0 of 1 recorded scores computed" in " ".join(only_absent.output.split())
 
 
-def test_mistakes_are_told_before_anything_is_computed(write: Any, photos: str) -> None:
+def test_mistakes_are_told_before_anything_is_computed(write: Any) -> None:
     with pytest.raises(InputError, match="'bicubic' records no scores"):
         verify("bicubic")
     with pytest.raises(UnknownNameError, match="'srresnet-lite-x4'"):
@@ -152,7 +152,7 @@ def test_mistakes_are_told_before_anything_is_computed(write: Any, photos: str) 
         verify("rrdb-lite-x4", data=["set6"])
     with pytest.raises(UnknownNameError, match=r"nothing for the metric 'lpips_alex'"):
         verify("rrdb-lite-x4", metrics=["lpips_alex"])
-    write({photos: {"psnr": 30.0}})
+    write({"photos": {"psnr": 30.0}})
     told = run("tiny", "bicubic")
     assert told.exit_code == 2
     assert "bicubic" in told.stderr
