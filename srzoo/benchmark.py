@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from . import __version__
 from .allocator import keep_freed_memory
 from .composition import composition_digest, plugin_versions
-from .costs import cost_of
+from .costs import cost_of, count
 from .data import ImageItem, ImageSet, load_image_set
 from .distribution import joined
 from .errors import DataError, SrzooError
@@ -26,7 +26,7 @@ from .latency import measure_latency, measure_peak_memory
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
-from .pretrained import Model, is_ready, load_model
+from .pretrained import Model, generator_spec, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .registry import get_registry
 from .report import Row, RowWriter
@@ -382,7 +382,8 @@ def measure_cost(
         return run_generator(model.generator, image, model.entry.scale, model.size_multiple)
 
     latency = measure_latency(call, device)
-    cost = cost_of(model.entry)
+    # what was built from a file alone cannot be built again for its cost to be looked up
+    cost = count(model.generator, model.entry.scale) if generator_spec(model.entry).reads else cost_of(model.entry)
     return CostRow(
         model.name,
         size,

@@ -105,6 +105,10 @@ def build_generator(entry: Entry) -> nn.Module:
     where = f"entry {entry.name!r}: generator"
     spec = get_registry().get("generator", entry.generator.name).spec
     assert isinstance(spec, GeneratorSpec)
+    if spec.reads:
+        raise CompositionError(
+            f"{where} {spec.name!r} is built from a checkpoint file alone: write the file's path for the entry's name."
+        )
     if entry.scale not in spec.scales:
         raise CompositionError(
             f"{where} {spec.name!r} has scales {', '.join(map(str, spec.scales))}, not {entry.scale}."

@@ -20,11 +20,12 @@ from torch import nn
 from .card import model_card
 from .compose import create
 from .composition import full_composition
-from .errors import CompositionError, InputError, MissingLibraryError, TrainingError, UnknownNameError, did_you_mean
+from .errors import CompositionError, InputError, TrainingError, UnknownNameError, did_you_mean
+from .extras import import_extra
 from .layouts import Layout, renamed
 from .pickles import load_pickle
 from .plugins import describe_exception
-from .pretrained import Model, load_model
+from .pretrained import Model, generator_spec, load_model
 from .registry import get_registry
 from .specs import LayoutSpec
 from .weights import save_checkpoint
@@ -122,6 +123,8 @@ class _Export:
     def write(self, name: str) -> Path:
         target = self.folder / f"{self.model.name}{FORMATS[name]}"
         write = {"safetensors": self._safetensors, "pth": self._pth, "onnx": self._onnx, "torchscript": self._script}
+        if name in ("safetensors", "pth") and generator_spec(self.model.entry).reads:
+            raise InputError(f"{self.model.name!r} is a checkpoint of another program as it is; onnx may do.")
         if name in ("safetensors", "pth") and not self.model.digest:
             raise InputError(f"{self.model.name!r} has no weights that could be written as {name}; onnx may do.")
         write[name](target)
@@ -192,7 +195,8 @@ class _Export:
             self._compare("torchscript", lambda image: cast(torch.Tensor, loaded(image)))
 
     def _onnx(self, target: Path) -> None:
-        _need("onnx", "onnxscript")
+        for library in ("onnx", "onnxscript"):
+            import_extra(library, "onnx", "ONNX is")
         batch, height, width = torch.export.Dim("batch"), torch.export.Dim("height"), torch.export.Dim("width")
         example = self._images()[1]  # of a batch larger than 1, which torch.export would take for a constant
         with _quiet(), _whole(target) as temporary:
@@ -258,14 +262,6 @@ class _Export:
         return CompositionError(
             f"{self.model.name!r} cannot be exported as {name}: {describe_exception(root)[:400]}. Nothing was written."
         )
-
-
-def _need(*libraries: str) -> None:
-    import importlib.util
-
-    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingLibraryError(f"ONNX needs {' and '.join(missing)}; pip install 'srzoo[onnx]'.")
 
 
 @contextlib.contextmanager

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-from .compose import build_generator
+from .compose import build_generator, component_factory
 from .composition import full_composition
 from .confinement import lies_within
-from .errors import MissingWeightsError, UnknownNameError, WeightsError
+from .errors import MissingWeightsError, PluginError, SrzooError, UnknownNameError, WeightsError
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .weights import check_composition, check_hash, file_sha256, load_into, read_checkpoint
 from .zoo import get_zoo
+
+FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
+"""Endings of checkpoint files."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ def load_model(reference: str | Path) -> Model:
     """Return the model a name or a path stands for.
 
     Args:
-        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, or the folder of its run.
+        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, or a
+            checkpoint of another program that a generator reads.
 
     Raises:
         UnknownNameError: there is no such entry or file.
@@ -63,11 +67,13 @@ def load_model(reference: str | Path) -> Model:
             return _load_file(_checkpoint_path(path), path.resolve().name)
         if path.suffix == ".safetensors":
             return _load_file(path, path.stem)
-        is_path = path.suffix in (".pth", ".pt", ".ckpt") or len(path.parts) > 1  # 'owner/entry' has two parts as well
+        if path.is_file() and path.suffix in FOREIGN:
+            return _load_foreign(path)
+        is_path = path.suffix in FOREIGN or len(path.parts) > 1  # 'owner/entry' has two parts as well
         if is_path and path.name not in get_zoo().names():
-            found = "is no safetensors file" if path.exists() else "does not exist"
+            found = f"has none of the endings {', '.join(FOREIGN)}" if path.exists() else "does not exist"
             raise UnknownNameError(
-                f"{reference} {found}; write a zoo entry, a .safetensors file of srzoo train, or the folder of a run."
+                f"{reference} {found}; write a zoo entry, a checkpoint file, or the folder of a run."
             )
     entry = get_zoo().entry(str(reference))
     generator = build_generator(entry)
@@ -93,7 +99,7 @@ def _load_file(path: Path, name: str) -> Model:
     tensors, description = read_checkpoint(path)
     composition = description.get("composition")
     if not isinstance(composition, dict):
-        raise WeightsError(f"{path} does not say what it is the weights of; srzoo train writes that into its files.")
+        return _load_foreign(path)
     try:
         entry = Entry(
             name=name,
@@ -106,6 +112,31 @@ def _load_file(path: Path, name: str) -> Model:
     generator = build_generator(entry)
     load_into(generator, tensors, str(path))
     return _model(name, entry, generator, path, description)
+
+
+def _load_foreign(path: Path) -> Model:
+    """Let generators that read checkpoints of other programs try, in the order of their names."""
+    advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR or EDSR: srzoo weights import {path}"
+    readers = [c for c in get_registry().find("generator") if path.suffix in cast(GeneratorSpec, c.spec).reads]
+    reasons: list[SrzooError] = []
+    for component in readers:
+        ref = ComponentRef(name=component.full_name)
+        try:
+            generator = component_factory("generator", ref, {"checkpoint": path}, where=str(path))()
+        except SrzooError as error:
+            reasons.append(error)
+            continue
+        summary = f"{getattr(generator, 'architecture', component.name)}, weights from {path.name}"
+        try:
+            entry = Entry(name=path.stem, summary=summary, scale=generator.scale, generator=ref)
+        except (AttributeError, ValueError) as error:
+            raise PluginError(f"generator {component.full_name!r} says no scale of {path}: {error}.") from None
+        model = _model(path.stem, entry, generator, path, {})
+        return replace(model, size_multiple=int(getattr(generator, "size_multiple", 1)))
+    silent = f"{path} does not say what it is the weights of, as srzoo's own files do. "
+    told = silent if path.suffix == ".safetensors" else ""
+    told += " ".join(map(str, reasons)) or f"No plugin reads {path}."
+    raise (type(reasons[0]) if len(reasons) == 1 else WeightsError)(f"{told} {advice}")
 
 
 def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, description: Mapping[str, Any]) -> Model:
