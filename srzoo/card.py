@@ -1,13 +1,16 @@
-"""The model card: what a generator is, what it was trained on and how it scores, as Markdown that hubs read."""
+"""What goes beside a generator's weights: a model card for people and hubs, and a zoo file for srzoo."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .confinement import leaves_its_folder
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
 from .pretrained import Model
@@ -87,10 +90,10 @@ def _training(model: Model) -> str:
         )
     if not isinstance(recipe, Mapping):
         return ""
-    data = ", ".join(map(str, recipe.get("data", ()))) or "not stated"
+    data = ", ".join(map(str, _portable(list(recipe.get("data", ()))))) or "not stated"
     with contextlib.suppress(ValueError):  # without the defaults, unless it was trained by another version
         recipe = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_dump(dict(recipe), sort_keys=False, default_flow_style=None, width=100)
+    text = yaml.safe_dump(_portable(recipe), sort_keys=False, default_flow_style=None, width=100)
     return f"## Training\n\nData: {data}.\n\n```yaml\n{text}```"
 
 
@@ -108,3 +111,33 @@ def _scores(model: Model) -> str:
         f"## Scores\n\nProtocol `{recorded.protocol}`, x{model.entry.scale}; `srzoo verify {model.name}` computes them "
         f"again.\n\n{table}"
     )
+
+
+def zoo_text(model: Model, file: str, licence: str = "") -> str:
+    """Return a zoo file with the entry of a model, whose weights lie beside it.
+
+    Args:
+        file: name of the weight file; its bytes are those that the model was loaded from.
+        licence: of the weights, where the zoo does not say.
+    """
+    entry = model.entry
+    stated = (entry.weights.licence if entry.weights is not None else "") or licence
+    written = entry.model_dump(mode="json", exclude_defaults=True, exclude={"name", "weights", "training"})
+    recipe: Any = model.description.get("training") or (entry.training and entry.training.model_dump(mode="json"))
+    with contextlib.suppress(ValueError):  # of a recipe that this version cannot read, the card tells
+        if recipe:
+            trained = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
+            written["training"] = _portable(trained)
+    written["weights"] = {"file": file, "sha256": model.digest, **({"licence": stated} if stated else {})}
+    name = re.sub(r"[^a-z0-9_.-]", "-", model.name.lower()).lstrip("-._") or "model"
+    text = yaml.safe_dump({name: written}, sort_keys=False, default_flow_style=None, width=100)
+    return f"# srzoo bench FOLDER, srzoo verify FOLDER, or srzoo --zoo FOLDER/zoo.yaml list\n{text}"
+
+
+def _portable(value: Any) -> Any:
+    """Return plain values in which a path of this machine is its last part: a zoo file may hold no other."""
+    if isinstance(value, Mapping):
+        return {key: _portable(below) for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_portable(below) for below in value]
+    return Path(value).name if isinstance(value, str) and leaves_its_folder(value) else value

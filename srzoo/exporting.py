@@ -7,6 +7,7 @@ import copy
 import io
 import logging
 import os
+import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .card import model_card
+from .card import model_card, zoo_text
 from .compose import create
 from .composition import full_composition
 from .errors import CompositionError, InputError, TrainingError, UnknownNameError, did_you_mean
@@ -28,7 +29,7 @@ from .plugins import describe_exception
 from .pretrained import Model, generator_spec, load_model
 from .registry import get_registry
 from .specs import LayoutSpec
-from .weights import save_checkpoint
+from .weights import check_hash, save_checkpoint
 
 FORMATS = {"safetensors": ".safetensors", "pth": ".pth", "onnx": ".onnx", "torchscript": ".pt"}
 """Format to the ending of its file."""
@@ -76,8 +77,9 @@ def export(
         model: a zoo entry, a checkpoint file or the folder of a run.
         out: the folder to write to; ``exports/NAME`` by default.
         formats: of ``safetensors``, ``pth``, ``onnx`` and ``torchscript``.
-        layout: whose names tensors get: ``srzoo``, or a registered layout. By default our own in safetensors, which
-            then carry the composition; in pth those of the first layout that can stand for the composition.
+        layout: whose names tensors get: ``srzoo``, or a registered layout. By default our own in safetensors, the file
+            as it is with a zoo file beside it, as ``srzoo push`` sends it; in pth those of the first layout that can
+            stand for the composition.
         licence: of the weights, for the card, where the zoo does not say.
 
     Raises:
@@ -98,7 +100,7 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"Cannot write to {folder}: {error}.") from None
-    export_ = _Export(loaded, folder, layout)
+    export_ = _Export(loaded, folder, layout, licence)
     files = {name: export_.write(name) for name in names}
     card = folder / "README.md"
     there = {name: f"{loaded.name}{ending}" for name, ending in FORMATS.items()}  # those of earlier calls as well
@@ -111,8 +113,8 @@ def export(
 class _Export:
     """One call of :func:`export`."""
 
-    def __init__(self, model: Model, folder: Path, layout: str | None) -> None:
-        self.model, self.folder, self.asked = model, folder, layout
+    def __init__(self, model: Model, folder: Path, layout: str | None, licence: str) -> None:
+        self.model, self.folder, self.asked, self.licence = model, folder, layout, licence
         generator = copy.deepcopy(model.generator).eval().cpu().float()
         self.generator: nn.Module = generator.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.composition = full_composition(model.entry)
@@ -162,10 +164,15 @@ class _Export:
     def _safetensors(self, target: Path) -> None:
         tensors, spec = self._named(OWN_LAYOUT)
         self.layout = spec.name if spec is not None else OWN_LAYOUT
-        description = {"entry": self.model.entry.name, "composition": self.composition, **self.model.description}
         if spec is not None:  # another program's names: it cannot be loaded as it is, and says what it was made from
-            description = {"exported": description, "layout": spec.name}
-        save_checkpoint(target, tensors, description)
+            described = {"entry": self.model.entry.name, "composition": self.composition, **self.model.description}
+            save_checkpoint(target, tensors, {"exported": described, "layout": spec.name})
+            return
+        assert self.model.path is not None
+        with _whole(target) as temporary:  # the same bytes, so that their hash stays
+            shutil.copyfile(self.model.path, temporary)
+            check_hash(temporary, self.model.digest)
+        _write_text(self.folder / "zoo.yaml", zoo_text(self.model, target.name, self.licence))
 
     def _pth(self, target: Path) -> None:
         tensors, spec = self._named(None)

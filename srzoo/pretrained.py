@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +14,12 @@ from torch import nn
 from .compose import build_generator, component_factory
 from .composition import full_composition
 from .confinement import lies_within
-from .errors import MissingWeightsError, PluginError, SrzooError, UnknownNameError, WeightsError
+from .errors import EntryError, MissingWeightsError, PluginError, SrzooError, UnknownNameError, WeightsError
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .weights import check_composition, check_hash, file_sha256, load_into, read_checkpoint
-from .zoo import get_zoo
+from .zoo import Source, Zoo, get_zoo
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
 """Endings of checkpoint files."""
@@ -37,6 +37,7 @@ class Model:
         recipe: digest of what it was trained by, but for the seed; empty where that is not known.
         receptive_radius: how far the generator sees, in low-resolution pixels, if its plugin says so.
         description: what the weight file says about itself.
+        path: of the weight file.
     """
 
     name: str
@@ -48,14 +49,15 @@ class Model:
     recipe: str = ""
     receptive_radius: int | None = None
     description: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    path: Path | None = None
 
 
 def load_model(reference: str | Path) -> Model:
     """Return the model a name or a path stands for.
 
     Args:
-        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, or a
-            checkpoint of another program that a generator reads.
+        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, a folder
+            that ``srzoo pull`` made, or a checkpoint of another program that a generator reads.
 
     Raises:
         UnknownNameError: there is no such entry or file.
@@ -63,6 +65,8 @@ def load_model(reference: str | Path) -> Model:
     """
     path = Path(reference)
     if str(reference) not in get_zoo().names():  # an entry's name wins over a folder that happens to be called so
+        if (path / "zoo.yaml").is_file():
+            return _load_shared(path)
         if path.is_dir():
             return _load_file(_checkpoint_path(path), path.resolve().name)
         if path.suffix == ".safetensors":
@@ -114,6 +118,33 @@ def _load_file(path: Path, name: str) -> Model:
     return _model(name, entry, generator, path, description)
 
 
+def _load_shared(folder: Path) -> Model:
+    """Load the entry of a folder that holds a zoo file and the weights it names, which are checked as a zoo's are."""
+    entry, folders = shared_entry(folder)
+    generator = build_generator(entry)
+    path = weights_path(entry, folders)
+    description = load_checked(generator, entry, path)
+    return _model(entry.name, entry, generator, path, description)
+
+
+def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
+    """Return the entry of a folder that holds a zoo file, and the folders that its weights may lie in.
+
+    Raises:
+        EntryError: the file is not valid, or holds none with weights, or several.
+    """
+    file = folder / "zoo.yaml"
+    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
+    for problem in zoo.problems():
+        raise problem
+    entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]
+    if len(entries) != 1:
+        raise EntryError(
+            f"{file} holds {len(entries)} entries with weights; a folder that stands for a model holds one."
+        )
+    return entries[0], (folder,)
+
+
 def _load_foreign(path: Path) -> Model:
     """Let generators that read checkpoints of other programs try, in the order of their names."""
     advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR or EDSR: srzoo weights import {path}"
@@ -150,7 +181,8 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
     digest = file_sha256(path) if path is not None else ""
     spec = generator_spec(entry)
     generator = generator.eval()
-    return Model(name, entry, generator, spec.size_multiple, digest, seed, recipe, spec.receptive_radius, description)
+    radius = spec.receptive_radius
+    return Model(name, entry, generator, spec.size_multiple, digest, seed, recipe, radius, description, path)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:
@@ -172,8 +204,11 @@ def is_ready(name: str) -> bool:
     return True
 
 
-def weights_path(entry: Entry) -> Path:
+def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
     """Return where an entry's weights lie.
+
+    Args:
+        folders: where they may lie; those of the zoo file that the entry is written in by default.
 
     Raises:
         MissingWeightsError: the entry has none, or the file is not there.
@@ -185,7 +220,7 @@ def weights_path(entry: Entry) -> Path:
         if run.is_dir():
             hint = f"to use those of your own run, write {run} in place of the name."
         raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
-    folders = get_zoo().source(entry.name).folders
+    folders = get_zoo().source(entry.name).folders if folders is None else folders
     candidates = [folder / entry.weights.file for folder in folders]
     for path in candidates:
         if path.is_file():
@@ -212,7 +247,11 @@ def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = 
     Raises:
         MissingWeightsError, WeightsError: see :mod:`srzoo.weights`.
     """
-    path = weights_path(source)
+    return load_checked(generator, source, weights_path(source), target)
+
+
+def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry | None = None) -> dict[str, Any]:
+    """Load an entry's weights from a file, as :func:`load_pretrained` does."""
     assert source.weights is not None
     check_hash(path, source.weights.sha256)
     tensors, description = read_checkpoint(path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .data import ImageSet, load_image_set
 from .errors import DataError, InputError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
-from .pretrained import Model, load_model
+from .pretrained import Model, load_model, shared_entry
 from .protocol import Protocol
 from .registry import get_registry
 from .scoring import Metric, available_metrics, mean_scores, score_set
@@ -84,7 +85,7 @@ def verify(
     the scores that need it unchecked, with the reason.
 
     Args:
-        entry: a zoo entry.
+        entry: a zoo entry, or a folder that ``srzoo pull`` made.
         data: of the recorded datasets, those to compute; all by default.
         metrics: of the recorded metrics, those to compute; all by default.
         progress: called as ``progress(dataset, images done, images)``.
@@ -96,7 +97,7 @@ def verify(
     """
     scores = recorded_scores(entry, data, metrics)
     model = load_model(entry)
-    recorded = get_zoo().entry(entry).recorded
+    recorded = model.entry.recorded
     assert recorded is not None
     checks: list[Check] = []
     for dataset, values in scores.items():
@@ -108,7 +109,9 @@ def recorded_scores(
     entry: str, data: Sequence[str] | None = None, metrics: Sequence[str] | None = None
 ) -> dict[str, dict[str, float]]:
     """Return dataset to metric to recorded value, of those asked for. See :func:`verify`."""
-    recorded = get_zoo().entry(entry).recorded
+    folder = Path(entry)
+    is_folder = entry not in get_zoo().names() and (folder / "zoo.yaml").is_file()
+    recorded = (shared_entry(folder)[0] if is_folder else get_zoo().entry(entry)).recorded
     if recorded is None or not recorded.scores:
         raise InputError(f"entry {entry!r} records no scores that could be verified; 'srzoo show {entry}' shows it.")
     names = list(dict.fromkeys(metric for scores in recorded.scores.values() for metric in scores))

@@ -321,4 +321,5 @@ def test_the_command_writes_several_formats(
         "esrgan.pt",
         "esrgan.pth",
         "esrgan.safetensors",
+        "zoo.yaml",
     ]

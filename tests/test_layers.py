@@ -56,7 +56,7 @@ ROWS = [
     {"exporting"},
     {"results", "statistics", "plots", "gallery"},
     {"leaderboard", "page", "loop"},
-    {"training", "benchmark", "upscaling", "audit", "verification"},
+    {"training", "benchmark", "upscaling", "audit", "verification", "hub"},
     {"interpolation"},
     {"api"},
     {"cli"},

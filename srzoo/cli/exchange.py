@@ -1,4 +1,4 @@
-"""``verify`` and ``export``: what others can rely on, and what they are given."""
+"""``verify``, ``export``, ``push`` and ``pull``: what others can rely on, and what they are given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def verify_command(
     entries: Annotated[
         list[str],
         typer.Argument(
-            help="Zoo entries with recorded scores.",
+            help="Zoo entries with recorded scores, or folders that srzoo pull made.",
             metavar="ENTRY...",
             show_default=False,
             autocompletion=complete_entry,
@@ -160,3 +160,64 @@ def export_command(
     console.print(f"wrote {escape(str(found.card))}, the model card", soft_wrap=True, highlight=False)
     for note in found.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True, highlight=False)
+
+
+@reports_errors
+def push_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A zoo entry, checkpoint file or run folder.",
+            metavar="ENTRY",
+            show_default=False,
+            autocompletion=complete_entry,
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub, or ./FOLDER.", metavar="TO", show_default=False)
+    ],
+    licence: Annotated[
+        str, typer.Option("--licence", help="Of the weights, where the zoo does not say.", metavar="NAME")
+    ] = "",
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Send a model to the Hugging Face Hub: weights, zoo file and model card.
+
+    'hf auth login' logs in. A path in place of the repository writes the same files into a folder.
+
+    Examples: [bold]srzoo push runs/mine me/my-model --licence mit[/bold],
+    [bold]srzoo push rrdb-lite-x4 ./shared[/bold].
+    """
+    from ..hub import push
+
+    with console.status(f"sending {escape(model)} ..."):
+        address = push(model, target, licence=licence, private=private)
+    console.print(f"sent to {escape(address)}", soft_wrap=True, highlight=False)
+    console.print(f"[dim]srzoo pull {escape(target)} gets it.[/dim]", soft_wrap=True, highlight=False)
+
+
+@reports_errors
+def pull_command(
+    source: Annotated[
+        str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub, or ./FOLDER.", metavar="FROM", show_default=False)
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to write to.  \\[default: models/NAME]", metavar="DIR")
+    ] = None,
+    revision: Annotated[str, typer.Option("--revision", help="Branch, tag or commit on the Hub.", metavar="NAME")] = "",
+) -> None:
+    """Get a model that srzoo push sent; its weights are kept only if their hash is right.
+
+    Nothing else is fetched, and nothing in it is executed. The folder stands for the model in every command.
+
+    Example: [bold]srzoo pull me/my-model[/bold], then [bold]srzoo verify models/my-model[/bold].
+    """
+    from ..hub import pull
+
+    with console.status(f"getting {escape(source)} ..."):
+        found = pull(source, to, revision=revision or None)
+    word = "was there" if found.was_there else "got"
+    told = f"{found.folder}: {found.entry.name}, x{found.entry.scale}, {found.entry.summary}"
+    console.print(f"{word}: {escape(told)}", soft_wrap=True, highlight=False)
+    next_ = "verify" if found.entry.recorded is not None and found.entry.recorded.scores else "bench"
+    console.print(f"[dim]srzoo {next_} {escape(str(found.folder))}[/dim]", soft_wrap=True, highlight=False)
