@@ -112,6 +112,7 @@ def import_checkpoint(
         raise InputError(f"What is written is a safetensors file; give it that ending, not {target.name}.")
     if target.exists() and (out is None or target.resolve() == path.resolve()):
         raise InputError(f"{target} is there already; say with --out where to write.")
+    exported = _exported(path)
     candidates = list(states_in(path))
     if part is not None:
         candidates = _only(part, candidates, path)
@@ -119,7 +120,10 @@ def import_checkpoint(
     if entry is not None and spec is None:
         found, resolved, own = _under_own_names(candidates, entry, options or {}, path)
     elif entry is not None and spec is not None:
-        resolved, own = _as_entry(found, spec, entry, options or {}, published, path)
+        resolved, own = _as_entry(found, spec, _composed(entry), options or {}, published, path)
+    elif exported is not None and spec is not None:
+        told = _entry(target.stem, exported, path)
+        resolved, own = _as_entry(found, spec, told, options or {}, published, path)
     else:
         resolved, own = _as_told(found, spec, options or {}, published, target, path)
     generator = build_generator(resolved)
@@ -139,6 +143,24 @@ def import_checkpoint(
     description = {"entry": entry or target.stem, "composition": full_composition(resolved), "imported": origin}
     save_checkpoint(target, own, description)
     return imported
+
+
+def _exported(path: Path) -> Mapping[str, Any] | None:
+    """Return the composition that ``srzoo export`` wrote beside tensors under another program's names.
+
+    Raises:
+        InputError: the file is one of srzoo's own, which every command takes as it is.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    _, description = read_checkpoint(path)
+    if "composition" in description:
+        raise InputError(f"{path} is a file of srzoo's own already; every command takes it as it is.")
+    exported = description.get("exported")
+    composition = exported.get("composition") if isinstance(exported, Mapping) else None
+    if isinstance(composition, Mapping) and {"scale", "generator"} <= composition.keys():
+        return composition
+    return None
 
 
 # --- what a file holds ----------------------------------------------------------------------------------------
@@ -273,10 +295,10 @@ def _under_own_names(
 
 
 def _as_entry(
-    found: Found, spec: LayoutSpec, name: str, options: Mapping[str, Any], published: bool, path: Path
+    found: Found, spec: LayoutSpec, entry: Entry, options: Mapping[str, Any], published: bool, path: Path
 ) -> tuple[Entry, Tensors]:
     """Take the composition of an entry, for tensors of another program's layout."""
-    entry = _composed(name)
+    name = entry.name
     layout: Layout = create("layout", spec.name)
     inferred = _inferred(layout, spec, found, path)
     told = sorted({key.rpartition(".")[2] for key, _ in asks_in({k: v for k, v in inferred.items() if k != "values"})})

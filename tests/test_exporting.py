@@ -168,6 +168,10 @@ def test_safetensors_under_other_names_say_what_they_were_made_from(
     found = export(trained("esrgan"), tmp_path / "out", layout="esrgan")
     _, description = read_checkpoint(found.files["safetensors"])
     assert description["exported"]["composition"]["generator"]["block"]["growth"] == 32
+    again = import_checkpoint(found.files["safetensors"], tmp_path / "again.safetensors")  # so nothing is asked
+    assert torch.equal(output_of(str(again.path)), output_of(str(tmp_path / "esrgan.safetensors")))
+    with pytest.raises(InputError, match="is a file of srzoo's own already"):
+        import_checkpoint(again.path, tmp_path / "third.safetensors")
 
 
 # --- programs ---------------------------------------------------------------------------------------------------
