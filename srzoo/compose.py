@@ -88,7 +88,7 @@ class _Guarded:
         except Exception as error:
             label = f"{self.component.kind} {self.component.full_name!r}"
             raise CompositionError(f"{self.where}: {label} cannot be built: {describe_exception(error)}.") from error
-        if self.component.kind not in ("metric", "loss", "dataset") and not isinstance(built, nn.Module):
+        if self.component.kind not in ("metric", "loss", "dataset", "layout") and not isinstance(built, nn.Module):
             raise CompositionError(
                 f"{self.where}: {self.component.kind} {self.component.full_name!r} must build an nn.Module, "
                 f"not {type(built).__name__}."
@@ -105,6 +105,10 @@ def build_generator(entry: Entry) -> nn.Module:
     where = f"entry {entry.name!r}: generator"
     spec = get_registry().get("generator", entry.generator.name).spec
     assert isinstance(spec, GeneratorSpec)
+    if spec.reads:
+        raise CompositionError(
+            f"{where} {spec.name!r} is built from a checkpoint file alone: write the file's path for the entry's name."
+        )
     if entry.scale not in spec.scales:
         raise CompositionError(
             f"{where} {spec.name!r} has scales {', '.join(map(str, spec.scales))}, not {entry.scale}."

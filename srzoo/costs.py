@@ -6,9 +6,14 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .composition import composition_digest
+from .errors import PluginError
 from .recipe import Entry
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HR_SIZE = (720, 1280)
 """Height and width of the output that multiply-adds are stated for, as in the field's tables."""
@@ -46,18 +51,44 @@ def cost_of(entry: Entry) -> Cost:
     if cost is not None:
         return cost
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from .compose import build_generator
 
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"):
         generator = build_generator(entry).eval()
-        height, width = (side // entry.scale for side in HR_SIZE)
-        with FlopCounterMode(display=False) as counter:
-            generator(torch.empty(1, 3, height, width))
-    cost = Cost(sum(p.numel() for p in generator.parameters()), counter.get_total_flops() // 2)
+    cost = count(generator, entry.scale)
     _remember(entry, cost)
     return cost
+
+
+def count(generator: nn.Module, scale: int) -> Cost:
+    """Return the cost of a generator, counted without memory or arithmetic where it can be; it is left as it is.
+
+    Raises:
+        PluginError: it cannot be run.
+    """
+    import copy
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    parameters = sum(p.numel() for p in generator.parameters())
+    height, width = (side // scale for side in HR_SIZE)
+    try:
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            copy.deepcopy(generator).to("meta").eval()(torch.empty(1, 3, height, width))
+        return Cost(parameters, counter.get_total_flops() // 2)
+    except (NotImplementedError, RuntimeError, ValueError):  # it looks at values, which there are none of
+        pass
+    parameter = next(generator.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    small = 64
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            generator(torch.rand(1, 3, small, small, device=device))
+    except Exception as error:
+        raise PluginError(f"the generator failed on an input of {small}x{small}: {error}.") from error
+    return Cost(parameters, counter.get_total_flops() // 2 * height * width // small**2)
 
 
 def _remember(entry: Entry, cost: Cost) -> None:

@@ -58,6 +58,10 @@ class MissingWeightsError(WeightsError):
     """A weight file is not on this machine; the message says which file to put where."""
 
 
+class MissingLibraryError(InputError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+
 class PluginError(SrzooError):
     """A plugin broke its contract while it was being used."""
 

@@ -16,14 +16,14 @@ from accelerate.utils import gather_object
 
 from . import __version__
 from .composition import composition_digest, plugin_versions
-from .costs import cost_of
+from .costs import cost_of, count
 from .data import ImageItem, ImageSet
 from .errors import DataError, SrzooError
 from .images import UInt8Array, to_tensor
 from .inference import prepare, run_generator
 from .latency import measure_latency, measure_peak_memory
 from .outputs import Outputs
-from .pretrained import Model
+from .pretrained import Model, generator_spec
 from .protocol import Protocol
 from .registry import get_registry
 from .report import Row
@@ -337,7 +337,8 @@ def measure_cost(
         return run_generator(model.generator, image, model.entry.scale, model.size_multiple)
 
     latency = measure_latency(call, device)
-    cost = cost_of(model.entry)
+    # what was built from a file alone cannot be built again for its cost to be looked up
+    cost = count(model.generator, model.entry.scale) if generator_spec(model.entry).reads else cost_of(model.entry)
     return CostRow(
         model.name,
         size,

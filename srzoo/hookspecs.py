@@ -18,6 +18,7 @@ from .specs import (
     DiscriminatorSpec,
     ExtractorSpec,
     GeneratorSpec,
+    LayoutSpec,
     LossSpec,
     MetricSpec,
     UpsamplerSpec,
@@ -65,6 +66,11 @@ def srzoo_metrics() -> Sequence[MetricSpec]:  # type: ignore[empty-body]
 @hookspec
 def srzoo_datasets() -> Sequence[DatasetSpec]:  # type: ignore[empty-body]
     """Return datasets that are known by name wherever a dataset is asked for."""
+
+
+@hookspec
+def srzoo_layouts() -> Sequence[LayoutSpec]:  # type: ignore[empty-body]
+    """Return layouts: how other programs name a generator's tensors, so that checkpoints are read and written."""
 
 
 @hookspec

@@ -27,8 +27,13 @@ from .registry import Component
 
 SLOTS = {"block": "block", "upsampler": "upsampler", "extractor": "extractor"}
 """Argument name to the kind of component that fills it."""
-SUPPLIED = ("scale", "input_size")
+SUPPLIED = ("scale", "input_size", "checkpoint")
 """Arguments that the composition supplies; they cannot be set as options."""
+_SUPPLIERS = {
+    "scale": "the entry's scale",
+    "input_size": "training.patch_size",
+    "checkpoint": "the file whose path is written for an entry's name",
+}
 POSITIONAL = {"block": 1, "upsampler": 2}
 """How many leading arguments the trunk passes to a part: ``block(channels)``, ``upsampler(channels, scale)``."""
 
@@ -142,8 +147,7 @@ def check_options(
         option = next((o for o in signature.options if o.name == name), None)
         if option is None:
             if name in SUPPLIED:
-                source = "the entry's scale" if name == "scale" else "training.patch_size"
-                raise OptionError(f"{label} gets {name!r} from {source}; it cannot be set here.", name)
+                raise OptionError(f"{label} gets {name!r} from {_SUPPLIERS[name]}; it cannot be set here.", name)
             options = ", ".join(str(o) for o in (*signature.options, *signature.slots)) or "none"
             raise OptionError(
                 f"{label} has no option {name!r}.{did_you_mean(name, [*accepted, *beside])} It accepts: {options}.",

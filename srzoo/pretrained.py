@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-from .compose import build_generator
+from .compose import build_generator, component_factory
 from .composition import full_composition
-from .errors import MissingWeightsError, UnknownNameError, WeightsError
+from .confinement import lies_within
+from .errors import EntryError, MissingWeightsError, PluginError, SrzooError, UnknownNameError, WeightsError
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .weights import check_composition, check_hash, file_sha256, load_into, read_checkpoint
-from .zoo import get_zoo
+from .zoo import Source, Zoo, get_zoo
+
+FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
+"""Endings of checkpoint files."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Model:
         seed: that it was trained with, where that is known.
         recipe: digest of what it was trained by, but for the seed; empty where that is not known.
         receptive_radius: how far the generator sees, in low-resolution pixels, if its plugin says so.
+        description: what the weight file says about itself.
+        path: of the weight file.
     """
 
     name: str
@@ -42,13 +48,16 @@ class Model:
     seed: int | None = None
     recipe: str = ""
     receptive_radius: int | None = None
+    description: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    path: Path | None = None
 
 
 def load_model(reference: str | Path) -> Model:
     """Return the model a name or a path stands for.
 
     Args:
-        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, or the folder of its run.
+        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, a folder
+            that ``srzoo pull`` made, or a checkpoint of another program that a generator reads.
 
     Raises:
         UnknownNameError: there is no such entry or file.
@@ -56,15 +65,19 @@ def load_model(reference: str | Path) -> Model:
     """
     path = Path(reference)
     if str(reference) not in get_zoo().names():  # an entry's name wins over a folder that happens to be called so
+        if (path / "zoo.yaml").is_file():
+            return _load_shared(path)
         if path.is_dir():
             return _load_file(_checkpoint_path(path), path.resolve().name)
         if path.suffix == ".safetensors":
             return _load_file(path, path.stem)
-        is_path = path.suffix in (".pth", ".pt", ".ckpt") or len(path.parts) > 1  # 'owner/entry' has two parts as well
+        if path.is_file() and path.suffix in FOREIGN:
+            return _load_foreign(path)
+        is_path = path.suffix in FOREIGN or len(path.parts) > 1  # 'owner/entry' has two parts as well
         if is_path and path.name not in get_zoo().names():
-            found = "is no safetensors file" if path.exists() else "does not exist"
+            found = f"has none of the endings {', '.join(FOREIGN)}" if path.exists() else "does not exist"
             raise UnknownNameError(
-                f"{reference} {found}; write a zoo entry, a .safetensors file of srzoo train, or the folder of a run."
+                f"{reference} {found}; write a zoo entry, a checkpoint file, or the folder of a run."
             )
     entry = get_zoo().entry(str(reference))
     generator = build_generator(entry)
@@ -90,7 +103,7 @@ def _load_file(path: Path, name: str) -> Model:
     tensors, description = read_checkpoint(path)
     composition = description.get("composition")
     if not isinstance(composition, dict):
-        raise WeightsError(f"{path} does not say what it is the weights of; srzoo train writes that into its files.")
+        return _load_foreign(path)
     try:
         entry = Entry(
             name=name,
@@ -105,6 +118,58 @@ def _load_file(path: Path, name: str) -> Model:
     return _model(name, entry, generator, path, description)
 
 
+def _load_shared(folder: Path) -> Model:
+    """Load the entry of a folder that holds a zoo file and the weights it names, which are checked as a zoo's are."""
+    entry, folders = shared_entry(folder)
+    generator = build_generator(entry)
+    path = weights_path(entry, folders)
+    description = load_checked(generator, entry, path)
+    return _model(entry.name, entry, generator, path, description)
+
+
+def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
+    """Return the entry of a folder that holds a zoo file, and the folders that its weights may lie in.
+
+    Raises:
+        EntryError: the file is not valid, or holds none with weights, or several.
+    """
+    file = folder / "zoo.yaml"
+    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
+    for problem in zoo.problems():
+        raise problem
+    entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]
+    if len(entries) != 1:
+        raise EntryError(
+            f"{file} holds {len(entries)} entries with weights; a folder that stands for a model holds one."
+        )
+    return entries[0], (folder,)
+
+
+def _load_foreign(path: Path) -> Model:
+    """Let generators that read checkpoints of other programs try, in the order of their names."""
+    advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR or EDSR: srzoo weights import {path}"
+    readers = [c for c in get_registry().find("generator") if path.suffix in cast(GeneratorSpec, c.spec).reads]
+    reasons: list[SrzooError] = []
+    for component in readers:
+        ref = ComponentRef(name=component.full_name)
+        try:
+            generator = component_factory("generator", ref, {"checkpoint": path}, where=str(path))()
+        except SrzooError as error:
+            reasons.append(error)
+            continue
+        summary = f"{getattr(generator, 'architecture', component.name)}, weights from {path.name}"
+        try:
+            entry = Entry(name=path.stem, summary=summary, scale=generator.scale, generator=ref)
+        except (AttributeError, ValueError) as error:
+            raise PluginError(f"generator {component.full_name!r} says no scale of {path}: {error}.") from None
+        model = _model(path.stem, entry, generator, path, {})
+        return replace(model, size_multiple=int(getattr(generator, "size_multiple", 1)))
+    silent = f"{path} does not say what it is the weights of, as srzoo's own files do. "
+    told = silent if path.suffix == ".safetensors" else ""
+    told += " ".join(map(str, reasons)) or f"No plugin reads {path}."
+    raise (type(reasons[0]) if len(reasons) == 1 else WeightsError)(f"{told} {advice}")
+
+
 def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, description: Mapping[str, Any]) -> Model:
     training = description.get("training")
     seed, recipe = None, ""
@@ -115,7 +180,9 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
     digest = file_sha256(path) if path is not None else ""
     spec = generator_spec(entry)
-    return Model(name, entry, generator.eval(), spec.size_multiple, digest, seed, recipe, spec.receptive_radius)
+    generator = generator.eval()
+    radius = spec.receptive_radius
+    return Model(name, entry, generator, spec.size_multiple, digest, seed, recipe, radius, description, path)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:
@@ -137,11 +204,15 @@ def is_ready(name: str) -> bool:
     return True
 
 
-def weights_path(entry: Entry) -> Path:
+def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
     """Return where an entry's weights lie.
+
+    Args:
+        folders: where they may lie; those of the zoo file that the entry is written in by default.
 
     Raises:
         MissingWeightsError: the entry has none, or the file is not there.
+        WeightsError: it is a link out of the folder of the zoo file.
     """
     if entry.weights is None:
         run = Path("runs") / entry.name
@@ -149,9 +220,15 @@ def weights_path(entry: Entry) -> Path:
         if run.is_dir():
             hint = f"to use those of your own run, write {run} in place of the name."
         raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
-    candidates = [folder / entry.weights.file for folder in get_zoo().source(entry.name).folders]
+    folders = get_zoo().source(entry.name).folders if folders is None else folders
+    candidates = [folder / entry.weights.file for folder in folders]
     for path in candidates:
         if path.is_file():
+            if not lies_within(path, folders):
+                raise WeightsError(
+                    f"entry {entry.name!r}: the weight file {path} is a link to {path.resolve()}, which lies outside "
+                    "the folder of its zoo file; put the file itself there."
+                )
             return path
     source = f" Get it from {entry.weights.url}." if entry.weights.url else ""
     raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")
@@ -170,7 +247,11 @@ def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = 
     Raises:
         MissingWeightsError, WeightsError: see :mod:`srzoo.weights`.
     """
-    path = weights_path(source)
+    return load_checked(generator, source, weights_path(source), target)
+
+
+def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry | None = None) -> dict[str, Any]:
+    """Load an entry's weights from a file, as :func:`load_pretrained` does."""
     assert source.weights is not None
     check_hash(path, source.weights.sha256)
     tensors, description = read_checkpoint(path)

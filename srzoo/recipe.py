@@ -343,7 +343,7 @@ class WeightsRef(Model):
     @pydantic.field_validator("file")
     @classmethod
     def _inside(cls, file: str) -> str:
-        if file.startswith(("/", "\\")) or ".." in file.replace("\\", "/").split("/") or ":" in file:
+        if file.startswith(("/", "\\", "~")) or ".." in file.replace("\\", "/").split("/") or ":" in file:
             raise ValueError("must be a path below the zoo file's folder")
         return file
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from .compose import create
 from .data import ImageItem, ImageSet
-from .errors import DataError, PluginError, UndefinedScoreError, WeightsError
+from .errors import DataError, MissingLibraryError, PluginError, UndefinedScoreError, WeightsError
 from .images import UInt8Array, round_to_uint8, to_tensor
 from .inference import run_generator
 from .plugins import describe_exception
@@ -42,6 +42,7 @@ def build_metric(name: str, device: torch.device) -> Metric:
     Raises:
         UnknownNameError: there is none of this name.
         MissingWeightsError: its backbone is not on this machine; says which file to put where.
+        MissingLibraryError: it needs a library that is not installed; names the extra.
     """
     component = get_registry().get("metric", name)
     assert isinstance(component.spec, MetricSpec)
@@ -57,7 +58,7 @@ def available_metrics(names: Sequence[str], device: torch.device) -> tuple[list[
     for name in names:
         try:
             found.append(build_metric(name, device))
-        except WeightsError as error:
+        except (WeightsError, MissingLibraryError) as error:
             missing[name] = str(error)
     return found, missing
 

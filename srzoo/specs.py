@@ -8,6 +8,7 @@ Some arguments are not options but are supplied by the composition, recognised b
 ========================  ==========================================================================
 ``scale``                 the entry's upscaling factor
 ``input_size``            the patch size a discriminator is trained on (high-resolution pixels)
+``checkpoint``            the file that a generator is built from alone; see ``GeneratorSpec.reads``
 ``block``, ``upsampler``  a *slot*: a callable that builds the part, ``block(channels)`` and
                           ``upsampler(channels, scale)``; the user fills it with a component's name
 ``extractor``             a *slot*: a callable without arguments that builds the feature extractor
@@ -123,6 +124,9 @@ class GeneratorSpec(ComponentSpec):
         trainable: False where there are no weights (interpolation), so that none are asked for.
         receptive_radius: for every option, no output depends on an input farther away than this many low-resolution
             pixels. Large images are cut into tiles that overlap so far. None: it is measured.
+        reads: endings of checkpoint files of other programs that hold all there is to it. Such a generator is built by
+            ``factory(checkpoint=PATH)`` and by nothing else, with its weights; the module says its ``scale``, and may
+            say a ``size_multiple`` and its ``architecture`` in words. A user writes the file's path for its name.
 
     Raises:
         ValueError: as :class:`ComponentSpec`; also if the radius is negative.
@@ -132,6 +136,7 @@ class GeneratorSpec(ComponentSpec):
     size_multiple: int = 1
     trainable: bool = True
     receptive_radius: int | None = None
+    reads: tuple[str, ...] = ()
     kind: ClassVar[str] = "generator"
 
     def __post_init__(self) -> None:
@@ -197,7 +202,7 @@ class ExtractorSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class MetricSpec(ComponentSpec):
-    """A full-reference metric: ``metric(sr, hr)`` maps two (N, C, H, W) in [0, 1] to (N,).
+    """A metric: ``metric(sr, hr)`` maps two (N, C, H, W) in [0, 1] to (N,).
 
     It raises :class:`srzoo.errors.UndefinedScoreError` where it is not defined.
 
@@ -211,13 +216,26 @@ class MetricSpec(ComponentSpec):
         domain: ``"protocol"``: images after the protocol's rounding, colour conversion and crop, float64;
             ``"rgb"``: rounded RGB without crop, float32.
         weights: alternative files of its pretrained backbone; any one of them is enough.
+        full_reference: False where it looks at the first image alone, and so is not at its best for equal images.
+        tolerance: how far the means of two machines over one dataset may lie apart, for the same weights: kernels
+            that add up in another order, and the digits that are recorded. ``srzoo verify`` allows it.
+
+    Raises:
+        ValueError: as :class:`ComponentSpec`; also if the tolerance is not a positive number.
     """
 
     higher_is_better: bool = True
     value_range: tuple[float | None, float | None] = (None, None)
     domain: Literal["protocol", "rgb"] = "protocol"
     weights: tuple[WeightFile, ...] = ()
+    full_reference: bool = True
+    tolerance: float = 1e-3
     kind: ClassVar[str] = "metric"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.tolerance < float("inf"):
+            raise ValueError(f"metric {self.name!r}: tolerance {self.tolerance} must be a positive number")
 
 
 @dataclass(frozen=True)
@@ -225,6 +243,23 @@ class DatasetSpec(ComponentSpec):
     """A dataset: ``factory(**options)`` returns a :class:`srzoo.data.ImageSet`."""
 
     kind: ClassVar[str] = "dataset"
+
+
+@dataclass(frozen=True)
+class LayoutSpec(ComponentSpec):
+    """How another program names the tensors of a generator: ``factory()`` returns a :class:`srzoo.layouts.Layout`.
+
+    ``srzoo weights import`` reads checkpoints by it, ``srzoo export`` writes them.
+
+    Args:
+        marks: tensors that a checkpoint of this layout has; it is recognised by having all of them. With none, it is
+            only taken when it is asked for.
+        wrapper: key under which the other program keeps the tensors in a pickle; empty for none.
+    """
+
+    marks: tuple[str, ...] = ()
+    wrapper: str = ""
+    kind: ClassVar[str] = "layout"
 
 
 KINDS: dict[str, type[ComponentSpec]] = {
@@ -238,6 +273,7 @@ KINDS: dict[str, type[ComponentSpec]] = {
         ExtractorSpec,
         MetricSpec,
         DatasetSpec,
+        LayoutSpec,
     )
 }
 """Kind of component to its spec class."""

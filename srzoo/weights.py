@@ -21,6 +21,7 @@ from torch import nn
 
 from .data import data_root
 from .errors import MissingWeightsError, TrainingError, WeightsError
+from .pickles import load_pickle
 from .specs import WeightFile
 
 METADATA_KEY = "srzoo"
@@ -105,11 +106,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_checkpoint(path)[0]
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} cannot be loaded as plain tensors: {reason}") from None
+    loaded = load_pickle(path)
     if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
         raise WeightsError(f"{path} is not a state dict of tensors.")
     return loaded
@@ -162,9 +159,40 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         description = json.loads(metadata.get(METADATA_KEY, "{}"))
     except FileNotFoundError:
         raise MissingWeightsError(f"There is no weight file {path}.") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:  # the last of a description nested absurdly
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. Get it again.") from None
     return tensors, description if isinstance(description, dict) else {}
+
+
+def check_fit(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:
+    """Check that two state dicts have the same names and shapes, and floating-point numbers at the same places.
+
+    Raises:
+        WeightsError: they differ; lists the first of what differs.
+    """
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    shapes = [
+        f"{name} is {tuple(found[name].shape)} there and {tuple(wanted[name].shape)} here"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    kinds = [
+        f"{name} is {str(found[name].dtype)[6:]} there and {str(wanted[name].dtype)[6:]} here"
+        for name in wanted
+        if name in found and found[name].is_floating_point() != wanted[name].is_floating_point()
+    ]
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} of {len(wanted)} tensors are missing ({some_of(missing)})")
+    if extra:
+        faults.append(f"{len(extra)} are not known here ({some_of(extra)})")
+    if shapes:
+        faults.append(f"{len(shapes)} have another shape ({some_of(shapes)})")
+    if kinds:
+        faults.append(f"{len(kinds)} are of another type ({some_of(kinds)})")
+    if faults:
+        raise WeightsError(f"{source} belongs to another model: {'; '.join(faults)}.")
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
@@ -174,30 +202,26 @@ def load_into(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: st
         WeightsError: names or shapes differ, or a value is not finite; lists the first of them.
     """
     own = module.state_dict()
-    missing = [name for name in own if name not in tensors]
-    extra = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    faults = []
-    if missing:
-        faults.append(f"{len(missing)} of {len(own)} tensors are missing ({_some(missing)})")
-    if extra:
-        faults.append(f"{len(extra)} are not known here ({_some(extra)})")
-    if shapes:
-        faults.append(f"{len(shapes)} have another shape ({_some(shapes)})")
-    if faults:
-        raise WeightsError(f"{source} belongs to another model: {'; '.join(faults)}.")
-    broken = [n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
-    if broken:
-        raise WeightsError(f"{source} holds values that are not finite in {_some(broken)}.")
+    check_fit(tensors, own, source)
+    check_finite(tensors, source)
     module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def check_finite(tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Check that no value is infinite or NaN.
+
+    Raises:
+        WeightsError: one is; names the first tensors.
+    """
+    broken = [n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    if broken:
+        raise WeightsError(f"{source} holds values that are not finite in {some_of(broken)}.")
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first of several names, for a message; they may be a stranger's, so they are cut and shown plainly."""
+    shown = [name if name.isprintable() and len(name) <= 120 else repr(name[:120]) for name in names[:3]]
+    return ", ".join(shown) + (", ..." if len(names) > 3 else "")
 
 
 def check_composition(description: Mapping[str, Any], composition: Mapping[str, Any], source: str) -> None:

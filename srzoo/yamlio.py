@@ -164,6 +164,8 @@ def _construct(loader: Any, node: Any, name: str, count: list[int]) -> Node:
         return Node(content, where)
     if isinstance(node, yaml.SequenceNode):
         return Node([_construct(loader, item, name, count) for item in node.value], where)
+    if any(ord(character) < 32 and character not in "\t\n\r" for character in node.value):
+        raise EntryError(f"{where}: {node.value[:80]!r} holds control characters, which could drive a terminal.")
     try:
         return Node(loader.construct_object(node, deep=True), where)
     except (ValueError, LookupError, TypeError, AttributeError):

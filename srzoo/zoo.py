@@ -14,6 +14,7 @@ from typing import Any
 
 import pydantic
 
+from .confinement import check_paths
 from .errors import EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
 from .options import SLOTS, check_options
 from .recipe import ComponentRef, Entry, LossTerm
@@ -164,6 +165,7 @@ class Zoo:
             raise EntryError(f"{own.where}: entry {name!r} must be a mapping, not {own.value!r}.")
         if name in chain:
             raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
+        check_paths(name, own)
         base = Node({}, own.where)
         if "extends" in own.content:
             extends = own.content["extends"]

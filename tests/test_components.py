@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 BLOCKS = [c.full_name for c in get_registry().find("block")]
 UPSAMPLERS = [c.full_name for c in get_registry().find("upsampler")]
-GENERATORS = [c.full_name for c in get_registry().find("generator")]
+GENERATORS = [c.full_name for c in get_registry().find("generator") if not c.spec.reads]  # the others need a file
 DISCRIMINATORS = [c.full_name for c in get_registry().find("discriminator")]
 SMALL = {
     "trunk": {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -56,6 +58,7 @@ def test_every_entry_and_component_named_in_a_command_exists() -> None:
 
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 BENCHMARKING = (ROOT / "docs" / "benchmarking.md").read_text()
+CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text()
 
 
 def test_every_setting_named_in_the_docs_exists() -> None:
@@ -79,13 +82,51 @@ def test_every_file_the_docs_link_to_exists() -> None:
 def test_entries_named_in_the_docs_exist_and_options_are_understood() -> None:
     from srzoo.zoo import get_zoo
 
-    text = TRAINING + BENCHMARKING
-    assert set(re.findall(r"[a-z0-9-]+-x4\b", text)) <= set(get_zoo().names())
+    text = TRAINING + BENCHMARKING + CHECKPOINTS
+    assert set(re.findall(r"[a-z0-9-]+-x4\b", text)) - {"photo-x4"} <= set(get_zoo().names())
     code = "\n".join(re.findall(r"```[a-z]*\n(.*?)```", text, flags=re.DOTALL) + re.findall(r"`([^`\n]+)`", text))
     commands = re.findall(r"^.*?\bsrzoo ([a-z]+) (.*)$", code.replace("\\\n", " "), flags=re.MULTILINE)
-    assert {name for name, _ in commands} >= {"train", "interpolate", "bench", "leaderboard", "weights"}
+    assert {name for name, _ in commands} >= {
+        "train",
+        "interpolate",
+        "bench",
+        "leaderboard",
+        "weights",
+        "export",
+        "pull",
+    }
     for name, rest in commands:
-        helped = CliRunner().invoke(app, [name, "--help"], terminal_width=200)
+        words = [name, rest.split()[0]] if name == "weights" and rest.split()[0].isalpha() else [name]
+        helped = CliRunner().invoke(app, [*words, "--help"], terminal_width=200)
         assert helped.exit_code == 0, f"there is no command srzoo {name}"
         for option in re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0]):
             assert option in helped.output, f"srzoo {name} has no option {option}"
+
+
+def test_the_code_of_the_checkpoint_page_runs(tmp_path: Path) -> None:
+    code = "".join(re.findall(r"```python\n(.*?)```", CHECKPOINTS, flags=re.DOTALL))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("srzoo params ")
+    assert (tmp_path / "mine.safetensors").is_file()
+
+
+def test_the_checkpoint_page_names_every_layout_and_format() -> None:
+    from srzoo.exporting import FORMATS
+    from srzoo.registry import get_registry
+
+    for component in get_registry().find("layout"):
+        assert f"`{component.name}`" in CHECKPOINTS
+    assert set(re.findall(r"^\| `(\w+)` \| ", CHECKPOINTS, flags=re.MULTILINE)) >= set(FORMATS)
+
+
+def test_every_extra_named_in_the_docs_exists() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    for extra in set(re.findall(r"srzoo\[(\w+)\]", README + CHECKPOINTS)):
+        assert re.search(rf"^{extra} = \[", pyproject, flags=re.MULTILINE), extra

@@ -95,6 +95,7 @@ class NearestConv(nn.Module):
     Args:
         num_features: channels after the first step; the trunk's own by default.
         activation: after each convolution; ESRGAN has leaky_relu.
+        negative_slope: of leaky_relu.
     """
 
     def __init__(
@@ -103,13 +104,14 @@ class NearestConv(nn.Module):
         scale: int,
         num_features: int | None = None,
         activation: Literal["none", "relu", "leaky_relu", "prelu"] = "leaky_relu",
+        negative_slope: float = 0.2,
     ) -> None:
         super().__init__()
         self.factors = upsample_factors(scale)
         width = num_features or channels
         self.out_channels = width if self.factors else channels
         self.convs = nn.ModuleList(conv(channels if i == 0 else width, width) for i in range(len(self.factors)))
-        self.activations = nn.ModuleList(make_activation(activation, width) for _ in self.factors)
+        self.activations = nn.ModuleList(make_activation(activation, width, negative_slope) for _ in self.factors)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         for factor, layer, act in zip(self.factors, self.convs, self.activations, strict=True):

@@ -16,6 +16,7 @@ from ..errors import PluginWarning, RecipeWarning, UpscaleWarning
 from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
+from .exchange import export_command, pull_command, push_command, verify_command
 from .weights import weights_app
 from .work import interpolate_command, train_command, upscale_command
 
@@ -62,6 +63,10 @@ app.command("bench")(bench_command)
 app.command("leaderboard")(leaderboard_command)
 app.command("upscale")(upscale_command)
 app.command("interpolate")(interpolate_command)
+app.command("verify")(verify_command)
+app.command("export")(export_command)
+app.command("push")(push_command)
+app.command("pull")(pull_command)
 app.add_typer(weights_app, name="weights")
 
 

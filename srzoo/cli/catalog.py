@@ -237,6 +237,8 @@ def _show_component(component: Component, as_json: bool) -> None:
     console.print(f"[dim]owner {component.full_name}, {component.owner.distribution} {component.owner.version}[/dim]")
     if component.spec.paper:
         console.print(f"[dim]{escape(component.spec.paper)}[/dim]")
+    if component.spec.licence:
+        console.print(f"[dim]licence: {escape(component.spec.licence)}[/dim]")
     facts = ", ".join(f"{key}: {value}" for key, value in data["facts"].items() if value not in (None, [], ()))
     if facts:
         console.print(escape(facts), highlight=False)

@@ -1,4 +1,4 @@
-"""``srzoo weights``: the backbones that metrics and perceptual losses need."""
+"""``srzoo weights``: backbones that metrics and perceptual losses need, and checkpoints of other programs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ..errors import SrzooError
+from ..errors import InputError, SrzooError
+from .completion import complete_entry
 from .console import console, make_table, print_error, print_json, reports_errors
 
 weights_app = typer.Typer(
-    help="The pretrained backbones that metrics and perceptual losses need: where they lie, and getting them.",
+    help="The pretrained backbones that metrics and perceptual losses need, and checkpoints of other programs.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -86,6 +87,80 @@ def add_weights(
 
     for file in files:
         console.print(f"added {escape(str(add(file)))}", soft_wrap=True)
+
+
+@weights_app.command("import")
+@reports_errors
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A .pth, .pt, .ckpt or .safetensors file.", show_default=False)],
+    entry: Annotated[
+        str,
+        typer.Option(
+            "--as", help="The zoo entry whose weights they are.", metavar="ENTRY", autocompletion=complete_entry
+        ),
+    ] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="What tensors cannot tell, such as negative_slope=0.2.", metavar="KEY=VALUE"),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Take the published values of what is not given.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write.  \\[default: beside it]", metavar="FILE")
+    ] = None,
+    layout: Annotated[str, typer.Option("--layout", help="The layout, where several would do.", metavar="NAME")] = "",
+    part: Annotated[
+        str, typer.Option("--part", help="The part of the file, such as params_ema or params.", metavar="NAME")
+    ] = "",
+) -> None:
+    """Convert a checkpoint of ESRGAN, BasicSR, mmagic, KAIR or EDSR to a file that every command takes.
+
+    The layout is recognised by the tensors' names, and features, blocks, growth and scale are read from their shapes.
+    Nothing in the file is executed. 'srzoo list layout' shows what is recognised.
+
+    Examples: [bold]srzoo weights import RRDB_ESRGAN_x4.pth --published[/bold],
+    [bold]srzoo weights import net_g_400000.pth --as esrgan-x4 --out mine.safetensors[/bold].
+    """
+    from ..importing import import_checkpoint
+    from ..yamlio import parse_value
+
+    answers = {}
+    for text in option or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise InputError(f"--option {text!r} is not of the form KEY=VALUE, e.g. negative_slope=0.2.")
+        answers[key.strip()] = parse_value(value)
+    found = import_checkpoint(
+        file,
+        out,
+        entry=entry or None,
+        layout=layout or None,
+        part=part or None,
+        options=answers,
+        published=published,
+    )
+    generator = found.entry.generator
+    where = f" in {found.part}" if found.part else ""
+    sizes = ", ".join(f"{generator.options[k]} {w}" for k, w in _SIZES.items() if k in generator.options)
+    console.print(
+        escape(
+            f"{file}: layout {found.layout}{where}, x{found.entry.scale}, {sizes or generator.name}, "
+            f"{found.tensors} tensors, {found.parameters:,} parameters"
+        ),
+        soft_wrap=True,
+        highlight=False,
+    )
+    if found.others:
+        names = ", ".join(found.others)
+        console.print(escape(f"The file also holds {names}; --part takes another."), soft_wrap=True, highlight=False)
+    if found.left_out:
+        console.print(f"Left out: {len(found.left_out)} tensors of other networks.", highlight=False)
+    console.print(f"wrote {escape(str(found.path))}", soft_wrap=True)
+    console.print(f"[dim]srzoo bench {escape(str(found.path))} bicubic compares it.[/dim]", soft_wrap=True)
+
+
+_SIZES = {"num_features": "features", "num_blocks": "blocks"}
 
 
 @weights_app.command("verify")

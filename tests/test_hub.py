@@ -1,0 +1,320 @@
+"""Models between people: through a folder, and through huggingface_hub against a server of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hub_server import COMMIT, serving
+from typer.testing import CliRunner
+
+from srzoo.cli import app
+from srzoo.compose import build_generator
+from srzoo.composition import full_composition
+from srzoo.errors import DataError, EntryError, InputError, TrainingError, WeightsError
+from srzoo.hub import pull, push
+from srzoo.pretrained import load_model
+from srzoo.verification import verify
+from srzoo.weights import save_checkpoint
+from srzoo.zoo import Zoo, get_zoo
+
+torch.set_num_threads(1)
+
+LR = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Path:
+    """A zoo file with an entry that has weights, a recipe, and scores."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    entry: dict[str, Any] = {
+        "extends": "esrgan-lite-x4",
+        "summary": "a small one",
+        "generator": {"num_features": 4, "num_blocks": 1, "block": {"growth": 2}},
+    }
+    (folder / "zoo.yaml").write_text(yaml.safe_dump({"small": entry}))
+    monkeypatch.setenv("SRZOO_ZOO", str(folder / "zoo.yaml"))
+    resolved = get_zoo().entry("small")
+    assert resolved.training is not None
+    torch.manual_seed(0)
+    recipe = resolved.training.model_dump(mode="json")
+    recipe["data"] = ["/home/me/private/photos", "div2k"]
+    description = {"entry": "small", "composition": full_composition(resolved), "training": recipe}
+    path = folder / "small.safetensors"
+    save_checkpoint(path, build_generator(resolved).state_dict(), description)
+    entry["weights"] = {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest(), "licence": "MIT"}
+    entry["recorded"] = {"scores": {"photos": {"psnr": 10.0}}}
+    (folder / "zoo.yaml").write_text(yaml.safe_dump({"small": entry}))
+    get_zoo.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def output_of(reference: str | Path) -> torch.Tensor:
+    with torch.inference_mode():
+        return load_model(reference).generator(LR)
+
+
+# --- through a folder -------------------------------------------------------------------------------------------
+
+
+def test_a_model_goes_to_a_folder_and_comes_back_the_same(mine: Path, tmp_path: Path) -> None:
+    assert push("small", "./shared") == "shared"
+    assert sorted(os.listdir("shared")) == ["README.md", "small.safetensors", "zoo.yaml"]
+    found = pull("./shared", "models/small")
+    assert not found.was_there
+    assert sorted(os.listdir("models/small")) == ["README.md", "small.safetensors", "zoo.yaml"]
+    assert (found.folder / "small.safetensors").read_bytes() == (mine / "small.safetensors").read_bytes()
+    entry = get_zoo().entry("small")
+    assert found.entry.recorded == entry.recorded
+    assert found.entry.discriminator == entry.discriminator
+    assert found.entry.weights is not None
+    assert found.entry.weights.licence == "MIT"
+    assert torch.equal(output_of("models/small"), output_of("small"))
+    assert pull("./shared", "models/small").was_there
+
+
+def test_no_path_of_this_machine_is_sent(mine: Path) -> None:
+    push("small", "./shared")
+    for name in ("zoo.yaml", "README.md"):
+        assert "/home/me" not in Path("shared", name).read_text()
+    assert pull("./shared").entry.training is not None
+    assert "photos" in pull("./shared").entry.training.data  # type: ignore[union-attr]
+
+
+def test_a_file_and_a_run_can_be_sent(mine: Path) -> None:
+    push(mine / "small.safetensors", "./shared", licence="MIT")
+    assert torch.equal(output_of(pull("./shared").folder), output_of("small"))
+
+
+def test_what_was_pulled_works_in_every_command(mine: Path, photos: str) -> None:
+    push("small", "./shared")
+    run = CliRunner().invoke
+    pulled = run(app, ["pull", "./shared", "--to", "models/small"])
+    assert pulled.exit_code == 0, pulled.output
+    assert "srzoo verify models/small" in pulled.stdout
+    benched = run(app, ["bench", "models/small", "--data", photos, "--metric", "psnr", "--out", "table"])
+    assert benched.exit_code == 0, benched.output
+    listed = run(app, ["--zoo", "models/small/zoo.yaml", "list", "small"])
+    assert "a small one" in listed.stdout
+    verified = run(app, ["verify", "models/small"])
+    assert verified.exit_code == 1, "it does not have 10 dB"
+    assert "does not hold" in verified.stdout
+    assert verify("models/small").digest
+
+
+def test_weights_are_verified_on_every_load(mine: Path) -> None:
+    push("small", "./shared")
+    folder = pull("./shared").folder
+    content = (folder / "small.safetensors").read_bytes()
+    (folder / "small.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]) + b"")
+    with pytest.raises(WeightsError, match="damaged or another file"):
+        load_model(folder)
+    assert not pull("./shared").was_there, "pulling repairs it"
+    assert load_model(folder)
+
+
+def test_weights_that_are_not_what_they_should_be_never_get_their_name(mine: Path) -> None:
+    push("small", "./shared")
+    path = Path("shared/small.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="damaged or another file"):
+        pull("./shared")
+    assert os.listdir("models/shared") == []
+
+
+def test_another_model_in_the_folder_is_not_overwritten(mine: Path) -> None:
+    push("small", "./shared")
+    pull("./shared", "models/x")
+    before = Path("models/x/zoo.yaml").read_text()
+    push("rrdb-lite-x4", "./other")
+    with pytest.raises(InputError, match=r"models/x holds another model, or another version; give another folder"):
+        pull("./other", "models/x")
+    assert Path("models/x/zoo.yaml").read_text() == before
+    assert sorted(os.listdir("models/x")) == ["README.md", "small.safetensors", "zoo.yaml"]
+
+
+GOOD = "e:\n  summary: s\n  generator: {name: trunk, block: residual, upsampler: pixelshuffle}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        ("", "must be a mapping"),
+        (GOOD, "holds 0 entries with weights"),
+        (GOOD + f"  weights: {{file: ../x, sha256: {'0' * 64}}}\n", "must be a path below"),
+        (GOOD + f"  weights: {{file: a/x, sha256: {'0' * 64}}}\n", "must lie beside its zoo file"),
+        (GOOD + f"  weights: {{file: .bashrc, sha256: {'0' * 64}}}\n", "must lie beside its zoo file"),
+        (GOOD + f"  weights: {{file: x, sha256: {'0' * 64}}}\n", "holds no x"),
+        (GOOD.replace("trunk", "stranger"), "No generator is called 'stranger'"),
+        ("e: !!python/object/apply:os.system ['x']", "is not allowed"),
+        ("x" * (2 << 20), "bytes; more than"),
+    ],
+)
+def test_a_folder_of_a_stranger_is_looked_at_before_anything_is_taken(mine: Path, text: str, about: str) -> None:
+    Path("stranger").mkdir()
+    Path("stranger/zoo.yaml").write_text(text)
+    Path("stranger/run_me.py").write_text("raise SystemExit")
+    with pytest.raises(InputError, match=about):
+        pull("./stranger")
+    assert os.listdir("models/stranger") == []
+
+
+def test_mistakes_are_told(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"nowhere holds no zoo\.yaml"):
+        pull("./nowhere")
+    with pytest.raises(InputError, match="'bicubic' has no weights"):
+        push("bicubic", "./shared")
+    Path("file").write_text("")
+    push("small", "./shared")
+    with pytest.raises(TrainingError, match="Cannot write to file"):
+        pull("./shared", "file/x")
+    monkeypatch.setenv("SRZOO_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"SRZOO_OFFLINE is set.*\./me/mine"):
+        pull("me/mine")
+    with pytest.raises(InputError, match="SRZOO_OFFLINE is set"):
+        push("small", "me/mine")
+
+
+def test_a_folder_that_holds_two_models_is_refused(mine: Path) -> None:
+    push("small", "./shared")
+    text = Path("shared/zoo.yaml").read_text()
+    second = text.partition("\n")[2].replace("small:", "second:", 1)
+    Path("shared/zoo.yaml").write_text(text + second)
+    with pytest.raises(EntryError, match="holds 2 entries with weights"):
+        load_model("shared")
+
+
+# --- several processes ------------------------------------------------------------------------------------------
+
+
+def _pull(arguments: tuple[str, str]) -> bool:
+    source, to = arguments
+    for _ in range(20):
+        pull(source, to)
+        load_model(to)  # whole at every moment after
+    return True
+
+
+def test_processes_that_pull_at_once_do_no_harm(mine: Path, tmp_path: Path) -> None:
+    push("small", "./shared")
+    work = [(str(tmp_path / "shared"), str(tmp_path / "models" / "x"))] * 2
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert all(pool.map(_pull, work, chunksize=1))
+    assert sorted(os.listdir("models/x")) == ["README.md", "small.safetensors", "zoo.yaml"]
+
+
+BACKBONE = """
+import sys
+from pathlib import Path
+from srzoo.backbones import Backbone, pull
+from srzoo.specs import WeightFile
+file = WeightFile("net.pth", sys.argv[2], url=Path(sys.argv[1]).as_uri())
+print(pull(Backbone(file, (), (), None), show_progress=False))
+"""
+
+
+def test_processes_that_fetch_one_backbone_at_once_do_no_harm(tmp_path: Path) -> None:
+    content = os.urandom(3 << 20)
+    (tmp_path / "source.pth").write_bytes(content)
+    arguments = [sys.executable, "-c", BACKBONE, str(tmp_path / "source.pth"), sha256(content).hexdigest()]
+    environment = {**os.environ, "SRZOO_WEIGHTS": str(tmp_path / "weights")}
+    running = [subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert os.listdir(tmp_path / "weights") == ["net.pth"]
+    assert (tmp_path / "weights" / "net.pth").read_bytes() == content
+
+
+# --- through the Hub --------------------------------------------------------------------------------------------
+
+TALK = """
+import json, sys
+from srzoo.errors import SrzooError
+from srzoo.hub import pull, push
+for verb, *arguments in json.loads(sys.argv[1]):
+    try:
+        print({"push": push, "pull": lambda *a: pull(*a).folder}[verb](*arguments))
+    except SrzooError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def talk(address: str, home: Path, *calls: list[str]) -> list[str]:
+    """Push and pull in a process of its own, since huggingface_hub reads its settings once; returns a line for each."""
+    import json
+
+    settings = {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(home / "hf"),
+        "HF_TOKEN": "hf_secret",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "*",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TALK, json.dumps(calls)],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hf_secret" not in done.stdout
+    return done.stdout.splitlines()
+
+
+def test_a_model_goes_to_the_hub_and_comes_back_the_same(mine: Path, tmp_path: Path) -> None:
+    with serving() as hub:
+        told = talk(hub.address, tmp_path, ["push", "small", "me/my-small"], ["pull", "me/my-small"])
+        assert told == [f"{hub.address}/me/my-small/commit/{COMMIT}", "models/my-small"]
+        assert sorted(n for n in hub.files["me/my-small"] if n[0] != ".") == [
+            "README.md",
+            "small.safetensors",
+            "zoo.yaml",
+        ]
+        fetched = [r for r in hub.requests if r.startswith("GET") and "/resolve/" in r]
+    assert {r.rpartition("/")[2] for r in fetched} == {"README.md", "small.safetensors", "zoo.yaml"}
+    folder = Path("models/my-small")
+    assert not any(path.is_symlink() for path in folder.iterdir())
+    assert torch.equal(output_of(folder), output_of("small"))
+
+
+def test_what_the_hub_lacks_or_garbles_is_told_in_a_sentence(mine: Path, tmp_path: Path) -> None:
+    push("small", "./shared")
+    files = {name: Path("shared", name).read_bytes() for name in os.listdir("shared")}
+    with serving() as hub:
+        hub.files["me/bare"] = {"README.md": b"hello", "pytorch_model.bin": b"x"}
+        hub.files["me/garbled"] = {**files, "small.safetensors": b"garbled"}
+        told = talk(hub.address, tmp_path, *(["pull", f"me/{name}"] for name in ("absent", "bare", "garbled")))
+    for line, about in zip(told, ("me/absent", "zoo.yaml cannot be fetched", "damaged or another"), strict=True):
+        assert line.startswith("WeightsError ")
+        assert about in line
+    for name in ("absent", "bare", "garbled"):
+        assert os.listdir(Path("models") / name) == []
+
+
+@pytest.mark.slow  # huggingface_hub tries five times
+def test_a_hub_that_does_not_answer_is_told_in_a_sentence(mine: Path, tmp_path: Path) -> None:
+    with serving() as hub:
+        address = hub.address
+    (line,) = talk(address, tmp_path, ["pull", "me/x"])
+    assert line.startswith("WeightsError me/x: zoo.yaml cannot be fetched from the Hub: ")
+
+
+def test_the_zoo_is_not_changed_by_what_was_pulled(mine: Path) -> None:
+    push("small", "./shared")
+    before = get_zoo().names()
+    pull("./shared")
+    get_zoo.cache_clear()
+    zoo = get_zoo()
+    assert isinstance(zoo, Zoo)
+    assert zoo.names() == before

@@ -1,0 +1,507 @@
+"""Two hundred and more malformed inputs, each with one clear error, no file left behind, and nothing executed.
+
+Checkpoints with missing, extra, mis-shaped and broken tensors; archives that would explode; pickles with a payload;
+safetensors with false headers; zoo files that reach outside, explode, or hold the wrong types.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import pickle
+import resource
+import runpy
+import struct
+import subprocess
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reference_nets import RRDBNet
+from typer.testing import CliRunner
+
+from srzoo.cli import app
+from srzoo.errors import InputError, SrzooError
+from srzoo.importing import import_checkpoint
+from srzoo.pretrained import load_model, load_start
+from srzoo.recipe import Entry
+from srzoo.registry import get_registry
+from srzoo.weights import load_tensors
+from srzoo.zoo import Source, Zoo, get_zoo
+
+torch.set_num_threads(1)
+
+MARKER = "SRZOO_TEST_MARKER"
+"""Environment variable with the path that a payload creates when it runs."""
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    tensors = {**RRDBNet(4, 1, 2, 2).state_dict()}
+    for name, value in changes.items():
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    return tensors
+
+
+GOOD = state()
+Write = Callable[[Path], None]
+CHECKPOINTS: dict[str, tuple[str, Write]] = {}
+"""Name of a malformed checkpoint to its ending and what writes it."""
+
+
+def saved(name: str, content: Any, suffix: str = ".pth", **options: Any) -> None:
+    CHECKPOINTS[name] = (suffix, lambda path: torch.save(content, path, **options))
+
+
+def written(name: str, content: bytes | Callable[[], bytes], suffix: str = ".pth") -> None:
+    CHECKPOINTS[name] = (suffix, lambda path: void(path.write_bytes(content() if callable(content) else content)))
+
+
+def void(_: object) -> None:
+    """Let a lambda return nothing."""
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------
+
+for number, name in enumerate(list(GOOD)[::2]):
+    saved(f"missing {name}", state(**{name: None}))
+    wrong = [torch.nan, torch.inf, -torch.inf][number % 3]
+    saved(f"{wrong} in {name}", state(**{name: torch.full_like(GOOD[name], wrong)}))
+    shape = [(0,), (1,), (*GOOD[name].shape, 1), tuple(2 * n for n in GOOD[name].shape)][number % 4]
+    saved(f"shape {shape} of {name}", state(**{name: torch.zeros(shape)}))
+
+for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64):
+    saved(f"{dtype} weights", {n: t.to(dtype) for n, t in GOOD.items()})
+
+EXTRA = torch.zeros(2)
+for name in (
+    "extra.weight",
+    "body.9999.rdb1.conv1.weight",
+    "body.99999999999999999999.rdb1.conv1.weight",
+    "body.-1.rdb1.conv1.weight",
+    "body.0.rdb4.conv1.weight",
+    "conv_up3.weight",
+    "conv_first.weight.weight",
+    "../../etc/passwd",
+    "__class__.__init__",
+    "",
+    "\x1b[2J\x1b[31mred.weight",
+    "x" * 100_000,
+    "{block}.weight",
+    "[bold]markup[/bold]",
+    "%s%n.weight",
+):
+    saved(f"extra {name[:20]!r}", state(**{name: EXTRA}))
+
+saved("first convolution of 12 channels", state(**{"conv_first.weight": torch.zeros(4, 12, 3, 3)}))
+saved("a scalar for the first convolution", state(**{"conv_first.weight": torch.tensor(1.0)}))
+saved("no features at all", {n: t[:0] for n, t in GOOD.items()})
+saved("an expanded tensor", state(**{"conv_hr.weight": torch.zeros(1).expand(10**6, 10**6)}))
+saved("a sparse tensor", state(**{"conv_hr.weight": torch.zeros(4, 4).to_sparse()}))
+saved("a meta tensor", state(**{"conv_hr.weight": torch.zeros(4, 4, 3, 3, device="meta")}))
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # quantised tensors are about to leave torch
+    if hasattr(torch, "quantize_per_tensor"):
+        saved(
+            "a quantised tensor",
+            state(**{"conv_hr.weight": torch.quantize_per_tensor(torch.zeros(4, 4, 3, 3), 0.1, 0, torch.qint8)}),
+        )
+
+# --- structure --------------------------------------------------------------------------------------------------
+
+for label, content in {
+    "nothing": {},
+    "none": None,
+    "a number": 5,
+    "a text": "weights",
+    "a list": [torch.zeros(2)],
+    "a lone tensor": torch.zeros(2),
+    "a tuple": (GOOD,),
+    "text for tensors": dict.fromkeys(GOOD, "0.5"),
+    "lists for tensors": {n: [0.0] for n in GOOD},
+    "numbers for names": dict(enumerate(GOOD.values())),
+    "an empty part": {"params": {}},
+    "a part of none": {"params": None},
+    "an epoch alone": {"epoch": 3, "best": 0.5},
+    "parts too deep": {"a": {"b": {"c": {"d": {"e": GOOD}}}}},
+    "an optimizer alone": {"optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": []}},
+    "a discriminator alone": {"params": {"features.0.weight": torch.zeros(3, 3), "classifier.bias": torch.zeros(1)}},
+    "our names without saying so": {"head.0.weight": torch.zeros(4, 3, 3, 3), "tail.weight": torch.zeros(3, 4, 3, 3)},
+    "marks of two layouts": {**GOOD, "upconv1.weight": EXTRA, "body.0.conv1.weight": EXTRA},
+    "both sets of names": {**GOOD, **{f"module.{n}": t for n, t in GOOD.items()}},
+}.items():
+    saved(label, content)
+
+deep: Any = {"params": GOOD}
+for _ in range(200):
+    deep = {"a": deep}
+saved("two hundred levels", deep)
+saved("nested lists", {"a": [[[[[[[[[[torch.zeros(2)]]]]]]]]]]})
+circle: dict[str, Any] = {}
+circle["params"] = circle
+saved("a circle", circle)
+laughs: Any = [torch.zeros(1)]
+for _ in range(40):
+    laughs = [laughs, laughs]
+saved("shared lists that double forty times", {"a": laughs})
+
+# --- payloads ---------------------------------------------------------------------------------------------------
+
+
+class Runs:
+    """Reduces to a call."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+CODE = f"import os; os.mkdir(os.environ[{MARKER!r}])"
+SHELL = f'mkdir "${MARKER}"'
+PAYLOADS: dict[str, Any] = {
+    "os.system": Runs(os.system, SHELL),
+    "os.popen": Runs(os.popen, SHELL),
+    "exec": Runs(exec, CODE),
+    "eval": Runs(eval, f"__import__('os').mkdir(__import__('os').environ[{MARKER!r}])"),
+    "subprocess.call": Runs(subprocess.call, ["sh", "-c", SHELL]),
+    "runpy": Runs(runpy.run_path, "/nonexistent"),
+    "torch.load": Runs(torch.load, "/nonexistent"),
+    "torch.hub.load": Runs(torch.hub.load, "a/b", "c"),
+    "getattr": Runs(getattr, Path("/"), "unlink"),
+    "__import__": Runs(__import__, "this"),
+    "a module": torch.nn.Conv2d(1, 1, 1),
+    "a path": Path("/etc/passwd"),
+    "partial": functools.partial(exec, CODE),
+}
+
+
+def in_archive(data: bytes, compression: int = zipfile.ZIP_STORED, **records: bytes) -> bytes:
+    """Return a zip archive such as torch.save makes, with any pickle in it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/version", b"3\n")
+        for name, content in records.items():
+            archive.writestr(f"archive/{name}", content)
+    return buffer.getvalue()
+
+
+for name, payload in PAYLOADS.items():
+    plain = pickle.dumps({"epoch": 3, "x": payload}, protocol=2)
+    saved(f"torch.save with {name}", {**GOOD, "x": payload})
+    written(f"pickle with {name}", plain, ".ckpt")
+    written(f"archive with {name}", in_archive(plain), ".pt")
+    if name in ("os.system", "exec"):
+        saved(f"torch.save with {name} before 1.6", {"x": payload}, _use_new_zipfile_serialization=False)
+        written(f"pickle of protocol 4 with {name}", pickle.dumps({"x": payload}, protocol=4))
+        written(f"pickle with {name} as safetensors", plain, ".safetensors")
+        written(f"archive with {name} as safetensors", in_archive(plain), ".safetensors")
+
+# --- archives that explode, and damaged ones ----------------------------------------------------------------------
+
+NOTHING = bytes(200 << 20)
+
+
+def overlapping() -> bytes:
+    """Return an archive of a thousand records, all of which are the same ten megabytes."""
+    content = bytearray(in_archive(pickle.dumps({}, protocol=2), big=bytes(10 << 20)))
+    end = content.rindex(b"PK\x05\x06")
+    count, size, start = struct.unpack("<HII", content[end + 10 : end + 20])
+    directory = bytes(content[start : start + size])
+    last = directory[directory.rindex(b"PK\x01\x02") :]
+    copies = b"".join(last.replace(b"archive/big", b"archive/%03d" % number) for number in range(1000))
+    tail = bytearray(content[end:])
+    struct.pack_into("<HHII", tail, 8, count + 1000, count + 1000, size + len(copies), start)
+    return bytes(content[:end]) + copies + bytes(tail)
+
+
+def good_bytes(**options: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(GOOD, buffer, **options)
+    return buffer.getvalue()
+
+
+written("a pickle of 200 MB deflated", lambda: in_archive(NOTHING, zipfile.ZIP_DEFLATED))
+written("a record of 200 MB deflated", lambda: in_archive(b"\x80\x02}.", zipfile.ZIP_DEFLATED, **{"data/0": NOTHING}))
+written(
+    "a record of 30 MB by bzip2",
+    lambda: in_archive(b"\x80\x02}.", zipfile.ZIP_BZIP2, **{"data/0": NOTHING[: 30 << 20]}),
+)
+written(
+    "a record of 30 MB by LZMA", lambda: in_archive(b"\x80\x02}.", zipfile.ZIP_LZMA, **{"data/0": NOTHING[: 30 << 20]})
+)
+written("records that overlap", overlapping)
+written("an archive of nothing", lambda: in_archive(b""))
+written("an archive of half a pickle", lambda: in_archive(pickle.dumps({"a": 1}, protocol=2)[:-3]))
+written("an archive without a pickle", lambda: in_archive(b"").replace(b"data.pkl", b"data.txt"))
+written("an archive with code", lambda: in_archive(b"\x80\x02}.", **{"code/x.py": b"import os", "constants.pkl": b"."}))
+written("a number of 2 GB", b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"\0")
+written("a text of 4 GB", b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"a")
+written("a memo out of range", b"\x80\x02j" + struct.pack("<I", 2**31) + b".")
+written("an empty stack", b"\x80\x02.")
+written("a mark too many", b"\x80\x02((((.")
+written("a storage of a terabyte", lambda: good_bytes(_use_new_zipfile_serialization=False)[:-100])
+for cut in (0, 1, 2, 4, 30, 100, 1000, -1, -22, -100, -1000):
+    written(f"an archive cut at {cut}", lambda cut=cut: good_bytes()[:cut])
+for cut in (3, 20, 200, -1, -20, -200):
+    written(f"a file before 1.6 cut at {cut}", lambda c=cut: good_bytes(_use_new_zipfile_serialization=False)[:c])
+for label, content in {
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "a web page": b"<!DOCTYPE html><html>404 Not Found</html>",
+    "a pointer of git lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 66929193\n",
+    "an archive by tar": b"pickle\0" + bytes(93) + b"0000644\0" + bytes(156) + b"ustar\0" + bytes(761),
+    "zeros": bytes(1000),
+    "random bytes": bytes(range(256)) * 4,
+    "ELF": b"\x7fELF" + bytes(60),
+}.items():
+    written(label, content)
+    written(f"{label} as safetensors", content, ".safetensors")
+
+# --- safetensors --------------------------------------------------------------------------------------------------
+
+
+def with_header(header: Any, data: bytes = bytes(64)) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def tensor(shape: Any = (4,), offsets: Any = (0, 16), dtype: Any = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+for label, content in {
+    "a header of an exabyte": struct.pack("<Q", 2**60) + b"{}",
+    "a header of 2**64 - 1": struct.pack("<Q", 2**64 - 1) + b"{}",
+    "a header that is no JSON": with_header(b"{not json"),
+    "a header that is a list": with_header([1, 2]),
+    "a header of deep lists": with_header(b"[" * 100_000),
+    "a type that does not exist": with_header({"a": tensor(dtype="F31")}),
+    "a shape below zero": with_header({"a": tensor([-4])}),
+    "a shape of text": with_header({"a": tensor("4")}),
+    "a shape of 2**70": with_header({"a": tensor([2**70])}),
+    "a shape that overflows": with_header({"a": tensor([2**33, 2**33])}),
+    "a shape that is not its data": with_header({"a": tensor([5])}),
+    "data beyond the end": with_header({"a": tensor([4096], [0, 16384])}),
+    "data backwards": with_header({"a": tensor([4], [16, 0])}),
+    "data twice": with_header({"a": tensor(), "b": tensor()}, bytes(16)),
+    "data with a hole": with_header({"a": tensor(), "b": tensor([4], [32, 48])}, bytes(48)),
+    "data left over": with_header({"a": tensor()}, bytes(64)),
+    "no tensors": with_header({}, b""),
+    "metadata of numbers": with_header({"__metadata__": {"srzoo": 5}}, b""),
+    "a description that is no JSON": with_header({"a": tensor(), "__metadata__": {"srzoo": "{"}}, bytes(16)),
+    "a description of deep lists": with_header({"a": tensor(), "__metadata__": {"srzoo": "[" * 100_000}}, bytes(16)),
+}.items():
+    written(f"safetensors: {label}", content, ".safetensors")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _everything_is_collected() -> None:
+    assert len(CHECKPOINTS) >= 150
+    assert len(CHECKPOINTS) + len(ZOOS) >= 250
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(MARKER, str(tmp_path / "executed"))
+    return tmp_path / "executed"
+
+
+def assert_refused(call: Callable[[], Any], name: str) -> None:
+    """One error of ours that names the file in a line of bearable length, in little time and memory."""
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(SrzooError) as caught:
+        call()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 100, f"took {grown:.0f} MB"
+    assert time.process_time() - start < 20
+    message = str(caught.value)
+    assert isinstance(caught.value, InputError), type(caught.value)
+    assert name in message
+    assert len(message) < 1500
+    assert message.isprintable(), repr(message)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_malformed_checkpoint_is_refused(name: str, tmp_path: Path, marker: Path) -> None:
+    suffix, write = CHECKPOINTS[name]
+    path = tmp_path / f"file{suffix}"
+    write(path)
+    out = tmp_path / "out.safetensors"
+    assert_refused(lambda: import_checkpoint(path, out, published=True), path.name)
+    assert_refused(lambda: import_checkpoint(path, out, entry="srresnet-lite-x4"), path.name)
+    with pytest.raises(InputError):
+        load_model(path)
+    if suffix == ".safetensors":
+        with pytest.raises(InputError):
+            load_start(torch.nn.Linear(1, 1), str(path), get_zoo().entry("srresnet-lite-x4"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["os.system", "exec", "eval", "subprocess.call", "partial"])
+def test_the_payloads_work_where_they_are_let(name: str, marker: Path) -> None:
+    """Without which the test above would show nothing."""
+    payload = pickle.loads(pickle.dumps(PAYLOADS[name], protocol=2))
+    if name == "partial":
+        payload()
+    assert marker.is_dir()
+
+
+def test_an_intact_file_is_read_in_each_form(tmp_path: Path) -> None:
+    for number, options in enumerate(({}, {"_use_new_zipfile_serialization": False})):
+        (tmp_path / "good.pth").write_bytes(good_bytes(**options))
+        assert load_tensors(tmp_path / "good.pth").keys() == GOOD.keys()
+        assert (
+            import_checkpoint(tmp_path / "good.pth", tmp_path / f"{number}.safetensors", published=True).tensors == 42
+        )
+
+
+@pytest.mark.parametrize("name", ["", ".", "/dev/zero", "missing.pth", "pipe.pth"])
+def test_what_is_no_file_is_refused_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    if name == "pipe.pth":
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError):
+        import_checkpoint(tmp_path / name, tmp_path / "out.safetensors")
+
+
+# --- zoo files ----------------------------------------------------------------------------------------------------
+
+ENTRY = """e:
+  summary: an entry
+  generator: {name: trunk, block: residual, upsampler: pixelshuffle}
+"""
+RECIPE = """  training:
+    data: [photos]
+    patch_size: 32
+    stages: {psnr: {steps: 5, losses: {l1: 1.0}, optimizer: {lr: 1e-4}}}
+"""
+OUTSIDE = ["/etc/passwd", "../up", "a/../../up", "~/x", "~root/x", "C:/x", "C:\\x", "\\\\host\\share", "..\\up", ".."]
+ZOOS: dict[str, str] = {}
+for place in OUTSIDE:
+    quoted = json.dumps(place)
+    ZOOS[f"weights at {place}"] = f"{ENTRY}  weights: {{file: {quoted}, sha256: {'0' * 64}}}\n"
+    ZOOS[f"data at {place}"] = ENTRY + RECIPE.replace("photos", quoted)
+    ZOOS[f"start from {place}"] = ENTRY + RECIPE + f"    start_from: {quoted}\n"
+    ZOOS[f"scores of {place}"] = f"{ENTRY}  recorded: {{scores: {{{quoted}: {{psnr: 30.0}}}}}}\n"
+    ZOOS[f"validation on {place}"] = ENTRY + RECIPE + f"    validation: {{data: {quoted}}}\n"
+    ZOOS[f"an extractor's weights at {place}"] = ENTRY + RECIPE.replace(
+        "{l1: 1.0}", f"{{perceptual: {{extractor: {{name: timm, weights: {quoted}}}, layers: {{a: 1.0}}}}}}"
+    )
+
+ANCHORS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+for number, letter in enumerate("bcdefghi"):
+    previous = "abcdefghi"[number]
+    ANCHORS += f"{letter}: &{letter} [{', '.join([f'*{previous}'] * 10)}]\n"
+ZOOS |= {
+    "anchors that explode": ANCHORS,
+    "anchors that explode in a mapping": ANCHORS.replace("[", "{k: [").replace("]", "]}"),
+    "an anchor in itself": "e: &e {generator: *e}\n",
+    "ten thousand levels": "[" * 10_000,
+    "ten thousand mappings": "{a: " * 10_000,
+    "python objects": "e: !!python/object/apply:os.system ['mkdir $SRZOO_TEST_MARKER']\n",
+    "python names": "e: {generator: !!python/name:os.system }\n",
+    "python modules": "e: !!python/module:antigravity\n",
+    "a tag of its own": "e: !mine {generator: trunk}\n",
+    "binary": "e: {generator: !!binary aGVsbG8=}\n",
+    "a set": "e: !!set {a, b}\n",
+    "a list": "- a\n- b\n",
+    "a text": "hello\n",
+    "a number": "5\n",
+    "tabs": "e:\n\tgenerator: trunk\n",
+    "an unclosed bracket": "e: {generator: [\n",
+    "an unclosed quote": "e: {generator: 'trunk\n",
+    "two documents": f"{ENTRY}---\n{ENTRY}",
+    "an entry twice": ENTRY + ENTRY,
+    "a key twice": ENTRY + "  summary: another\n",
+    "an unknown anchor": "e: *nowhere\n",
+    "a list for a key": "? [a, b]\n: c\n",
+    "an escape sequence in the summary": ENTRY.replace("an entry", '"\\e[2J an entry"'),
+    "a null character in the file": f'{ENTRY}  weights: {{file: "a\\0b", sha256: {"0" * 64}}}\n',
+    "an entry's name with a path": ENTRY.replace("e:", "../../e:", 1),
+    "an entry that extends itself": "e: {extends: e}\n",
+    "an unknown key": ENTRY + "  trainin: {}\n",
+    "an unknown generator": ENTRY.replace("trunk", "os.system"),
+    "a factory for a name": ENTRY.replace("name: trunk", "name: 'os:system'"),
+    "a hash of letters": f"{ENTRY}  weights: {{file: a, sha256: {'g' * 64}}}\n",
+    "a hash too short": f"{ENTRY}  weights: {{file: a, sha256: abc}}\n",
+    "a score of text": f"{ENTRY}  recorded: {{scores: {{set5: {{psnr: '30'}}}}}}\n",
+    "a metric that does not exist": f"{ENTRY}  recorded: {{scores: {{set5: {{psnrr: 30.0}}}}}}\n",
+}
+for key in ("scale", "generator", "discriminator", "training", "weights", "recorded", "summary", "extends"):
+    for value in ("[1, 2]", "-1", "1.5", "true", ".nan", "[[[]]]", "{a: {b: c}}"):
+        if (key, value) != ("generator", "true"):
+            before = "".join(line for line in ENTRY.splitlines(True) if not line.startswith(f"  {key}:"))
+            ZOOS[f"{key}: {value}"] = f"{before}  {key}: {value}\n"
+
+
+@pytest.mark.parametrize("name", ZOOS)
+def test_a_malformed_zoo_file_is_refused_and_takes_no_other_with_it(name: str, tmp_path: Path, marker: Path) -> None:
+    path = tmp_path / "zoo.yaml"
+    path.write_text(ZOOS[name], encoding="utf-8")
+    main = get_zoo().source("bicubic")
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    zoo = Zoo([main, Source(path, "stranger", "stranger", (tmp_path,))], get_registry())
+    problems = zoo.problems()
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200
+    assert time.process_time() - start < 20
+    assert problems
+    for problem in problems:
+        assert isinstance(problem, InputError)
+        assert "zoo.yaml" in str(problem)
+        assert len(str(problem)) < 1500
+    assert isinstance(zoo.entry("bicubic"), Entry)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00e", b"\x00" * 100, b"e: \x01", "e: \ud7ff\x85".encode()])
+def test_a_zoo_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_bytes(content)
+    zoo = Zoo([Source(tmp_path / "zoo.yaml", "stranger", "stranger", (tmp_path,))], get_registry())
+    (problem, *_) = zoo.problems()
+    assert isinstance(problem, InputError)
+
+
+def test_the_user_may_name_any_path_that_a_zoo_file_may_not(tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_text(ENTRY + RECIPE)
+    zoo = Zoo([Source(tmp_path / "zoo.yaml", "stranger", "stranger", (tmp_path,))], get_registry())
+    entry = zoo.entry("e", ["training.data=/somewhere/else"])
+    assert entry.training is not None
+    assert entry.training.data == ("/somewhere/else",)
+
+
+def test_a_weight_file_that_is_a_link_out_of_its_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    secret = tmp_path / "secret.safetensors"
+    secret.write_bytes(b"secret")
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    (folder / "w.safetensors").symlink_to(secret)
+    (folder / "zoo.yaml").write_text(f"{ENTRY}  weights: {{file: w.safetensors, sha256: {'0' * 64}}}\n")
+    monkeypatch.setenv("SRZOO_ZOO", str(folder / "zoo.yaml"))
+    with pytest.raises(InputError, match=r"is a link to .*secret\.safetensors, which lies outside"):
+        load_model("e")
+
+
+def test_the_command_line_tells_it_without_a_traceback(tmp_path: Path, marker: Path) -> None:
+    for name in ("torch.save with os.system", "records that overlap", "nan in conv_first.weight"):
+        suffix, write = CHECKPOINTS[name]
+        write(tmp_path / f"file{suffix}")
+        told = CliRunner().invoke(app, ["weights", "import", str(tmp_path / f"file{suffix}"), "--published"])
+        assert told.exit_code == 2, told.output
+        assert told.stderr.count("error:") == 1
+        assert "Traceback" not in told.output
+    assert not marker.exists()
