@@ -148,7 +148,7 @@ def test_costs_are_those_of_the_file_and_not_of_another(tmp_path: Path, photos: 
     for features in (8, 16):
         torch.manual_seed(0)
         paths.append(str(written(tmp_path, f"net{features}", RRDBNet(features, 1, 32, 2))))
-    costs = srzoo.bench(paths, photos, "psnr").costs
+    costs = {name: found[0] for name, found in srzoo.bench(paths, photos, "psnr").costs.items()}
     assert costs["net8"].parameters == sum(p.numel() for p in RRDBNet(8, 1, 32, 2).parameters())
     assert costs["net16"].parameters == sum(p.numel() for p in RRDBNet(16, 1, 32, 2).parameters())
     assert costs["net16"].multiply_adds > costs["net8"].multiply_adds > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ class SpandrelGenerator(nn.Module):
         if not isinstance(content, dict):
             raise WeightsError(f"{checkpoint} holds a {type(content).__name__}, not named tensors.")
         tensors = spandrel.canonicalize_state_dict(content)
+        _refuse_gaps(tensors, checkpoint)
         check_finite({n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}, str(checkpoint))
         try:
             descriptor = spandrel.MAIN_REGISTRY.load(tensors)
@@ -58,3 +60,15 @@ class SpandrelGenerator(nn.Module):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         return self._descriptor(lr)
+
+
+def _refuse_gaps(names: Collection[str], checkpoint: Path) -> None:
+    """Refuse numbers of layers that a file of so few tensors cannot reach.
+
+    spandrel builds as many layers as the highest number says: a single name could fill the memory. Layers without
+    tensors count as well, so numbers may exceed that of the tensors, but not by far.
+    """
+    most = 8 * len(names) + 64
+    for name in names:
+        if any(part.isdecimal() and int(part) > most for part in name.split(".")):
+            raise WeightsError(f"{checkpoint} has {len(names)} tensors, one of which is called {name[:80]!r}.")
