@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -38,6 +39,11 @@ def short_number(value: float | None) -> str:
         if value >= 0.9995 * size:  # which is rounded up to it
             return f"{value / size:.3g} {unit}"
     return f"{value:g}"
+
+
+def panel_text(panels: Mapping[str, int]) -> str:
+    """Return in words how many people each metric is the opinion of; an empty text where it is none's."""
+    return ", ".join(f"{metric} of {raters} raters" for metric, raters in panels.items())
 
 
 class RowWriter:

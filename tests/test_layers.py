@@ -53,7 +53,7 @@ ROWS = [
     {"results", "statistics", "plots", "gallery"},
     {"leaderboard", "page", "loop"},
     {"training", "benchmark", "upscaling", "audit"},
-    {"interpolation"},
+    {"interpolation", "mos"},
     {"api"},
     {"cli"},
     {"__main__"},

@@ -16,6 +16,7 @@ from ..errors import PluginWarning, RecipeWarning, UpscaleWarning
 from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
+from .mos import mos_app
 from .weights import weights_app
 from .work import interpolate_command, train_command, upscale_command
 
@@ -63,6 +64,7 @@ app.command("leaderboard")(leaderboard_command)
 app.command("upscale")(upscale_command)
 app.command("interpolate")(interpolate_command)
 app.add_typer(weights_app, name="weights")
+app.add_typer(mos_app, name="mos")
 
 
 def main() -> None:
