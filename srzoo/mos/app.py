@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -17,7 +20,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from .limits import Bounds
 from .plan import EXAMPLE
 from .progress import count_states, export_csv, progress_rows
-from .ratings import Rater, RefusedRatingError, UnknownRaterError, open_ratings
+from .ratings import CONNECTIONS, Rater, RefusedRatingError, UnknownRaterError, open_ratings
 from .site import Site
 from .study import load_study
 
@@ -48,8 +51,16 @@ def create_app(folder: str | Path) -> FastAPI:
         InputError, DataError: the folder holds no study, or its database cannot be opened.
     """
     study, secret = load_study(folder)
-    app = FastAPI(title=study.title, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.site = Site(study, secret, open_ratings(folder, study, secret), Path(folder))
+    site = Site(study, secret, open_ratings(folder, study, secret), Path(folder))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = CONNECTIONS  # more threads would only wait for a connection
+        yield
+        site.ratings.close()
+
+    app = FastAPI(title=study.title, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.site = site
     app.add_middleware(Bounds)
     app.include_router(router)
     app.add_exception_handler(StarletteHTTPException, _refused)

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,8 @@ from .study import DATABASE_FILE, DATABASE_VARIABLE, Secret, Study, new_token
 
 MAX_NAME = 80
 """Characters of a rater's name."""
+CONNECTIONS = 12
+"""Kept open: as many as the server has threads, since opening one takes longer than what it is opened for."""
 _TRIES = 20
 """Of a row whose number another process took in the same moment."""
 
@@ -146,6 +148,14 @@ class RatingStore:
             _metadata.create_all(self._engine)
         except SQLAlchemyError as error:
             raise DataError(f"The database {self.where} cannot be opened: {_cause(error)}.") from error
+
+    def warm_up(self) -> None:
+        """Open all connections and put each question once, so that the first raters need not wait for it."""
+        with ExitStack() as opened:
+            for _ in range(CONNECTIONS):
+                opened.enter_context(self._engine.connect())
+        with suppress(UnknownRaterError):
+            self.rate("", 0, 1, "")
 
     def close(self) -> None:
         """Close all connections."""
@@ -380,8 +390,9 @@ def _engine(url: str) -> sa.Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     try:
         if parsed.get_backend_name() == "postgresql":
-            return sa.create_engine(parsed, pool_size=16, max_overflow=32, pool_pre_ping=True)
-        engine = sa.create_engine(parsed, connect_args={"timeout": 30, "isolation_level": None})
+            return sa.create_engine(parsed, pool_size=CONNECTIONS, pool_pre_ping=True)
+        settings = {"timeout": 30, "isolation_level": None}
+        engine = sa.create_engine(parsed, pool_size=CONNECTIONS, connect_args=settings)
     except ImportError:
         raise InputError(
             "PostgreSQL needs a driver that is not installed: pip install 'srzoo[mos-postgres]'."

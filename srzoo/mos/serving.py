@@ -32,8 +32,10 @@ def serve(
     """
     import uvicorn
 
+    app = create_app(folder)
+    app.state.site.ratings.warm_up()
     config = uvicorn.Config(
-        create_app(folder),
+        app,
         log_level="warning",
         access_log=False,  # addresses are what raters are known by
         server_header=False,
@@ -44,7 +46,8 @@ def serve(
         timeout_graceful_shutdown=5,
         ws="none",
     )
-    listener = _listen(host, port)
+    config.load()
+    listener = _listen(host, port)  # last, so that whoever is let in is answered at once
     if ready is not None:
         ready()
     with listener:

@@ -53,12 +53,12 @@ function fit() {
   for (const image of stage.querySelectorAll("img")) {
     image.style.width = `${image.naturalWidth / ratio}px`;
     image.style.height = `${image.naturalHeight / ratio}px`;
-    image.style.marginLeft = image.style.marginTop = "0";
+    image.style.left = image.style.top = "0";
   }
   for (const image of stage.querySelectorAll("img")) {
     const box = image.getBoundingClientRect();
-    image.style.marginLeft = `${(Math.round(box.left * ratio) - box.left * ratio) / ratio}px`;
-    image.style.marginTop = `${(Math.round(box.top * ratio) - box.top * ratio) / ratio}px`;
+    image.style.left = `${(Math.round(box.left * ratio) - box.left * ratio) / ratio}px`;
+    image.style.top = `${(Math.round(box.top * ratio) - box.top * ratio) / ratio}px`;
   }
 }
 
