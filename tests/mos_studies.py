@@ -31,7 +31,9 @@ LABELS = ("HR", "nearest", "net-a", "net-b")
 LEVELS = {"HR": 4.7, "nearest": 1.5, "bicubic": 2.3, "net-a": 3.6, "net-b": 3.0}
 
 
-def made_up_study(folder: Path, images: int = 4, labels: tuple[str, ...] = LABELS, **changes: Any) -> tuple[Study, Secret]:
+def made_up_study(
+    folder: Path, images: int = 4, labels: tuple[str, ...] = LABELS, **changes: Any
+) -> tuple[Study, Secret]:
     """A study of small random pictures, without any network."""
     (folder / IMAGES).mkdir(parents=True)
     draw = np.random.default_rng(0)
@@ -184,7 +186,6 @@ def postgres() -> Iterator[str]:
         if shutil.which("runuser") is None:
             pytest.skip("PostgreSQL does not run as root, and there is no runuser")
         as_user = ["runuser", "-u", "postgres", "--"]
-
 
     base = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path may have 107 characters
     try:

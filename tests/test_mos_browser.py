@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mos_studies import Server, made_up_study, served
 from PIL import Image
 
-from mos_studies import Server, made_up_study, served
 from srzoo.mos.making import new_study
 from srzoo.mos.ratings import RatingStore, open_ratings
 from srzoo.mos.study import IMAGES, Secret, Study, load_study

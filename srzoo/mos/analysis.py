@@ -318,4 +318,4 @@ def _relation(own: FloatArray, others: FloatArray) -> tuple[float, float]:
 
 def _stimuli(values: FloatArray) -> FloatArray:
     """Return (raters, images, versions) as (raters, stimuli)."""
-    return values.reshape(values.shape[0], -1)
+    return values.reshape(values.shape[0], values.shape[1] * values.shape[2])

@@ -45,7 +45,7 @@ class PairScreening:
         rater: number from 1.
         agreed: share of choices that were those of most of the others, where they were not divided equally.
         answers: how many were compared.
-        p: probability of agreeing so often by chance.
+        p: probability of agreeing so much by chance, clear pairs counting for more.
         left: share of choices for the left one.
         repeats: share of repeats answered alike.
     """
@@ -140,9 +140,11 @@ def agreement(choices: Choices) -> float:
 
 
 def screen(choices: Choices) -> list[PairScreening]:
-    """Return every rater's screening: one-sided binomial test of agreeing with most of the others.
+    """Return every rater's screening: whether choices go with those of the others more than a coin would.
 
-    ITU-R BT.500's rule is made for grades, so this one is ours: who does not agree more often than a coin is rejected.
+    ITU-R BT.500's rule is made for grades, so this one is ours: each choice counts for or against by how clear the
+    others are about the pair, the sum is compared with that of a coin (normal approximation, one-sided, level
+    ``CHANCE``).
     """
     from scipy import stats
 
@@ -150,12 +152,13 @@ def screen(choices: Choices) -> list[PairScreening]:
     found = []
     for index, number in enumerate(choices.raters):
         others = np.delete(table, index, axis=0)
-        first, asked = np.nansum(others, axis=0), np.sum(~np.isnan(others), axis=0)
-        clear = ~np.isnan(table[index]) & (2 * first != asked)
-        agreed = int(np.sum(table[index, clear] == (2 * first > asked)[clear]))
+        asked = np.sum(~np.isnan(others), axis=0)
+        clarity = np.nansum(others, axis=0) / np.maximum(asked, 1) - 0.5  # from -0.5 to 0.5, 0 where divided equally
+        clear = ~np.isnan(table[index]) & (asked > 0) & (np.abs(clarity) > 1e-9)
+        own, weight = table[index, clear] - 0.5, clarity[clear]
         count = int(clear.sum())
-        p = float(stats.binomtest(agreed, count, 0.5, "greater").pvalue) if count else math.nan
-        share = agreed / count if count else math.nan
+        p = float(stats.norm.sf(np.sum(own * weight) / (0.5 * np.linalg.norm(weight)))) if count else math.nan
+        share = float(np.mean(own * weight > 0)) if count else math.nan
         left, repeats = float(choices.left[index]), float(choices.repeats[index])
         found.append(PairScreening(number, share, count, p, left, repeats))
     return found

@@ -122,6 +122,8 @@ def make_report(
     choices: Choices | None = None
     found: Grades | Choices
     screenings: Sequence[Screening | PairScreening]
+    if not ratings:
+        raise InputError("Nobody has answered anything yet; 'srzoo mos serve' asks people.")
     if study.mode == "rating":
         found = grades = read_grades(study, raters, ratings)
         screenings = analysis.screen(grades)
@@ -129,7 +131,7 @@ def make_report(
         found = choices = read_choices(study, raters, ratings)
         screenings = pairs.screen(choices)
     if not found.raters:
-        raise InputError("Nobody has answered anything yet; 'srzoo mos serve' asks people.")
+        raise InputError("Nobody has come beyond the examples yet, which do not count.")
     kept = [not (screened and screening.rejected) for screening in screenings]
     if not any(kept):
         raise InputError("The screening rejects every rater, so there is nothing to report; look with --no-screening.")
