@@ -240,6 +240,7 @@ def test_no_plugin_imports_torch_when_its_hooks_are_asked() -> None:
         ["--help"],
         ["train", "--help"],
         ["bench", "--help"],
+        ["mos", "new", "--help"],
         ["--version"],
     ],
     ids=" ".join,

@@ -410,7 +410,7 @@ def test_pairs_are_answered_by_key_click_and_touch(browser: Any, tmp_path: Path,
 
 
 def test_who_cannot_see_well_is_told_and_may_use_keys_alone(browser: Any, server: Server, opened: Any) -> None:
-    study, _, ratings = opened
+    _, _, ratings = opened
     rater = ratings.add_rater()
     page = Page(browser)
     browser.get(f"{server.url}/r/{rater.token}/rate")
@@ -429,7 +429,7 @@ def test_who_cannot_see_well_is_told_and_may_use_keys_alone(browser: Any, server
 
 
 def test_who_runs_the_study_sees_how_far_it_is(browser: Any, server: Server, opened: Any) -> None:
-    study, secret, ratings = opened
+    _, secret, ratings = opened
     rater = ratings.add_rater("=cmd|' /C calc'!A0 <img src=x onerror=window.broken=1>")
     page = Page(browser)
     browser.get(f"{server.url}/admin/{secret.admin}")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mos_studies import made_up_study
 from PIL import Image
 from typer.testing import CliRunner
 
-from mos_studies import made_up_study
 from srzoo.cli import app
 from srzoo.data import load_image_set
 from srzoo.errors import DataError, InputError, UnknownNameError
@@ -106,8 +106,8 @@ def test_padding_makes_files_equal_and_leaves_the_picture() -> None:
         ({"mode": "stars"}, InputError, "no mode 'stars'; use rating or pair"),
         ({"size": 8}, InputError, "at least 32"),
         ({"entries": "", "versions": "hr"}, InputError, "compares at least two versions"),
-        ({"entries": "", "versions": "hr,bicubic", "mode": "pair", "question": "closer"}, InputError, "Nothing is
-        left"), ({"versions": "bicubic,nearest", "mode": "pair", "question": "closer"}, InputError, "add hr"),
+        ({"entries": "", "versions": "hr,bicubic", "mode": "pair", "question": "closer"}, InputError, "Nothing is"),
+        ({"versions": "bicubic,nearest", "mode": "pair", "question": "closer"}, InputError, "add hr"),
         ({"calibration": "PHOTOS"}, InputError, "are asked about; give other ones"),
     ],
 )  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mos_studies import made_up_study
 from scipy import stats
 from typer.testing import CliRunner
 
-from mos_studies import made_up_study
 from srzoo.cli import app
 from srzoo.errors import InputError
 from srzoo.mos import analysis, pairs
@@ -110,8 +110,8 @@ def test_a_strict_rater_is_kept_and_one_who_gives_the_same_grade_is_not() -> Non
 
 
 def test_bt500_counts_what_lies_beyond_two_deviations_where_grades_look_normal() -> None:
-    """By hand: twenty raters give 2, 3, 3, 3, 4 (kurtosis 2.5, deviation 0.649), so that 1.70 and 4.30 are the
-    limits.""" values = np.tile(np.array([2.0, 3, 3, 3, 4] * 4)[:, None, None], (1, 4, 5))
+    """By hand: raters give 2, 3, 3, 3, 4 (kurtosis 2.5, deviation 0.65), so that the limits are 1.70 and 4.30."""
+    values = np.tile(np.array([2.0, 3, 3, 3, 4] * 4)[:, None, None], (1, 4, 5))
     values[0] = 5.0
     values[0, :2] = 1.0
     first = analysis.screen(Grades(tuple(range(1, 21)), values, np.full(20, np.nan)))[0]
@@ -248,7 +248,7 @@ def rated(folder: Path, raters: int = 9, clickers: int = 1, **changes: Any) -> A
 
 
 def test_a_study_is_reported(tmp_path: Path) -> None:
-    study, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+    _, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
     ratings.close()
     result = CliRunner().invoke(app, ["mos", "report", str(tmp_path / "study")], terminal_width=120)
     assert result.exit_code == 0, result.output

@@ -216,7 +216,8 @@ async function send() {
         return;
       }
       say("No connection. Your answers are kept here and will be sent.");
-      await new Promise((resolve) => setTimeout(resolve, wait));
+      // Not all at the same moment, when the server is back that all of them miss.
+      await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random())));
       wait = Math.min(2 * wait, 8000);
     }
   }
