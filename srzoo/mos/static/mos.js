@@ -15,7 +15,7 @@ const trials = new Map(); // position to {position, example, images, value}
 const pictures = new Map(); // address to a promise of a decoded image
 let position = state.done; // of what is shown
 let shownAt = 0; // 0 while nothing may be answered
-let queue = JSON.parse(localStorage.getItem(store) || "[]"); // answers that the server has not confirmed
+let queue = unsent(); // answers that the server has not confirmed
 let sending = false;
 let feedback = null; // waits for the server's word on an example
 
@@ -225,9 +225,22 @@ async function send() {
   if (position >= state.total) finish();
 }
 
+// Where the browser keeps nothing, answers live as long as the page.
+function unsent() {
+  try {
+    return JSON.parse(localStorage.getItem(store) || "[]");
+  } catch {
+    return [];
+  }
+}
+
 function save() {
-  if (queue.length) localStorage.setItem(store, JSON.stringify(queue));
-  else localStorage.removeItem(store);
+  try {
+    if (queue.length) localStorage.setItem(store, JSON.stringify(queue));
+    else localStorage.removeItem(store);
+  } catch {
+    return;
+  }
 }
 
 function finish() {
