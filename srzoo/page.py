@@ -14,7 +14,7 @@ from .costs import HR_SIZE
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, cost_table, format_value, short_number
+from .report import Row, cost_table, format_value, panel_text, short_number
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -73,6 +73,7 @@ class PageData:
         tradeoff: metrics of distortion and of perception for the plot; by default the first metric and the
             first one after it that points the other way, as LPIPS does to PSNR, or else the second.
         recipes: run to recipe, for the table of seeds; by default runs named ``RECIPE@seedN``.
+        panels: dataset to metric to how many people it is the opinion of.
     """
 
     rows: Sequence[Row]
@@ -86,6 +87,7 @@ class PageData:
     tradeoff: tuple[str, str] | None = None
     recipes: Mapping[str, str] | None = None
     title: str = "Super-resolution benchmark"
+    panels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Cell(NamedTuple):
@@ -131,6 +133,7 @@ class DatasetSection:
     board: list[tuple[str, int, list[Score], list[Cell]]]
     metrics: list[MetricSection]
     plots: list[tuple[str, str]]
+    panel: str = ""
 
 
 def write_page(path: str | Path, data: PageData, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> Path:
@@ -241,7 +244,8 @@ def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[st
         for metric in metrics
     ]
     images = len({row.image for row in rows})
-    return DatasetSection(name, anchor, images, board, sections, _plots(data, anchor, name, rankings, indices))
+    plots = _plots(data, anchor, name, rankings, indices)
+    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(data.panels.get(name, {})))
 
 
 def _scores(ranking: Ranking) -> dict[str, Score]:

@@ -56,6 +56,11 @@ def cost_table(costs: Mapping[str, Sequence[CostRow]]) -> tuple[list[str], list[
     return header, cells
 
 
+def panel_text(panels: Mapping[str, int]) -> str:
+    """Return in words how many people each metric is the opinion of; an empty text where it is none's."""
+    return ", ".join(f"{metric} of {raters} raters" for metric, raters in panels.items())
+
+
 class RowWriter:
     """Appends rows to ``results.csv`` as they come, so that an interrupted run leaves what it had.
 

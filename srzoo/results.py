@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,19 @@ def read_costs(folder: Path) -> list[CostRow]:
     return list({(cost.entry, cost.precision, cost.device, cost.size): cost for cost in found}.values())
 
 
+def read_panels(folder: Path) -> dict[tuple[str, str, str], int]:
+    """Return ``(metric, dataset, protocol)`` to how many people the values are the opinion of.
+
+    Raises:
+        InputError: the folder holds no results.
+    """
+    with closing(_open_existing(folder)) as database:
+        if not database.execute("SELECT name FROM sqlite_master WHERE name = 'panels'").fetchone():
+            return {}  # written before people were asked
+        rows = database.execute("SELECT metric, dataset, protocol, raters FROM panels").fetchall()
+    return {(metric, dataset, protocol): raters for metric, dataset, protocol, raters in rows}
+
+
 def _open_existing(folder: Path) -> sqlite3.Connection:
     path = folder if folder.is_file() else folder / FILE
     if not path.is_file():
@@ -120,6 +133,7 @@ class Merged:
         costs: label to what it takes at each input size.
         recipes: label to its recipe, where two or more seeds of it are there.
         pictures: outputs that the runs kept.
+        panels: dataset to metric to how many people it is the opinion of.
     """
 
     protocol: str
@@ -129,6 +143,7 @@ class Merged:
     costs: dict[str, list[CostRow]]
     recipes: dict[str, str]
     pictures: Pictures
+    panels: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
@@ -160,7 +175,12 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
     rows = tuple(Row(*key, wanted, score.value) for key, score in chosen.items())
     directions = {score.metric: score.higher_is_better for score in chosen.values()}
     pictures = _pictures(by_folder, labels)
-    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen), pictures)
+    panels: dict[str, dict[str, int]] = {}
+    for folder in by_folder:
+        for (metric, dataset, of_protocol), raters in read_panels(folder).items():
+            if of_protocol == wanted:
+                panels.setdefault(dataset, {})[metric] = raters
+    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen), pictures, panels)
 
 
 def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[Path, str, str], str]) -> Pictures:

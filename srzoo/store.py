@@ -49,6 +49,9 @@ CREATE TABLE IF NOT EXISTS costs (
 CREATE TABLE IF NOT EXISTS current (
     entry TEXT NOT NULL, precision TEXT NOT NULL, configuration TEXT NOT NULL, weights TEXT NOT NULL,
     PRIMARY KEY (entry, precision));
+CREATE TABLE IF NOT EXISTS panels (
+    metric TEXT NOT NULL, dataset TEXT NOT NULL, protocol TEXT NOT NULL, raters INTEGER NOT NULL, study TEXT NOT NULL,
+    time TEXT NOT NULL, PRIMARY KEY (metric, dataset, protocol));
 PRAGMA user_version = 1;
 """
 
@@ -238,6 +241,11 @@ class Store:
             for metric, value in values.items()
         ]
         self._insert("scores", rows)
+
+    def add_panel(self, metric: str, dataset: str, protocol: str, raters: int, study: str) -> None:
+        """Note how many people a metric on a dataset is the opinion of; ``study`` identifies when they were asked."""
+        row = {"metric": metric, "dataset": dataset, "protocol": protocol, "raters": raters, "study": study}
+        self._insert("panels", [{**row, "time": _now()}])
 
     def add_cost(self, subject: Subject, cost: CostRow) -> None:
         """Add what a model costs on this device."""

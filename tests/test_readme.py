@@ -130,3 +130,19 @@ def test_every_extra_named_in_the_docs_exists() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
     for extra in set(re.findall(r"srzoo\[(\w+)\]", README + CHECKPOINTS)):
         assert re.search(rf"^{extra} = \[", pyproject, flags=re.MULTILINE), extra
+
+
+def test_commands_and_options_in_the_page_on_studies_exist() -> None:
+    from srzoo.zoo import get_zoo
+
+    text = (ROOT / "docs" / "studies.md").read_text()
+    assert set(re.findall(r"[a-z0-9-]+-x4\b", text + README)) - {"photo-x4"} <= set(get_zoo().names())
+    code = "\n".join(re.findall(r"```\n(.*?)```", text, flags=re.DOTALL) + re.findall(r"`([^`\n]+)`", text))
+    commands = re.findall(r"\bsrzoo mos ([a-z]+)(.*)", code)
+    assert {name for name, _ in commands} >= {"new", "serve", "invite", "status", "report", "export", "forget"}
+    of_new = re.findall(r"^\| (`--.*?) \|", text, flags=re.MULTILINE)
+    for name, rest in [*commands, *(("new", option) for option in of_new)]:
+        helped = CliRunner().invoke(app, ["mos", name, "--help"], terminal_width=200)
+        assert helped.exit_code == 0, f"there is no command srzoo mos {name}"
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in helped.output, f"srzoo mos {name} has no option {option}"

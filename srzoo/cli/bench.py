@@ -149,14 +149,20 @@ def bench_command(
         raise typer.Exit(1)
 
 
-def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool], protocol: str) -> None:
+def _print_boards(
+    boards: Sequence[Leaderboard],
+    directions: Mapping[str, bool],
+    protocol: str,
+    panels: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
     from ..leaderboard import table
+    from ..report import panel_text
 
     for board in boards:
         header, cells = table(board, directions)
-        shown = make_table(
-            header, right=["#", *header[2:]], title=f"{board.dataset}: {board.images} images, protocol {protocol}"
-        )
+        asked = panel_text((panels or {}).get(board.dataset, {}))
+        title = f"{board.dataset}: {board.images} images, protocol {protocol}{'; ' if asked else ''}{asked}"
+        shown = make_table(header, right=["#", *header[2:]], title=escape(title))
         for row in cells:
             shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
         console.print(shown)
@@ -217,6 +223,10 @@ def leaderboard_command(
     directions = {name: merged.directions[name] for name in wanted}
     rows = [row for row in merged.rows if row.metric in wanted and row.dataset in sets]
     boards = leaderboards(rows, directions, {label: costs[0] for label, costs in merged.costs.items()})
+    panels = {
+        name: {metric: raters for metric, raters in asked.items() if metric in wanted}
+        for name, asked in merged.panels.items()
+    }
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
@@ -226,14 +236,14 @@ def leaderboard_command(
         shown = {name: images for name, images in merged.pictures.items() if name in sets}
         write_page(
             page,
-            PageData(rows, directions, costs, merged.protocol, device, pictures=shown, recipes=recipes),
+            PageData(rows, directions, costs, merged.protocol, device, pictures=shown, recipes=recipes, panels=panels),
         )
         errors.print(f"[dim]wrote {escape(str(page))}[/dim]", soft_wrap=True)
     if as_json:
         print_json([dataclasses.asdict(board) for board in boards])
         return
     for board in boards:
-        _print_boards([board], directions, merged.protocol)
+        _print_boards([board], directions, merged.protocol, panels)
         for line in comparison_lines(board, directions):
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
