@@ -44,7 +44,9 @@ def create(
     """
     supplied = dict(supplied or {})
     if kind in ("block", "upsampler", "generator", "discriminator"):
-        for argument in ("channels", "scale", "input_size"):
+        # Only parts of a trunk are given their channels; for others that is an option's name like any.
+        channels = ("channels",) if kind in ("block", "upsampler") else ()
+        for argument in (*channels, "scale", "input_size"):
             if argument in options:
                 supplied[argument] = options.pop(argument)
     factory = component_factory(kind, ComponentRef.of(name, options), supplied, where=where)

@@ -44,7 +44,7 @@ ROWS = [
         "distribution",
         "sharding",
     },
-    {"data", "protocol", "store", "latency", "receptive"},
+    {"data", "protocol", "store", "latency", "receptive", "colour"},
     {"patches", "trackers", "outputs", "tiling"},
     {"weights"},
     {"compose"},
