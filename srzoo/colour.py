@@ -43,11 +43,13 @@ def with_bicubic_chroma(lr: torch.Tensor, scale: int, enlarge: Callable[[torch.T
 
     Args:
         lr: RGB (N, 3, H, W) in [0, 1].
-        enlarge: Y (N, 1, H, W) in [16/255, 235/255] to (N, 1, scale*H, scale*W).
+        enlarge: Y (N, 1, H, W) in [16/255, 235/255] to (K*N, 1, scale*H, scale*W): K versions of the batch, one
+            after the other, which all get the same chroma. Mostly K is 1.
 
     Returns:
-        RGB (N, 3, scale*H, scale*W) float32, not clamped.
+        RGB (K*N, 3, scale*H, scale*W) of the input's type, not clamped.
     """
     ycbcr = to_ycbcr(lr)
-    luma_plane = enlarge(ycbcr[:, :1])
-    return to_rgb(torch.cat([luma_plane.to(ycbcr.dtype), upscale_bicubic(ycbcr[:, 1:], scale)], dim=1))
+    planes = enlarge(ycbcr[:, :1])
+    chroma = upscale_bicubic(ycbcr[:, 1:], scale).repeat(len(planes) // len(lr), 1, 1, 1)
+    return to_rgb(torch.cat([planes.to(chroma.dtype), chroma], dim=1))

@@ -123,6 +123,8 @@ class GeneratorSpec(ComponentSpec):
         trainable: False where there are no weights (interpolation), so that none are asked for.
         receptive_radius: for every option, no output depends on an input farther away than this many low-resolution
             pixels. Large images are cut into tiles that overlap so far. None: it is measured.
+        intermediate: whether it has outputs on the way to its last one that can be trained on (deep supervision).
+            ``generator(lr, intermediate=True)`` then returns the output and these, (D, N, 3, scale*H, scale*W).
 
     Raises:
         ValueError: as :class:`ComponentSpec`; also if the radius is negative.
@@ -132,6 +134,7 @@ class GeneratorSpec(ComponentSpec):
     size_multiple: int = 1
     trainable: bool = True
     receptive_radius: int | None = None
+    intermediate: bool = False
     kind: ClassVar[str] = "generator"
 
     def __post_init__(self) -> None:

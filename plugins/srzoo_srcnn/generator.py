@@ -24,7 +24,7 @@ class SRCNN(nn.Module):
         kernel_sizes: of the three convolutions.
         num_features: channels after the first and the second.
         channels: y as in the paper's comparisons, with bicubic chroma, or rgb (sec. 4.5).
-        init: normal with deviation 0.001 (sec. 3.3), or torch's own, which needs fewer steps.
+        init: normal with deviation 0.001 (sec. 3.3), or kaiming, after He et al., which needs fewer steps.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class SRCNN(nn.Module):
         kernel_sizes: tuple[int, int, int] = (9, 5, 5),
         num_features: tuple[int, int] = (64, 32),
         channels: Literal["y", "rgb"] = "y",
-        init: Literal["normal", "default"] = "normal",
+        init: Literal["normal", "kaiming"] = "normal",
     ) -> None:
         super().__init__()
         if any(size < 1 or size % 2 == 0 for size in kernel_sizes):
@@ -48,10 +48,12 @@ class SRCNN(nn.Module):
             nn.Conv2d(before, after, size, padding=size // 2, padding_mode="replicate")
             for before, after, size in zip(widths, widths[1:], kernel_sizes, strict=False)
         )
-        if init == "normal":
-            for layer in (self.extract, self.map, self.reconstruct):
+        for layer in (self.extract, self.map, self.reconstruct):
+            if init == "normal":
                 nn.init.normal_(layer.weight, 0.0, 0.001)
-                nn.init.zeros_(layer.bias)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is self.reconstruct else "relu")
+            nn.init.zeros_(layer.bias)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         if self.channels == "y":
