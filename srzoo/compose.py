@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .errors import CompositionError, SrzooError
+from .errors import CompositionError, SrzooError, did_you_mean
 from .layers import constrain_spectrally
 from .options import SLOTS, check_options, signature_of
 from .plugins import describe_exception
-from .recipe import ComponentRef, Entry, LossTerm, Stage
+from .recipe import ComponentRef, Entry, LossTerm, Optimizer, Stage, lies_in
 from .registry import Component, get_registry
 from .specs import DiscriminatorSpec, GeneratorSpec, LossSpec, UpsamplerSpec
 
@@ -266,12 +266,29 @@ def preflight(entry: Entry) -> None:
         CompositionError: some part does not fit; says which and what its rule is.
     """
     with torch.device("meta"):
-        _try_generator(build_generator(entry), entry)
+        generator = build_generator(entry)
+        _try_generator(generator, entry)
         if entry.training is None:
             return
-        for stage in entry.training.stages.values():
+        for name, stage in entry.training.stages.items():
+            where = f"entry {entry.name!r}: training.stages.{name}."
+            _try_rates(generator, stage.optimizer, where)
             if has_adversarial_term(stage):
-                _try_discriminator(build_discriminator(entry, stage), entry)
+                discriminator = build_discriminator(entry, stage)
+                _try_discriminator(discriminator, entry)
+                _try_rates(discriminator, stage.optimizer_of_discriminator(), where + "discriminator_")
+
+
+def _try_rates(network: nn.Module, config: Optimizer, where: str) -> None:
+    """Refuse rates of parts that a network does not have."""
+    names = [name for name, _ in network.named_parameters()]
+    for layer in config.rates:
+        if not any(lies_in(name, layer) for name in names):
+            parts = sorted({name.partition(".")[0] for name in names})
+            raise CompositionError(
+                f"{where}optimizer.rates: the network has no part {layer!r}.{did_you_mean(layer, parts)} "
+                f"Its parts: {', '.join(parts)}."
+            )
 
 
 def _try_generator(generator: nn.Module, entry: Entry) -> None:

@@ -135,6 +135,7 @@ class Optimizer(Model):
     Args:
         betas: of Adam-like optimizers; the optimizer's own default if not given.
         options: further keyword arguments, for instance ``{momentum: 0.9}``.
+        rates: factors on the learning rate of single parts of the network, such as ``{reconstruct: 0.1}``.
     """
 
     name: Text = "adam"
@@ -142,6 +143,17 @@ class Optimizer(Model):
     betas: tuple[Fraction, Fraction] | None = None
     weight_decay: NonNegative = 0.0
     options: dict[str, Any] = {}
+    rates: dict[str, PositiveFloat] = {}
+
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_no_rates(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave recipes without rates as they were before there were any, so that their runs go on."""
+        return {key: value for key, value in serialise(self).items() if key != "rates" or value}
+
+
+def lies_in(parameter: str, layer: str) -> bool:
+    """Whether a parameter is one of a layer's, by their names."""
+    return parameter == layer or parameter.startswith(layer + ".")
 
 
 class Schedule(Model):
@@ -237,6 +249,10 @@ class Stage(Model):
         return self.model_copy(
             update={"steps": steps, "schedule": self.schedule.scaled(factor), "discriminator_warmup": warmup}
         )
+
+    def optimizer_of_discriminator(self) -> Optimizer:
+        """Return its own settings, or the generator's but for the rates of layers."""
+        return self.discriminator_optimizer or self.optimizer.model_copy(update={"rates": {}})
 
     def trains_generator(self, step: int) -> bool:
         """Whether the generator is updated in a step, counted from 0."""

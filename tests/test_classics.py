@@ -143,10 +143,13 @@ def test_espcn_computes_what_its_definition_says() -> None:
     g = srzoo.create_generator("espcn-x4", channels="rgb").eval()
     w = dict(g.named_parameters())
     lr = torch.rand(1, 3, 7, 9)
-    x = torch.tanh(F.conv2d(lr, w["body.0.weight"], w["body.0.bias"], padding=2))
-    x = torch.tanh(F.conv2d(x, w["body.2.weight"], w["body.2.bias"], padding=1))
-    x = F.conv2d(x, w["reconstruct.weight"], w["reconstruct.bias"], padding=1)  # (1, 48, 7, 9)
-    expected = x.view(1, 3, 4, 4, 7, 9).permute(0, 1, 4, 2, 5, 3).reshape(1, 3, 28, 36)
+
+    def conv(x: torch.Tensor, name: str, pad: int) -> torch.Tensor:
+        return F.conv2d(F.pad(x, (pad,) * 4, mode="replicate"), w[f"{name}.weight"], w[f"{name}.bias"])
+
+    x = torch.tanh(conv(lr - 0.5, "body.0", 2))
+    x = conv(torch.tanh(conv(x, "body.2", 1)), "reconstruct", 1)  # (1, 48, 7, 9)
+    expected = 0.5 + x.view(1, 3, 4, 4, 7, 9).permute(0, 1, 4, 2, 5, 3).reshape(1, 3, 28, 36)
     torch.testing.assert_close(g(lr), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Terms on intermediate outputs, and weights that move during a stage."""
+"""What the classics' recipes ask for: terms on intermediate outputs, weights that move, rates of single layers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 
 import srzoo
 from srzoo.audit import audit
-from srzoo.compose import Term, build_terms
+from srzoo.compose import Term, build_terms, preflight
 from srzoo.errors import CompositionError, InputError
-from srzoo.recipe import LossTerm
+from srzoo.optim import make_optimizer, make_schedule
+from srzoo.recipe import LossTerm, Optimizer, Schedule
 from srzoo.tasks import PixelTask
 from srzoo.training import train
 from srzoo.zoo import training_entry
@@ -144,3 +145,49 @@ def test_what_cannot_be_supervised_is_refused_before_data_is_read(entry: str, lo
 def test_impossible_settings_are_refused(loss: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         training_entry("drcn-lite-x4", None, None, {"training.stages.psnr.losses.mse": loss})
+
+
+# --- rates of layers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "muon", "lookahead_adam"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_layer_learns_at_its_own_rate_under_every_schedule(name: str, weight_decay: float) -> None:
+    """SRCNN's last layer learns ten times slower."""
+    generator = srzoo.create_generator("srcnn-x4")
+    config = Optimizer(name=name, lr=1e-2, weight_decay=weight_decay, rates={"reconstruct": 0.1})
+    optimizer = make_optimizer(generator, config)
+    schedule = make_schedule(optimizer, Schedule(name="multistep", milestones=(2,), gamma=0.5), 4)
+    names = {parameter: label for label, parameter in generator.named_parameters()}
+    for step, factor in ((1, 1.0), (2, 0.5)):
+        schedule.step_update(step)
+        rates = {names[p]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert rates == {
+            label: pytest.approx(1e-2 * factor * (0.1 if label.startswith("reconstruct") else 1.0))
+            for label in names.values()
+        }
+
+
+def test_a_step_moves_each_layer_by_its_rate() -> None:
+    generator = srzoo.create_generator("srcnn-x4")
+    before = {name: p.detach().clone() for name, p in generator.named_parameters()}
+    optimizer = make_optimizer(generator, Optimizer(name="momentum", lr=0.1, rates={"reconstruct": 0.5, "map.bias": 2}))
+    for parameter in generator.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    moved = {name: (before[name] - p).mean().item() for name, p in generator.named_parameters()}
+    assert moved == pytest.approx(
+        {**dict.fromkeys(before, 0.1), "reconstruct.weight": 0.05, "reconstruct.bias": 0.05, "map.bias": 0.2}, rel=1e-3
+    )
+
+
+def test_a_rate_of_no_layer_is_refused_before_data_is_read() -> None:
+    entry = training_entry("espcn-x4", None, None, {"training.stages.psnr.optimizer.rates": {"reconstrukt": 0.1}})
+    with pytest.raises(CompositionError, match=r"optimizer\.rates.*no part 'reconstrukt'\. Did you mean 'reconstruct'"):
+        preflight(entry)
+
+
+def test_recipes_without_rates_are_written_as_before() -> None:
+    assert "rates" not in Optimizer(lr=1e-4).model_dump(mode="json")
+    given = Optimizer(lr=1e-4, rates={"tail": 0.5})
+    assert Optimizer.model_validate(given.model_dump()) == given

@@ -10,14 +10,17 @@ from torch import nn
 
 from srzoo.colour import with_bicubic_chroma
 from srzoo.layers import activation as make_activation
-from srzoo.layers import conv
+
+_GREY = 0.5
 
 
 class ESPCN(nn.Module):
     """Efficient sub-pixel convolutional network (arXiv:1609.05158, sec. 3.1 and 3.2).
 
     With 64 and 32 features on luma, it has 24,752 parameters at x4. It predicts the image itself, with nothing
-    interpolated beneath it.
+    interpolated beneath it. Borders are replicated, of which the paper does not speak: with zeros, half of what a
+    small crop teaches is how to undo a black frame. Values are counted from mid-grey inside, which tanh is
+    symmetric about; the biases could do the same.
 
     Input: RGB (N, 3, H, W) in [0, 1]. Output: (N, 3, scale*H, scale*W), not clamped.
 
@@ -44,14 +47,12 @@ class ESPCN(nn.Module):
         self.scale = scale
         self.channels = channels
         planes = 1 if channels == "y" else 3
-        first, second = num_features
-        self.body = nn.Sequential(
-            conv(planes, first, kernel_sizes[0]),
-            make_activation(activation),
-            conv(first, second, kernel_sizes[1]),
-            make_activation(activation),
+        widths = (planes, *num_features, planes * scale**2)
+        first, second, self.reconstruct = (
+            nn.Conv2d(before, after, size, padding=size // 2, padding_mode="replicate")
+            for before, after, size in zip(widths, widths[1:], kernel_sizes, strict=False)
         )
-        self.reconstruct = conv(second, planes * scale**2, kernel_sizes[2])
+        self.body = nn.Sequential(first, make_activation(activation), second, make_activation(activation))
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         if self.channels == "y":
@@ -59,4 +60,4 @@ class ESPCN(nn.Module):
         return self._enlarge(lr)
 
     def _enlarge(self, planes: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(self.reconstruct(self.body(planes)), self.scale)
+        return F.pixel_shuffle(self.reconstruct(self.body(planes - _GREY)), self.scale) + _GREY

@@ -67,11 +67,14 @@ class InternalPatches(nn.Module):
         self.back_projections = back_projections
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), torch.autocast(lr.device.type, enabled=False):
+        with torch.no_grad():
             return with_bicubic_chroma(lr.float(), self.scale, self._enlarge).to(lr.dtype)
 
     def _enlarge(self, planes: torch.Tensor) -> torch.Tensor:
-        enlarged = [self._enlarge_one(plane[None]) for plane in planes.cpu()]
+        if planes.device.type == "meta":  # what an entry is composed of is checked by shapes alone
+            return planes.new_empty(len(planes), 1, *(side * self.scale for side in planes.shape[-2:]))
+        with torch.autocast("cpu", enabled=False):  # bf16 would blur which patches are similar
+            enlarged = [self._enlarge_one(plane[None]) for plane in planes.cpu()]
         return torch.cat(enlarged).to(planes.device)
 
     def _enlarge_one(self, source: torch.Tensor) -> torch.Tensor:
