@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .errors import CompositionError, SrzooError
+from .errors import CompositionError, SrzooError, did_you_mean
 from .layers import constrain_spectrally
 from .options import SLOTS, check_options, signature_of
 from .plugins import describe_exception
-from .recipe import ComponentRef, Entry, LossTerm, Stage
+from .recipe import ComponentRef, Entry, LossTerm, Optimizer, Stage, lies_in
 from .registry import Component, get_registry
 from .specs import DiscriminatorSpec, GeneratorSpec, LossSpec, UpsamplerSpec
 
@@ -44,7 +44,9 @@ def create(
     """
     supplied = dict(supplied or {})
     if kind in ("block", "upsampler", "generator", "discriminator"):
-        for argument in ("channels", "scale", "input_size"):
+        # Only parts of a trunk are given their channels; for others that is an option's name like any.
+        channels = ("channels",) if kind in ("block", "upsampler") else ()
+        for argument in (*channels, "scale", "input_size"):
             if argument in options:
                 supplied[argument] = options.pop(argument)
     factory = component_factory(kind, ComponentRef.of(name, options), supplied, where=where)
@@ -157,12 +159,26 @@ def build_discriminator(entry: Entry, stage: Stage) -> nn.Module:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term ready to be used: label, configuration, role and the loss itself."""
+    """A loss term ready to be used: label, configuration, role and the loss itself.
+
+    Attributes:
+        steps: of its stage.
+    """
 
     label: str
     config: LossTerm
     role: str
     loss: Any
+    steps: int = 1
+
+    def weight(self, step: int) -> float:
+        """Return its weight in a step, counted from 0."""
+        return self.config.weight_at(step, self.steps)
+
+    @property
+    def supervises_intermediate(self) -> bool:
+        """Whether it looks at the generator's intermediate outputs."""
+        return self.config.supervises == "intermediate"
 
 
 def build_terms(entry: Entry, stage_name: str) -> list[Term]:
@@ -184,7 +200,9 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
         build = component_factory("loss", ComponentRef.of(config.name, config.options), {}, where=f"{where}.{label}")
         if config.every > 1 and spec.role != "regulariser":
             raise CompositionError(f"{where}.{label}: 'every' is for regularisers, not for {spec.role} terms.")
-        terms.append(Term(label, config, spec.role, build()))
+        if config.supervises == "intermediate":
+            _check_intermediate(entry, spec, f"{where}.{label}")
+        terms.append(Term(label, config, spec.role, build(), stage.steps))
     adversarial = [term.label for term in terms if term.role == "adversarial"]
     if len(adversarial) > 1:
         raise CompositionError(f"{where} has several adversarial terms ({', '.join(adversarial)}); keep one.")
@@ -203,6 +221,23 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
     if all(term.role == "regulariser" for term in terms):
         raise CompositionError(f"{where} has no term for the generator.")
     return terms
+
+
+def _check_intermediate(entry: Entry, loss: LossSpec, where: str) -> None:
+    """Refuse a term on intermediate outputs that there are none of, or whose role has no use for them."""
+    if loss.role not in ("pixel", "perceptual"):
+        raise CompositionError(f"{where}: 'supervises' is for pixel and perceptual terms, not for {loss.role} terms.")
+    if not _has_intermediate(entry.generator.name):
+        having = [c.name for c in get_registry().find("generator") if _has_intermediate(c.full_name)]
+        raise CompositionError(
+            f"{where}: generator {entry.generator.name!r} has no intermediate outputs to supervise; "
+            f"those that have: {', '.join(having) or 'none'}."
+        )
+
+
+def _has_intermediate(generator: str) -> bool:
+    spec = get_registry().get("generator", generator).spec
+    return isinstance(spec, GeneratorSpec) and spec.intermediate
 
 
 def cautions(entry: Entry, stage_name: str, terms: Sequence[Term]) -> list[str]:
@@ -235,12 +270,29 @@ def preflight(entry: Entry) -> None:
         CompositionError: some part does not fit; says which and what its rule is.
     """
     with torch.device("meta"):
-        _try_generator(build_generator(entry), entry)
+        generator = build_generator(entry)
+        _try_generator(generator, entry)
         if entry.training is None:
             return
-        for stage in entry.training.stages.values():
+        for name, stage in entry.training.stages.items():
+            where = f"entry {entry.name!r}: training.stages.{name}."
+            _try_rates(generator, stage.optimizer, where)
             if has_adversarial_term(stage):
-                _try_discriminator(build_discriminator(entry, stage), entry)
+                discriminator = build_discriminator(entry, stage)
+                _try_discriminator(discriminator, entry)
+                _try_rates(discriminator, stage.optimizer_of_discriminator(), where + "discriminator_")
+
+
+def _try_rates(network: nn.Module, config: Optimizer, where: str) -> None:
+    """Refuse rates of parts that a network does not have."""
+    names = [name for name, _ in network.named_parameters()]
+    for layer in config.rates:
+        if not any(lies_in(name, layer) for name in names):
+            parts = sorted({name.partition(".")[0] for name in names})
+            raise CompositionError(
+                f"{where}optimizer.rates: the network has no part {layer!r}.{did_you_mean(layer, parts)} "
+                f"Its parts: {', '.join(parts)}."
+            )
 
 
 def _try_generator(generator: nn.Module, entry: Entry) -> None:
@@ -255,6 +307,22 @@ def _try_generator(generator: nn.Module, entry: Entry) -> None:
         raise CompositionError(
             f"entry {entry.name!r}: the generator maps (2, 3, {side}, {side}) to {shape}, not {expected}; "
             "check that its block keeps the shape and its upsampler follows the scale."
+        )
+    if spec.intermediate:
+        _try_intermediate(generator, torch.empty(2, 3, side, side), expected, f"entry {entry.name!r}: generator")
+
+
+def _try_intermediate(generator: nn.Module, lr: torch.Tensor, expected: tuple[int, ...], where: str) -> None:
+    try:
+        with torch.no_grad():
+            sr, intermediate = generator.train()(lr, intermediate=True)
+        shapes = tuple(sr.shape), tuple(intermediate.shape)
+    except Exception as error:
+        raise CompositionError(f"{where} fails with intermediate=True: {describe_exception(error)}.") from error
+    if shapes[0] != expected or shapes[1][1:] != expected or not shapes[1][0]:
+        raise CompositionError(
+            f"{where} returns {shapes[0]} and {shapes[1]} with intermediate=True; the first must be {expected}, "
+            "and the second one or more of these in a row."
         )
 
 

@@ -12,7 +12,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from .errors import InputError, did_you_mean
-from .recipe import Optimizer, Schedule
+from .recipe import Optimizer, Schedule, lies_in
 
 
 def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> torch.optim.Optimizer:
@@ -34,6 +34,14 @@ def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> 
         )
     except (ValueError, AssertionError, TypeError, RuntimeError, IndexError, KeyError, ImportError) as error:
         raise InputError(f"optimizer {config.name!r} refuses its settings: {error}.") from None
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    for layer, factor in config.rates.items():  # names that there are not, compose.preflight refuses
+        for group in list(optimizer.param_groups):
+            chosen = [parameter for parameter in group["params"] if lies_in(names[parameter], layer)]
+            if chosen:
+                group["params"] = [parameter for parameter in group["params"] if not lies_in(names[parameter], layer)]
+                optimizer.add_param_group({**group, "params": chosen, "lr": factor * group["lr"]})
+        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
     return optimizer
 
 
@@ -75,7 +83,7 @@ def try_optimizer(config: Optimizer, device: torch.device) -> torch.optim.Optimi
     """
     with torch.random.fork_rng():
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4)).to(device)
-    optimizer = make_optimizer(module, config)
+    optimizer = make_optimizer(module, config.model_copy(update={"rates": {}}))
     if type(optimizer).__module__.startswith("torch.optim."):  # what these cannot do, they say at once
         return optimizer
     for parameter in module.parameters():

@@ -85,24 +85,43 @@ class LossTerm(Model):
         name: the loss; the term's own label by default.
         weight: factor on the loss.
         every: compute the term every this many steps only (regularisers); the weight is not rescaled.
+        weight_end: where the weight has moved to, along a straight line, by the end of the stage.
+        supervises: the generator's ``output``, or ``intermediate``: the mean over its intermediate outputs.
     """
 
     name: Text
     weight: NonNegative = 1.0
     every: PositiveInt = 1
+    weight_end: NonNegative | None = None
+    supervises: Literal["output", "intermediate"] = "output"
     options: dict[str, Any] = {}
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            return _split_options(data, ("name", "weight", "every"))
+            return _split_options(data, ("name", "weight", "every", "weight_end", "supervises"))
         return data
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> LossTerm:
+        if self.weight == 0 and self.weight_end:
+            raise ValueError("weight_end: a term of weight 0 is left out; let it start above 0")
+        return self
 
     @pydantic.model_serializer
     def flat(self) -> dict[str, Any]:
-        """Return the mapping a zoo file would hold."""
-        return {"name": self.name, "weight": self.weight, "every": self.every, **self.options}
+        """Return the mapping a zoo file would hold; settings that came later only where they are made."""
+        later: dict[str, Any] = {} if self.weight_end is None else {"weight_end": self.weight_end}
+        if self.supervises != "output":
+            later["supervises"] = self.supervises
+        return {"name": self.name, "weight": self.weight, "every": self.every, **later, **self.options}
+
+    def weight_at(self, step: int, steps: int) -> float:
+        """Return the weight in a step, counted from 0, of a stage with so many steps."""
+        if self.weight_end is None:
+            return self.weight
+        return self.weight + (self.weight_end - self.weight) * min(1.0, step / max(1, steps - 1))
 
 
 def _split_options(data: Mapping[str, Any], own: tuple[Text, ...]) -> dict[str, Any]:
@@ -116,6 +135,7 @@ class Optimizer(Model):
     Args:
         betas: of Adam-like optimizers; the optimizer's own default if not given.
         options: further keyword arguments, for instance ``{momentum: 0.9}``.
+        rates: factors on the learning rate of single parts of the network, such as ``{reconstruct: 0.1}``.
     """
 
     name: Text = "adam"
@@ -123,6 +143,17 @@ class Optimizer(Model):
     betas: tuple[Fraction, Fraction] | None = None
     weight_decay: NonNegative = 0.0
     options: dict[str, Any] = {}
+    rates: dict[str, PositiveFloat] = {}
+
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_no_rates(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave recipes without rates as they were before there were any, so that their runs go on."""
+        return {key: value for key, value in serialise(self).items() if key != "rates" or value}
+
+
+def lies_in(parameter: str, layer: str) -> bool:
+    """Whether a parameter is one of a layer's, by their names."""
+    return parameter == layer or parameter.startswith(layer + ".")
 
 
 class Schedule(Model):
@@ -218,6 +249,10 @@ class Stage(Model):
         return self.model_copy(
             update={"steps": steps, "schedule": self.schedule.scaled(factor), "discriminator_warmup": warmup}
         )
+
+    def optimizer_of_discriminator(self) -> Optimizer:
+        """Return its own settings, or the generator's but for the rates of layers."""
+        return self.discriminator_optimizer or self.optimizer.model_copy(update={"rates": {}})
 
     def trains_generator(self, step: int) -> bool:
         """Whether the generator is updated in a step, counted from 0."""

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from .errors import InputError, RecipeWarning, TrainingError
 from .optim import make_schedule, try_optimizer
 from .process import random_state, restore_random_state
 from .recipe import Entry
-from .tasks import Batch, GanTask, Losses, PixelTask, image_losses
+from .tasks import Batch, GanTask, Losses, Outputs, PixelTask, generate, image_losses, norm_of
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,23 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch) -> tuple[list[Audit
     """
     networks = {"generator": task.generator}
     with task.engine.autocast():
-        sr = task.generator(batch["lr"]).float()
-        output = sr.detach().requires_grad_(True)
-        losses = image_losses(task.image_terms, output, batch["hr"])
+        made = generate(task.generator, batch["lr"], task.image_terms)
+        outputs = made.leaves()
+        losses = image_losses(task.image_terms, outputs, batch["hr"])
     judged: Losses = {}
     if isinstance(task, GanTask):
         networks["discriminator"] = task.discriminator
-        adversarial, judged = task.judge(batch["hr"], output, 0)
+        adversarial, judged = task.judge(batch["hr"], outputs.sr, 0)
         losses |= adversarial
     reached = {
         network: {name: False for name, p in module.named_parameters() if p.requires_grad}
         for network, module in networks.items()
     }
 
-    def pull(network: str, loss: torch.Tensor, gradient: torch.Tensor | None = None) -> float:
+    def pull(network: str, ends: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor] | None = None) -> float:
         """Take a gradient on a network's parameters, note which it reaches, and return its norm."""
         named = [(n, p) for n, p in networks[network].named_parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss, [p for _, p in named], gradient, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(ends, [p for _, p in named], gradients, retain_graph=True, allow_unused=True)
         for (parameter, _), part in zip(named, found, strict=True):
             reached[network][parameter] |= part is not None  # a branch that starts at zero may well have none yet
         return math.sqrt(sum(float(part.double().square().sum()) for part in found if part is not None))
@@ -78,10 +78,14 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch) -> tuple[list[Audit
     pulls: dict[str, tuple[float, float]] = {}
     values = {label: float(loss.detach()) for label, loss in {**losses, **judged}.items()}
     for label, loss in losses.items():
-        on_output = None
-        if loss.requires_grad:
-            (on_output,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
-        pulls[label] = (0.0, 0.0) if on_output is None else (float(on_output.norm()), pull("generator", sr, on_output))
+        pulls[label] = (0.0, 0.0)
+        if not loss.requires_grad:
+            continue
+        gradients = torch.autograd.grad(loss, outputs.tensors(), retain_graph=True, allow_unused=True)
+        reach = [(end, g) for end, g in zip(made.tensors(), gradients, strict=True) if g is not None]
+        if reach:
+            ends, on_ends = [end for end, _ in reach], [g for _, g in reach]
+            pulls[label] = (float(norm_of(on_ends, outputs.sr)), pull("generator", ends, on_ends))
     total = sum(on_output for on_output, _ in pulls.values())
     rows = [
         AuditRow(
@@ -97,7 +101,7 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch) -> tuple[list[Audit
         for label, (on_output, on_generator) in pulls.items()
     ]
     for label, loss in judged.items():
-        norm = pull("discriminator", loss) if loss.requires_grad else 0.0
+        norm = pull("discriminator", [loss]) if loss.requires_grad else 0.0
         rows.append(AuditRow(stage, label, values[label], None, None, norm, None, _problem(values[label], norm)))
     unreached = {
         f"{stage}: {network}": [name for name, hit in names.items() if not hit]
@@ -165,12 +169,12 @@ def rehearse(
         generator = copy.deepcopy(generator).to(device).train()
         batch = {key: images.to(device) for key, images in batch.items()}
         with torch.no_grad():
-            sr = generator(batch["lr"]).float()
+            made = generate(generator, batch["lr"], [term for built in terms.values() for term in built])
         del generator
         for name, stage in entry.training.stages.items():
-            copies = [Term(t.label, t.config, t.role, _copied(t.loss, device)) for t in terms[name]]
+            copies = [replace(term, loss=_copied(term.loss, device)) for term in terms[name]]
             discriminator = build_discriminator(entry, stage).to(device) if has_adversarial_term(stage) else None
-            _rehearse_stage(name, stage.trains_generator(0), copies, discriminator, batch["hr"], sr)
+            _rehearse_stage(name, stage.trains_generator(0), copies, discriminator, batch["hr"], made)
     finally:
         restore_random_state(before)
 
@@ -186,18 +190,18 @@ def _rehearse_stage(
     terms: Sequence[Term],
     discriminator: nn.Module | None,
     hr: torch.Tensor,
-    sr: torch.Tensor,
+    made: Outputs,
 ) -> None:
-    output = sr.detach().requires_grad_(True)
+    outputs = made.leaves()
     task = PixelTask(nn.Identity(), terms)
     judged: Losses = {}
-    losses = image_losses(task.image_terms, output, hr)
+    losses = image_losses(task.image_terms, outputs, hr)
     if discriminator is not None:
-        adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(hr, output, 0)
+        adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(hr, outputs.sr, 0)
         losses |= adversarial
     for label, loss in losses.items():
         # Before the generator's first step the discriminator may have to learn something to pull with.
-        _check(stage, label, "generator's output", loss, [output], may_be_zero=not trains_generator)
+        _check(stage, label, "generator's output", loss, outputs.tensors(), may_be_zero=not trains_generator)
     for label, loss in judged.items():
         assert discriminator is not None
         weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]

@@ -127,6 +127,8 @@ class GeneratorSpec(ComponentSpec):
         reads: endings of checkpoint files of other programs that hold all there is to it. Such a generator is built by
             ``factory(checkpoint=PATH)`` and by nothing else, with its weights; the module says its ``scale``, and may
             say a ``size_multiple`` and its ``architecture`` in words. A user writes the file's path for its name.
+        intermediate: whether it has outputs on the way to its last one that can be trained on (deep supervision).
+            ``generator(lr, intermediate=True)`` then returns the output and these, (D, N, 3, scale*H, scale*W).
 
     Raises:
         ValueError: as :class:`ComponentSpec`; also if the radius is negative.
@@ -137,6 +139,7 @@ class GeneratorSpec(ComponentSpec):
     trainable: bool = True
     receptive_radius: int | None = None
     reads: tuple[str, ...] = ()
+    intermediate: bool = False
     kind: ClassVar[str] = "generator"
 
     def __post_init__(self) -> None:

@@ -94,7 +94,7 @@ def build_parts(
     # Synchronised batch normalisation cannot be differentiated twice, as penalties on gradients are.
     penalised = any(term.role == "regulariser" for term in terms)
     discriminator = _placed(build_discriminator(entry, stage), accelerator, synchronise=not penalised)
-    discriminator_optimizer = make_optimizer(discriminator, stage.discriminator_optimizer or stage.optimizer)
+    discriminator_optimizer = make_optimizer(discriminator, stage.optimizer_of_discriminator())
     schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
     parts.task = GanTask(prepared, accelerator.prepare(discriminator), terms, engine)
     parts.discriminator, parts.discriminator_optimizer = discriminator, discriminator_optimizer

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -29,6 +29,38 @@ Batch = dict[str, torch.Tensor]
 
 Losses = dict[str, torch.Tensor]
 """Term label to weighted loss, a scalar."""
+
+
+class Outputs(NamedTuple):
+    """What a generator made, float32.
+
+    Attributes:
+        sr: (N, 3, scale*H, scale*W).
+        intermediate: (D, N, 3, scale*H, scale*W), what it would have made earlier on its way, where asked for.
+    """
+
+    sr: torch.Tensor
+    intermediate: torch.Tensor | None = None
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return those that there are."""
+        return [self.sr] if self.intermediate is None else [self.sr, self.intermediate]
+
+    def leaves(self, requires_grad: bool = True) -> Outputs:
+        """Return the same values, cut off from what made them."""
+        return Outputs(*(tensor.detach().requires_grad_(requires_grad) for tensor in self.tensors()))
+
+
+def generate(generator: nn.Module, lr: torch.Tensor, terms: Sequence[Term]) -> Outputs:
+    """Run a generator, with its intermediate outputs if one of the terms supervises them.
+
+    They are asked for by a keyword. A generator whose training mode returned more than one tensor would surprise all
+    others who call it, and one that kept them in an attribute could not be copied, compiled or distributed.
+    """
+    if not any(term.supervises_intermediate for term in terms):
+        return Outputs(generator(lr).float())  # losses are summed in float32 also under autocast
+    sr, intermediate = generator(lr, intermediate=True)
+    return Outputs(sr.float(), intermediate.float())
 
 
 def _backward(loss: torch.Tensor, **options: Any) -> None:
@@ -128,17 +160,17 @@ class PixelTask:
             measure: whether to take each term's gradient norm as well.
         """
         with self.engine.autocast(), torch.set_grad_enabled(train_generator):
-            sr = self.generator(batch["lr"]).float()  # losses are summed in float32 also under autocast
-        output = sr.detach().requires_grad_(train_generator)
-        pull = _Pull(output, self.engine, share, measure)
+            made = generate(self.generator, batch["lr"], self.image_terms)
+        outputs = made.leaves(train_generator)
+        pull = _Pull(outputs.tensors(), self.engine, share, measure)
         losses: Losses = {}
         if train_generator:
             with self.engine.autocast():
-                losses = image_losses(self.image_terms, output, batch["hr"])
+                losses = image_losses(self.image_terms, outputs, batch["hr"], step)
             pull.add(losses)
-        losses |= self._against_discriminator(batch["hr"], output, step, share, pull if train_generator else None)
+        losses |= self._against_discriminator(batch["hr"], outputs.sr, step, share, pull if train_generator else None)
         if train_generator:
-            sr.backward(pull.gradient)
+            torch.autograd.backward(made.tensors(), pull.gradients)
         values = {label: loss.detach() for label, loss in losses.items()}
         return Outcome(values, pull.norms)
 
@@ -171,18 +203,18 @@ class GanTask(PixelTask):
 
     def judge(self, hr: torch.Tensor, sr: torch.Tensor, step: int) -> tuple[Losses, Losses]:
         """Return the generator's adversarial term and the discriminator's terms that are due at a step."""
-        loss, config = self.adversarial.loss, self.adversarial.config
+        loss = self.adversarial.loss
         with self.engine.autocast():
             real = self.engine.gather(self.discriminator(hr).float())
             fake = self.engine.gather(self.discriminator(sr).float())
-            generator = {self.adversarial.label: config.weight * loss.generator_loss(real, fake)}
+            generator = {self.adversarial.label: self.adversarial.weight(step) * loss.generator_loss(real, fake)}
             discriminator = {"discriminator": loss.discriminator_loss(real, fake)}
         bare = self.engine.unwrap(self.discriminator)
         for term in self.regularisers:
             if step % term.config.every == 0:
                 # Second derivatives of bf16 convolutions are not worth the noise: penalties stay in float32.
                 with torch.autocast(hr.device.type, enabled=False):
-                    discriminator[term.label] = term.config.weight * term.loss(bare, hr, sr.detach())
+                    discriminator[term.label] = term.weight(step) * term.loss(bare, hr, sr.detach())
         return generator, discriminator
 
     def _against_discriminator(
@@ -198,12 +230,12 @@ class GanTask(PixelTask):
 
 
 class _Pull:
-    """The sum of the terms' gradients on the generator's output, and the norm of each."""
+    """The sums of the terms' gradients on what the generator made, and the norm of each term's."""
 
-    def __init__(self, output: torch.Tensor, engine: Engine, share: float, measure: bool) -> None:
-        self.gradient = torch.zeros_like(output)
+    def __init__(self, outputs: Sequence[torch.Tensor], engine: Engine, share: float, measure: bool) -> None:
+        self.gradients = [torch.zeros_like(output) for output in outputs]
         self.norms: dict[str, torch.Tensor] = {}
-        self._output, self._engine, self._share, self._measure = output, engine, share, measure
+        self._outputs, self._engine, self._share, self._measure = outputs, engine, share, measure
 
     def add(self, losses: Losses, keep_graph: bool = False) -> None:
         """Add the gradients of some terms, leaving their bare values in ``losses``.
@@ -212,24 +244,40 @@ class _Pull:
         of three rounds differently in another order, and a run must not depend on when it is logged.
         """
         for number, label in enumerate(list(losses), 1):
-            loss, gradient = losses[label], None
+            loss, found = losses[label], []
             if loss.requires_grad:
                 scaled = self._engine.scale(self._share * loss)
                 retain = keep_graph or number < len(losses)
-                (gradient,) = torch.autograd.grad(scaled, self._output, retain_graph=retain, allow_unused=True)
+                gradients = torch.autograd.grad(scaled, self._outputs, retain_graph=retain, allow_unused=True)
+                found = [(n, gradient) for n, gradient in enumerate(gradients) if gradient is not None]
             losses[label] = loss.detach()  # so that what a term computed is free before the next one's gradient
-            if gradient is not None:
-                self.gradient += gradient
+            for n, gradient in found:
+                self.gradients[n] += gradient
             if self._measure:
-                self.norms[label] = gradient.norm() if gradient is not None else self.gradient.new_zeros(())
+                self.norms[label] = norm_of([gradient for _, gradient in found], self.gradients[0])
 
 
-def image_losses(terms: Sequence[Term], sr: torch.Tensor, hr: torch.Tensor) -> Losses:
-    """Return weight times loss for every term that compares two images."""
+def norm_of(gradients: Sequence[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """Return the norm of several gradients as of one vector; zero where there are none."""
+    norms: list[torch.Tensor] = [gradient.norm() for gradient in gradients]
+    if len(norms) > 1:
+        norms = [torch.stack(norms).norm()]
+    return norms[0] if norms else like.new_zeros(())
+
+
+def image_losses(terms: Sequence[Term], outputs: Outputs, hr: torch.Tensor, step: int = 0) -> Losses:
+    """Return weight times loss for every term that compares two images.
+
+    A term on intermediate outputs sees them as one batch, so that a mean over images is one over outputs as well.
+    """
     losses = {}
     for term in terms:
+        found, wanted = outputs.sr, hr
+        if term.supervises_intermediate:
+            assert outputs.intermediate is not None
+            found, wanted = outputs.intermediate.flatten(0, 1), hr.repeat(len(outputs.intermediate), 1, 1, 1)
         try:
-            losses[term.label] = term.config.weight * term.loss(sr, hr)
+            losses[term.label] = term.weight(step) * term.loss(found, wanted)
         except Exception as error:
             raise PluginError(
                 f"loss {term.label!r} ({term.config.name}) failed: {describe_exception(error)}."

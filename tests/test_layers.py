@@ -46,7 +46,7 @@ ROWS = [
         "sharding",
         "pickles",
     },
-    {"data", "protocol", "store", "latency", "receptive"},
+    {"data", "protocol", "store", "latency", "receptive", "colour"},
     {"patches", "trackers", "outputs", "tiling"},
     {"weights"},
     {"compose"},

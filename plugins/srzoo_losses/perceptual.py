@@ -14,7 +14,11 @@ class _FeatureLoss(nn.Module):
     """An extractor that is frozen and stays in evaluation mode, and weighted layers."""
 
     def __init__(
-        self, extractor: Callable[[], nn.Module], layers: dict[str, float], distance: Literal["l1", "mse"]
+        self,
+        extractor: Callable[[], nn.Module],
+        layers: dict[str, float],
+        distance: Literal["l1", "mse"],
+        normalise: Literal["none", "mean"],
     ) -> None:
         super().__init__()
         if not layers:
@@ -25,6 +29,7 @@ class _FeatureLoss(nn.Module):
             check(list(layers))
         self.layers = dict(layers)
         self.distance = F.l1_loss if distance == "l1" else F.mse_loss
+        self.normalise = normalise
 
     def train(self, mode: bool = True) -> _FeatureLoss:
         """Stay in evaluation mode whatever the training loop asks for."""
@@ -42,8 +47,11 @@ class _FeatureLoss(nn.Module):
         terms = []
         for name, weight in self.layers.items():
             stride = max(1, round(sr.shape[-1] / found[name].shape[-1]))
-            distance = self.distance(self.describe(found[name], stride), self.describe(wanted[name], stride))
-            terms.append(weight * distance)
+            pair = [found[name], wanted[name]]
+            if self.normalise == "mean":
+                size = wanted[name].float().abs().mean().clamp(min=1e-6)
+                pair = [features / size for features in pair]
+            terms.append(weight * self.distance(*(self.describe(features, stride) for features in pair)))
         return torch.stack(terms).sum()
 
 
@@ -58,6 +66,8 @@ class Perceptual(_FeatureLoss):
         layers: layer name to weight; ``conv...`` is before and ``relu...`` after the activation.
         distance: l1 or mse, averaged over all elements.
         feature_scale: factor on the features before they are compared.
+        normalise: mean divides each layer by the mean magnitude that it has on the reference, so that layers weigh
+            alike. EnhanceNet's features have a mean of one over ImageNet (arXiv:1612.07919, sec. 5.3).
     """
 
     def __init__(
@@ -66,8 +76,9 @@ class Perceptual(_FeatureLoss):
         layers: dict[str, float],
         distance: Literal["l1", "mse"] = "l1",
         feature_scale: float = 1.0,
+        normalise: Literal["none", "mean"] = "none",
     ) -> None:
-        super().__init__(extractor, layers, distance)
+        super().__init__(extractor, layers, distance, normalise)
         self.feature_scale = feature_scale
 
     def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
@@ -81,7 +92,8 @@ class Texture(_FeatureLoss):
         extractor: the network.
         layers: layer name to weight.
         patch_size: side of the patches in pixels of the image; the layer's stride is taken off.
-        distance: l1 or mse between the Gram matrices.
+        distance: l1 or mse between the Gram matrices, which are means over a patch's positions.
+        normalise: as in ``perceptual``.
     """
 
     def __init__(
@@ -90,8 +102,9 @@ class Texture(_FeatureLoss):
         layers: dict[str, float],
         patch_size: int = 16,
         distance: Literal["l1", "mse"] = "mse",
+        normalise: Literal["none", "mean"] = "none",
     ) -> None:
-        super().__init__(extractor, layers, distance)
+        super().__init__(extractor, layers, distance, normalise)
         if patch_size < 1:
             raise ValueError(f"patch_size must be at least 1, not {patch_size}")
         self.patch_size = patch_size

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from srzoo.images import luma
 
-class L1(nn.Module):
-    """Mean absolute error."""
+
+class _PixelLoss(nn.Module):
+    """What is compared of two images: all of their channels, or luma."""
+
+    def __init__(self, channels: Literal["rgb", "y"] = "rgb") -> None:
+        super().__init__()
+        self.channels = channels
+
+    def compared(self, sr: torch.Tensor, hr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return both images' RGB (N, 3, H, W) or luma (N, 1, H, W)."""
+        return (luma(sr), luma(hr)) if self.channels == "y" else (sr, hr)
+
+
+class L1(_PixelLoss):
+    """Mean absolute error.
+
+    Args:
+        channels: rgb, or y for luma alone (BT.601, limited range), which methods for luma are trained on.
+    """
+
+    def __init__(self, channels: Literal["rgb", "y"] = "rgb") -> None:
+        super().__init__(channels)
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        return F.l1_loss(sr, hr)
+        return F.l1_loss(*self.compared(sr, hr))
 
 
-class MSE(nn.Module):
-    """Mean squared error."""
+class MSE(_PixelLoss):
+    """Mean squared error.
+
+    Args:
+        channels: rgb, or y for luma alone (BT.601, limited range), which methods for luma are trained on.
+    """
+
+    def __init__(self, channels: Literal["rgb", "y"] = "rgb") -> None:
+        super().__init__(channels)
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        return F.mse_loss(sr, hr)
+        return F.mse_loss(*self.compared(sr, hr))
 
 
-class Charbonnier(nn.Module):
+class Charbonnier(_PixelLoss):
     """Mean of sqrt(error^2 + eps^2) (Lai et al., arXiv:1710.01992, sec. 3.3); its minimum is ``eps``.
 
     Args:
         eps: how far around zero the loss is quadratic rather than linear.
+        channels: rgb, or y for luma alone (BT.601, limited range).
     """
 
-    def __init__(self, eps: float = 1e-3) -> None:
-        super().__init__()
+    def __init__(self, eps: float = 1e-3, channels: Literal["rgb", "y"] = "rgb") -> None:
+        super().__init__(channels)
         if eps <= 0:
             raise ValueError(f"eps must be above 0, not {eps}")
         self.eps = eps
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        return torch.sqrt((sr - hr) ** 2 + self.eps**2).mean()
+        found, wanted = self.compared(sr, hr)
+        return torch.sqrt((found - wanted) ** 2 + self.eps**2).mean()
 
 
 class TotalVariation(nn.Module):
