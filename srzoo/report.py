@@ -44,7 +44,7 @@ def short_number(value: float | None) -> str:
 
 def cost_table(costs: Mapping[str, Sequence[CostRow]]) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of what each entry takes at each input size, as text."""
-    header = ["entry", "params", "multiply-adds", "input", "ms", "images/s", "memory (MiB)"]
+    header = ["entry", "params", "multiply-adds", "input", "ms", "images/s", "MiB"]
     cells = []
     for entry, measured in costs.items():
         for cost in measured:

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ NOT_INHERITED = ("weights", "recorded", "summary")
 
 SETTINGS = ("optimizer", "discriminator_optimizer", "schedule")
 """Mappings with a ``name`` whose other keys mean the same whatever the name, so that they stay when it changes."""
+
+BESIDE_LOSS = ("name", "weight", "every", "weight_end", "supervises")
+"""Keys of a loss term that are not options of the loss."""
 
 _ENTRY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -177,6 +180,8 @@ class Zoo:
                 raise EntryError(f"{extends.where}: entry {name!r}: {error}") from None
             inherited = {k: v for k, v in parent.content.items() if k not in (*NOT_INHERITED, "extends")}
             base = Node(inherited, own.where)
+            for key, value in _nulls(own):
+                self._check_null(name, base, Node({key: value}, value.where), source)
         return _merge(base, own), source
 
     def _summary(self, name: str) -> str:
@@ -232,7 +237,7 @@ class _ComponentCheck:
         where = f"entry {self.entry!r}: {'.'.join(map(str, path))}"
         try:
             component = self.registry.get(kind, name, scope=self.source.distribution)
-            check_options(component, options, where, beside=("weight", "every", "name") if kind == "loss" else ())
+            check_options(component, options, where, beside=BESIDE_LOSS if kind == "loss" else ())
         except InputError as error:
             key = error.option if isinstance(error, OptionError) else "name"
             place = self.tree.place((*path, key)) if key else self.tree.place(path)
@@ -298,6 +303,15 @@ def _parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> list[Node]
         if key.partition(".")[0] in ("extends", "name"):
             raise EntryError(f"{where}: {key.partition('.')[0]} cannot be overridden; name another entry instead.")
     return [Node({key: locate(value, where)}, where) for key, value, where in pairs]
+
+
+def _nulls(node: Node, above: str = "") -> Iterator[tuple[str, Node]]:
+    """Yield the dotted key of every null in a tree."""
+    if isinstance(node.content, dict):
+        for key, value in node.content.items():
+            yield from _nulls(value, f"{above}{key}.")
+    elif node.content is None and above:
+        yield above[:-1], node
 
 
 def _merge(base: Node, new: Node) -> Node:

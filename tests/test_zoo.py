@@ -701,7 +701,7 @@ KEYS = [
     (written, part) for what, written in WALKED if what == "key" for part in range(written.node.value.count(".") + 1)
 ]
 VALUES = [written for what, written in WALKED if what == "value"]
-FREE = ("stages", "losses", "layers", "scores")
+FREE = ("stages", "losses", "layers", "scores", "rates")  # rates name parts of a network, which is not built here
 """What stands below these is named by whoever writes the entry."""
 
 

@@ -172,6 +172,7 @@ def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
     from ..report import cost_table
 
     header, cells = cost_table(costs)
+    header, *cells = ([row[0], *row[3:]] for row in (header, *cells))  # parameters stand in the leaderboard
     shown = make_table(header, right=header[1:], title="cost of one forward pass, batch 1")
     for row in cells:
         shown.add_row(f"[bold]{escape(row[0])}[/bold]", *(escape(text) for text in row[1:]))
