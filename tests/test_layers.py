@@ -30,7 +30,8 @@ ROWS = [
     {"plugins"},
     {"registry"},
     {"options", "recipe", "yamlio"},
-    {"zoo", "composition", "exif", "png16"},
+    {"zoo", "composition", "exif", "png16", "reference"},
+    {"scaffold"},
     {
         "images",
         "layers",
@@ -52,8 +53,8 @@ ROWS = [
     {"runs", "report", "stages", "rehearsal"},
     {"results", "statistics", "plots", "gallery"},
     {"leaderboard", "page", "loop"},
-    {"training", "benchmark", "upscaling", "audit"},
-    {"interpolation"},
+    {"training", "benchmark", "upscaling", "audit", "conformance"},
+    {"interpolation", "testing"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -62,6 +63,7 @@ RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
 WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "results", "statistics", "leaderboard"]
 WITHOUT_TORCH += ["plots", "gallery", "page"]
+WITHOUT_TORCH += ["scaffold", "reference", "conformance", "testing"]
 WITHOUT_TORCH += ["api", "cli"]
 
 

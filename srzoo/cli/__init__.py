@@ -16,6 +16,7 @@ from ..errors import PluginWarning, RecipeWarning, UpscaleWarning
 from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
+from .plugin import plugin_app
 from .weights import weights_app
 from .work import interpolate_command, train_command, upscale_command
 
@@ -63,6 +64,7 @@ app.command("leaderboard")(leaderboard_command)
 app.command("upscale")(upscale_command)
 app.command("interpolate")(interpolate_command)
 app.add_typer(weights_app, name="weights")
+app.add_typer(plugin_app, name="plugin")
 
 
 def main() -> None:
