@@ -117,6 +117,9 @@ class UpsamplerSpec(ComponentSpec):
     """An upsampler: ``factory(channels, scale, **options)`` maps (N, C, H, W) to (N, C', scale*H, scale*W).
 
     The module says C' in its attribute ``out_channels`` if it differs from C.
+
+    Args:
+        scales: the factors it can be built for.
     """
 
     scales: tuple[int, ...] = (1, 2, 3, 4, 8)
@@ -187,6 +190,7 @@ class LossSpec(ComponentSpec):
     stage is known to fail, which are shown as warnings before training. ``roles`` are those of all its terms.
 
     Args:
+        role: how it is called, see above.
         minimum: value of a pixel or perceptual loss where output and reference are equal, with the first example's
             options; None where it is not smallest there.
     """

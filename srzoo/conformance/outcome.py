@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +58,8 @@ class Check:
         try:
             if reason is not None:
                 raise NotApplicable(f"exempt: {reason}")
-            reason = self.run(subject) or ""
+            with _offline():
+                reason = self.run(subject) or ""
         except Failed as failure:
             status, reason = "fail", str(failure)
         except (NotApplicable, MissingWeightsError) as absence:
@@ -63,6 +67,28 @@ class Check:
         except Exception as error:
             status, reason = "fail", describe_exception(error)
         return Finding(subject.label, self.name, self.shows, status, reason or "", time.perf_counter() - start)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let no component download its weights: that is not what is checked, and takes as long as it takes."""
+    names = ("SRZOO_OFFLINE", "HF_HUB_OFFLINE")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    hub = sys.modules.get("huggingface_hub.constants")  # which read its variable when it was imported
+    was_offline = getattr(hub, "HF_HUB_OFFLINE", False)
+    if hub is not None:
+        hub.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if hub is not None:
+            hub.HF_HUB_OFFLINE = was_offline  # type: ignore[attr-defined]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def promise(name: str, *kinds: str, thorough: bool = False) -> Callable[[Callable[[Any], str | None]], Check]:

@@ -34,7 +34,11 @@ class Package:
     @cached_property
     def probed(self) -> dict[str, Any]:
         """What importing it does, see :mod:`srzoo.conformance.probe`."""
-        return probe.run(self.record.name, self.record.distribution)
+        return self.probe()
+
+    def probe(self, factories: bool = True) -> dict[str, Any]:
+        """Import it in a process of its own and return what was seen there."""
+        return probe.run((self.record.name, self.record.distribution), factories=factories)[0]
 
 
 @promise("loads", PACKAGE)
@@ -107,7 +111,7 @@ def quick_import(package: Package) -> str:
     seconds = package.probed["seconds"]
     for _ in range(2):  # a busy machine is not the plugin's fault
         if seconds > SECONDS:
-            seconds = min(seconds, probe.run(package.record.name, package.record.distribution)["seconds"])
+            seconds = min(seconds, package.probe(factories=False)["seconds"])
     require(
         seconds <= SECONDS,
         f"its import and its hooks take {seconds:.1f} s of every srzoo command; import what is heavy where it is used, "

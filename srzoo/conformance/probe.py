@@ -11,22 +11,44 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from ..plugins import GROUP, PluginRecord, discover
 
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "jax", "accelerate", "skimage", "matplotlib")
 """Libraries that take longer to import than all of the zoo takes to list."""
 
 
-def main(name: str, distribution: str) -> None:
-    """Probe one plugin in an empty folder and print what was seen."""
-    from ..plugins import GROUP, discover
+def main(plugins: Sequence[tuple[str, str]], factories: bool) -> None:
+    """Probe plugins in turn, in an empty folder, and print what was seen: one JSON object a plugin."""
+    seen = [_ask_hooks(name, distribution) for name, distribution in plugins]
+    if factories:
+        _import_factories(seen)
+    print(json.dumps([found for _, found in seen]))
 
+
+def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any]]]) -> None:
+    import numpy  # noqa: F401 (what srzoo needs anyway; that it sets itself up is not the plugin's doing)
+    import torch
+    import torchvision  # noqa: F401
+
+    for record, found in seen:
+        with _captured() as printed, _watched(lambda: {**_state(), **_torch_state(torch)}) as changed:
+            for spec in record.specs:
+                if isinstance(spec.factory, str):
+                    with contextlib.suppress(Exception):  # building it tells what is wrong
+                        importlib.import_module(spec.factory.partition(":")[0])
+        found["effects_of_factories"] = [*changed, *_said(printed)]
+
+
+def _ask_hooks(name: str, distribution: str) -> tuple[PluginRecord, dict[str, Any]]:
     points = [
         point
         for point in metadata.entry_points(group=GROUP)
@@ -35,23 +57,8 @@ def main(name: str, distribution: str) -> None:
     loaded = set(sys.modules)
     with _captured() as printed, _watched(_state) as changed:
         (record,) = discover(points)
-    seen: dict[str, Any] = {
-        "seconds": record.seconds,
-        "error": record.error,
-        "heavy": sorted(set(HEAVY) & (set(sys.modules) - loaded)),
-        "effects": [*changed, *_said(printed)],
-    }
-    import numpy  # noqa: F401 (what srzoo needs anyway; that it sets itself up is not the plugin's doing)
-    import torch
-    import torchvision  # noqa: F401
-
-    with _captured() as printed, _watched(lambda: {**_state(), **_torch_state(torch)}) as changed:
-        for spec in record.specs:
-            if isinstance(spec.factory, str):
-                with contextlib.suppress(Exception):  # building it tells what is wrong
-                    importlib.import_module(spec.factory.partition(":")[0])
-    seen["effects_of_factories"] = [*changed, *_said(printed)]
-    print(json.dumps(seen))
+    heavy = sorted(set(HEAVY) & (set(sys.modules) - loaded))
+    return record, {"seconds": record.seconds, "heavy": heavy, "effects": [*changed, *_said(printed)]}
 
 
 def _state() -> dict[str, Any]:
@@ -121,23 +128,24 @@ def _said(printed: list[str]) -> list[str]:
     return [f"the terminal ({text[:60]!r})"] if text else []
 
 
-def run(name: str, distribution: str, timeout: float = 120.0) -> dict[str, Any]:
-    """Probe a plugin in a process of its own.
+def run(*plugins: tuple[str, str], factories: bool = True, timeout: float = 120.0) -> list[dict[str, Any]]:
+    """Probe plugins, given as name and distribution, in a process of their own.
+
+    Args:
+        factories: whether the modules of their factories are imported too, which takes torch's seconds.
 
     Raises:
         TimeoutError: it takes longer than ``timeout`` seconds.
         RuntimeError: the process ended without a report; says what it printed last.
     """
-    import subprocess
-
     environment = {key: value for key, value in os.environ.items() if key != "SRZOO_PLUGINS"}
-    here = os.getcwd()
-    paths = [str(Path(here, path)) for path in sys.path if path]
+    paths = [str(Path(path).absolute()) for path in sys.path if path]
     environment["PYTHONPATH"] = os.pathsep.join(paths)  # what this process can import, that one can
+    words = [str(int(factories)), *(word for plugin in plugins for word in plugin)]
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", __name__, name, distribution],
+                [sys.executable, "-W", "ignore", "-m", __name__, *words],
                 cwd=folder,
                 env=environment,
                 capture_output=True,
@@ -148,7 +156,7 @@ def run(name: str, distribution: str, timeout: float = 120.0) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"its import and its hooks take more than {timeout:.0f} s.") from None
     try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = " ".join(done.stderr.split())[-300:] or "nothing"
         raise RuntimeError(f"the process that imports it ended with {done.returncode} and said {last}") from None
@@ -156,4 +164,4 @@ def run(name: str, distribution: str, timeout: float = 120.0) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(list(zip(sys.argv[2::2], sys.argv[3::2], strict=True)), sys.argv[1] == "1")

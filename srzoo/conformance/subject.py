@@ -167,7 +167,7 @@ class Subject:
                 side is None or side == own for own, side in zip(found, expected, strict=True)
             )
             shown = "(" + ", ".join("any" if side is None else str(side) for side in expected) + ")"
-            require(fits, f"{(batch, *case.shape)} became {found}; it must be {shown}{self._hint(found)}.")
+            require(fits, f"{case}: {(batch, *case.shape)} became {found}; it must be {shown}{self._hint(found)}.")
             require(output.is_floating_point(), f"the output is {output.dtype}, not floating point.")
 
     def _hint(self, found: tuple[int, ...]) -> str:
