@@ -60,15 +60,18 @@ def component_factory(kind: str, ref: ComponentRef, supplied: Mapping[str, Any],
 
     What it raises while building is turned into a :class:`CompositionError` that names the component.
     """
-    component = get_registry().get(kind, ref.name)
-    options = check_options(component, ref.options, where)
+    return bind(get_registry().get(kind, ref.name), ref.options, supplied, where)
+
+
+def bind(component: Component, given: Mapping[str, Any], supplied: Mapping[str, Any], where: str) -> Callable[..., Any]:
+    """Return what :func:`component_factory` does, for a component at hand; a slot may be given a callable as it is."""
+    options = check_options(component, given, where)
     signature = signature_of(component)
     for slot in signature.slots:
-        if slot.name in options:
-            value = options[slot.name]
-            part = ComponentRef.model_validate(value)
+        if slot.name in options and not callable(options[slot.name]):
+            part = ComponentRef.model_validate(options[slot.name])
             options[slot.name] = component_factory(SLOTS[slot.name], part, {}, where=f"{where}.{slot.name}")
-    if kind in ("block", "upsampler"):
+    if component.kind in ("block", "upsampler"):
         options |= {k: v for k, v in supplied.items() if k in ("channels", "scale")}
     options |= {name: supplied[name] for name in signature.supplied if name in supplied}
     return _Guarded(component, options, where)

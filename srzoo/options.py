@@ -110,7 +110,7 @@ def _signature(kind: str, factory: Callable[..., Any] | str, component: Componen
             f"{describe_exception(error)}."
         ) from error
     parameters = parameters[POSITIONAL.get(kind, 0) :]
-    helps = _help_lines(documentation)
+    helps = help_lines(documentation)
     parameters = [Option(p.name, p.type_text, p.default_text, helps.get(p.name, ""), p.annotation) for p in parameters]
     return Signature(
         options=tuple(p for p in parameters if p.name not in SLOTS and p.name not in SUPPLIED),
@@ -304,7 +304,7 @@ def _inspect(component: Component) -> tuple[list[Option], str]:
     return options, inspect.getdoc(factory) or ""
 
 
-def _help_lines(documentation: str) -> dict[str, str]:
+def help_lines(documentation: str) -> dict[str, str]:
     """Return ``{option: text}`` from a Google-style ``Args:`` section."""
     lines = inspect.cleandoc(documentation).splitlines()
     helps: dict[str, str] = {}

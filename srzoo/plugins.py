@@ -83,7 +83,7 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> list[
         if identity in seen:  # the same installation found twice on sys.path
             continue
         seen.add(identity)
-        names = {_normalised(record.name), _normalised(record.distribution)}
+        names = {normalised(record.name), normalised(record.distribution)}
         if not record.first_party and allowed is not None and not allowed & names:
             records.append(replace(record, status="disabled", error="not named in SRZOO_PLUGINS"))
             continue
@@ -104,7 +104,7 @@ def _allowed_plugins() -> set[str] | None:
     value = os.environ.get("SRZOO_PLUGINS")
     if value is None:
         return None
-    return {_normalised(name) for name in value.split(",") if name.strip()}
+    return {normalised(name) for name in value.split(",") if name.strip()}
 
 
 def unknown_plugins(records: Iterable[PluginRecord]) -> list[str]:
@@ -112,7 +112,7 @@ def unknown_plugins(records: Iterable[PluginRecord]) -> list[str]:
     from .errors import did_you_mean
 
     names = {name for record in records for name in (record.name, record.distribution)}
-    known = {_normalised(name) for name in names}
+    known = {normalised(name) for name in names}
     return [
         f"SRZOO_PLUGINS names {name!r}, but no such plugin is installed.{did_you_mean(name, names)}"
         for name in sorted(_allowed_plugins() or ())
@@ -120,7 +120,7 @@ def unknown_plugins(records: Iterable[PluginRecord]) -> list[str]:
     ]
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
     """Return a distribution's name as pip compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 

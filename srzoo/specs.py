@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 Factory = Callable[..., Any]
@@ -53,9 +53,12 @@ class ComponentSpec:
         summary: one line for ``srzoo list``.
         paper: arXiv identifier or citation of the source.
         licence: licence of the component or its weights where it differs from the plugin's.
+        examples: sets of options that it can be tried with, the first of them small; ``srzoo plugin check`` uses them.
+            Needed where an option has no default, or where one makes sense only beside another.
+        exempt: checks of ``srzoo plugin check`` that do not apply to it, each with the reason.
 
     Raises:
-        ValueError: if the name, the factory or the summary is not usable.
+        ValueError: if the name, the factory, the summary, an example or an exemption is not usable.
     """
 
     name: str
@@ -63,6 +66,8 @@ class ComponentSpec:
     summary: str = ""
     paper: str = ""
     licence: str = ""
+    examples: tuple[Mapping[str, Any], ...] = field(default=(), hash=False, kw_only=True)
+    exempt: Mapping[str, str] = field(default_factory=dict, hash=False, kw_only=True)
 
     kind: ClassVar[str] = ""
 
@@ -84,6 +89,11 @@ class ComponentSpec:
             raise ValueError(f"{self.kind} {self.name!r}: factory {self.factory!r} is not callable")
         if not self.summary.strip():
             raise ValueError(f"{self.kind} {self.name!r}: give a one-line summary=...")
+        if not isinstance(self.examples, tuple) or not all(isinstance(e, Mapping) for e in self.examples):
+            raise ValueError(f"{self.kind} {self.name!r}: examples must be a list of {{option: value}} mappings")
+        exempt = self.exempt.values() if isinstance(self.exempt, Mapping) else [None]
+        if not all(isinstance(reason, str) and reason.strip() for reason in exempt):
+            raise ValueError(f"{self.kind} {self.name!r}: exempt must map the name of a check to a reason")
 
     def load(self) -> Factory:
         """Return the factory itself, importing it if the spec names it as a string."""
@@ -108,6 +118,9 @@ class UpsamplerSpec(ComponentSpec):
     """An upsampler: ``factory(channels, scale, **options)`` maps (N, C, H, W) to (N, C', scale*H, scale*W).
 
     The module says C' in its attribute ``out_channels`` if it differs from C.
+
+    Args:
+        scales: the factors it can be built for.
     """
 
     scales: tuple[int, ...] = (1, 2, 3, 4, 8)
@@ -183,9 +196,15 @@ class LossSpec(ComponentSpec):
 
     A loss of the last two roles may also have ``cautions(stage, roles, discriminator)``: sentences on why this
     stage is known to fail, which are shown as warnings before training. ``roles`` are those of all its terms.
+
+    Args:
+        role: how it is called, see above.
+        minimum: value of a pixel or perceptual loss where output and reference are equal, with the first example's
+            options; None where it is not smallest there.
     """
 
     role: Literal["pixel", "perceptual", "adversarial", "regulariser"] = "pixel"
+    minimum: float | None = 0.0
     kind: ClassVar[str] = "loss"
 
 
@@ -193,7 +212,8 @@ class LossSpec(ComponentSpec):
 class ExtractorSpec(ComponentSpec):
     """A feature extractor: RGB (N, 3, H, W) in [0, 1] to ``{layer: features}``.
 
-    The module has ``forward(images, layers)`` and normalises its input itself.
+    The module has ``forward(images, layers)``, names its layers in the attribute ``names``, and normalises its input
+    itself.
 
     Args:
         weights: alternative files of its pretrained weights; any one of them is enough.

@@ -31,7 +31,8 @@ ROWS = [
     {"registry"},
     {"options", "recipe", "yamlio", "layouts"},
     {"confinement", "composition", "exif", "png16"},
-    {"zoo"},
+    {"zoo", "reference"},
+    {"scaffold"},
     {
         "images",
         "layers",
@@ -56,8 +57,8 @@ ROWS = [
     {"exporting"},
     {"results", "statistics", "plots", "gallery", "upscaling"},
     {"leaderboard", "page", "loop", "harness"},
-    {"training", "benchmark", "audit", "verification", "hub"},
-    {"interpolation", "mos"},
+    {"training", "benchmark", "audit", "verification", "hub", "conformance"},
+    {"interpolation", "mos", "testing"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -66,6 +67,7 @@ RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
 WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "results", "statistics", "leaderboard"]
 WITHOUT_TORCH += ["plots", "gallery", "page"]
+WITHOUT_TORCH += ["scaffold", "reference", "conformance", "testing"]
 WITHOUT_TORCH += ["api", "cli"]
 
 

@@ -13,6 +13,7 @@ def srzoo_extractors():
             summary="VGG19 by layer: conv1_1, relu1_1, ..., conv5_4, relu5_4, pool1 to pool5",
             paper="arXiv:1409.1556",
             weights=VGG19,
+            examples=[{"pretrained": False}],
         ),
         ExtractorSpec(
             "squeezenet1_1",
@@ -20,5 +21,6 @@ def srzoo_extractors():
             summary="SqueezeNet 1.1 by layer: conv1, relu1, fire2_conv, fire2_relu, ..., fire9_relu",
             paper="arXiv:1602.07360",
             weights=SQUEEZENET1_1,
+            examples=[{"pretrained": False}],
         ),
     ]

@@ -11,6 +11,7 @@ def srzoo_generators():
             "srzoo_composable.trunk:Trunk",
             summary="Head, a trunk of any block, any upsampler, tail: SRResNet, MSRResNet, EDSR and RRDBNet by options",
             paper="arXiv:1609.04802, arXiv:1707.02921, arXiv:1809.00219",
+            examples=[{"num_features": 8, "num_blocks": 2}],
         )
     ]
 

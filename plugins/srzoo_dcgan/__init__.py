@@ -25,5 +25,6 @@ def srzoo_discriminators():
             paper="arXiv:1511.06434, sec. 3",
             output="map",
             min_size=64,
+            examples=[{"num_features": 8}],
         )
     ]

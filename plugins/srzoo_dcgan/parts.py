@@ -49,4 +49,6 @@ class DCGANDiscriminator(nn.Module):
         init_normal_(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if min(images.shape[-2:]) < 64:
+            raise ValueError(f"dcgan takes patches of at least 64x64, not {images.shape[-2]}x{images.shape[-1]}")
         return self.layers(images)

@@ -12,5 +12,6 @@ def srzoo_generators():
             summary="Bicubic enlargement, one convolution applied many times, an image from every recursion, averaged",
             paper="arXiv:1511.04491, sec. 3",
             intermediate=True,
+            examples=[{"num_features": 8, "recursions": 2}],
         )
     ]

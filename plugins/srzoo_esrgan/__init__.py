@@ -30,6 +30,7 @@ def srzoo_discriminators():
             summary="ESRGAN's VGG-style discriminator for 128x128 patches: ten convolutions, two dense layers",
             paper="arXiv:1809.00219 and its public code",
             input_size=128,
+            examples=[{"num_features": 8}],
         ),
         DiscriminatorSpec(
             "unet",
@@ -39,5 +40,6 @@ def srzoo_discriminators():
             output="map",
             size_multiple=8,
             min_size=16,
+            examples=[{"num_features": 8}],
         ),
     ]

@@ -74,6 +74,9 @@ class UNetDiscriminator(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[-2] % 8 or images.shape[-1] % 8:
+            size = f"{images.shape[-2]}x{images.shape[-1]}"
+            raise ValueError(f"unet takes patches whose sides are multiples of 8, not {size}")
         features = F.leaky_relu(self.stem(images), 0.2)  # (N, n, H, W)
         skips = []
         for layer in self.down:  # ends at (N, 8n, H/8, W/8)

@@ -12,6 +12,7 @@ def srzoo_losses():
             summary="Adversarial loss: criterion (bce, least_squares, hinge, wasserstein, ...) times pairing",
             paper="arXiv:1406.2661; arXiv:1611.04076; arXiv:1705.02894; arXiv:1701.07875; arXiv:1807.00734",
             role="adversarial",
+            examples=[{}, {"criterion": "least_squares"}],
         ),
         LossSpec(
             "gradient_penalty",

@@ -13,12 +13,14 @@ def srzoo_losses():
             "srzoo_losses.pixel:Charbonnier",
             summary="Differentiable L1: sqrt(error^2 + eps^2)",
             paper="arXiv:1710.01992, sec. 3.3",
+            minimum=1e-3,  # eps
         ),
         LossSpec(
             "total_variation",
             "srzoo_losses.pixel:TotalVariation",
             summary="Mean absolute difference of neighbouring output pixels",
             paper="Rudin et al. 1992, doi:10.1016/0167-2789(92)90242-F",
+            minimum=None,  # of a flat image
         ),
         LossSpec(
             "perceptual",
@@ -26,6 +28,7 @@ def srzoo_losses():
             summary="Distance of deep features: any extractor, layers, before or after the activation, L1 or MSE",
             paper="arXiv:1603.08155; arXiv:1609.04802, eq. 5; arXiv:1809.00219, sec. 3.3",
             role="perceptual",
+            examples=[{"layers": {"relu1": 1.0}}],
         ),
         LossSpec(
             "texture",
@@ -33,5 +36,6 @@ def srzoo_losses():
             summary="Distance of Gram matrices of deep features in 16x16 patches",
             paper="arXiv:1612.07919, sec. 4.2.3",
             role="perceptual",
+            examples=[{"layers": {"relu1": 1.0}}],
         ),
     ]

@@ -24,6 +24,7 @@ def srzoo_discriminators():
             summary="SRGAN's: eight 3x3 convolutions, 64 to 512 channels, two dense layers, one logit an image",
             paper="arXiv:1609.04802, fig. 4",
             min_size=16,
+            examples=[{"num_features": 8, "dense_features": 16}],
         ),
         DiscriminatorSpec(
             "patch",
@@ -32,5 +33,6 @@ def srzoo_discriminators():
             paper="Keras-GAN's SRGAN; arXiv:1611.07004, sec. 3.2.2",
             output="map",
             min_size=16,
+            examples=[{"num_features": 8, "dense_features": 16}],
         ),
     ]

@@ -12,6 +12,7 @@ def srzoo_discriminators():
             summary="Any timm image model with a single logit, e.g. backbone: resnet18",
             paper="Wightman, doi:10.5281/zenodo.4414861",
             min_size=32,
+            examples=[{"backbone": "resnet10t"}],
         )
     ]
 
@@ -24,5 +25,6 @@ def srzoo_extractors():
             "srzoo_timm.extractor:TimmExtractor",
             summary="Any timm model that gives feature maps, e.g. backbone: resnet50",
             paper="Wightman, doi:10.5281/zenodo.4414861",
+            examples=[{"backbone": "resnet10t", "pretrained": False}],
         )
     ]

@@ -18,6 +18,7 @@ from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
 from .exchange import export_command, pull_command, push_command, verify_command
 from .mos import mos_app
+from .plugin import plugin_app
 from .weights import weights_app
 from .work import interpolate_command, train_command, upscale_command
 
@@ -70,6 +71,7 @@ app.command("push")(push_command)
 app.command("pull")(pull_command)
 app.add_typer(weights_app, name="weights")
 app.add_typer(mos_app, name="mos")
+app.add_typer(plugin_app, name="plugin")
 
 
 def main() -> None:

@@ -46,3 +46,21 @@ def complete_metric(incomplete: str) -> list[str]:
     before, comma, last = incomplete.rpartition(",")
     found = _quietly(lambda: [c.name for c in get_registry().find("metric")], last)
     return [f"{before}{comma}{name}" for name in found]
+
+
+def complete_component_or_plugin(incomplete: str) -> list[str]:
+    """Complete a plugin, or ``KIND/NAME`` of a component."""
+
+    def names() -> list[str]:
+        registry = get_registry()
+        components = [f"{kind}/{c.name}" for kind in KINDS for c in registry.find(kind)]
+        return [*(record.name for record in registry.records), *components]
+
+    return _quietly(names, incomplete)
+
+
+def complete_template(incomplete: str) -> list[str]:
+    """Complete a kind of which ``srzoo plugin new`` has a template."""
+    from ..scaffold import TEMPLATES
+
+    return [kind for kind in TEMPLATES if kind.startswith(incomplete)]

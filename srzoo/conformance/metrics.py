@@ -1,0 +1,145 @@
+"""Checks of metrics: one value an image, best where output and reference are equal, and in the stated direction."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import UndefinedScoreError
+from ..plugins import describe_exception
+from ..specs import MetricSpec
+from .outcome import Failed, NotApplicable, listed, promise, require
+from .subject import Subject
+
+NOISE = (2, 8, 32)
+"""Deviations, in 8-bit levels, of what is added to a reference."""
+
+
+def references(subject: Subject, count: int = 2, side: int = 64) -> torch.Tensor:
+    """Return smooth pictures as the metric's domain has them: (N, 1 or 3, side, side), rounded to 8 bits."""
+    spec = _spec(subject)
+    channels = 3 if spec.domain == "rgb" else 1
+    coarse = torch.rand(count, channels, 6, 6, generator=torch.Generator().manual_seed(0))
+    smooth = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
+    return _rounded(smooth, spec)
+
+
+def degraded(subject: Subject, hr: torch.Tensor, levels: int) -> torch.Tensor:
+    """Return a reference with noise."""
+    noise = torch.randn(hr.shape, generator=torch.Generator().manual_seed(levels))
+    return _rounded((hr.float() + levels / 255 * noise).clamp(0, 1), _spec(subject))
+
+
+def _rounded(image: torch.Tensor, spec: MetricSpec) -> torch.Tensor:
+    return (image * 255).round().to(torch.float32 if spec.domain == "rgb" else torch.float64) / 255
+
+
+def _spec(subject: Subject) -> MetricSpec:
+    assert isinstance(subject.spec, MetricSpec)
+    return subject.spec
+
+
+def _built(subject: Subject) -> Any:
+    metric = subject.build()
+    return metric.eval().requires_grad_(False) if isinstance(metric, nn.Module) else metric
+
+
+def measure(subject: Subject, metric: Any) -> torch.Tensor:
+    """Call a metric on two images and return the values, after looking at their shape."""
+    hr = references(subject)
+    return _values(metric, degraded(subject, hr, NOISE[1]), hr)
+
+
+def _values(metric: Any, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        values = metric(sr, hr)
+    require(
+        isinstance(values, torch.Tensor), f"it returns {type(values).__name__}, not a tensor with a value an image."
+    )
+    require(
+        tuple(values.shape) == (len(sr),) and values.is_floating_point(),
+        f"for {len(sr)} images it returns {tuple(values.shape)} {values.dtype}; it must be ({len(sr)},), real.",
+    )
+    require(not torch.isnan(values).any(), "it returns NaN; where it is not defined it must raise UndefinedScoreError.")
+    return cast(torch.Tensor, values)
+
+
+@promise("one-value-an-image", "metric")
+def one_value_an_image(subject: Subject) -> None:
+    """One value an image, whatever else is in the batch."""
+    metric, hr = _built(subject), references(subject)
+    sr = torch.cat([degraded(subject, hr[:1], NOISE[0]), degraded(subject, hr[1:], NOISE[2])])
+    together = _values(metric, sr, hr)
+    alone = torch.cat([_values(metric, sr[i : i + 1], hr[i : i + 1]) for i in range(2)])
+    require(
+        torch.allclose(together, alone, rtol=1e-4, atol=1e-5),
+        f"two images together score {together.tolist()}, and each alone {alone.tolist()}.",
+    )
+    require(torch.equal(together, _values(metric, sr, hr)), "the same images score differently the second time.")
+
+
+@promise("direction", "metric")
+def direction(subject: Subject) -> str:
+    """Best where output and reference are equal, worse with noise, in the stated range."""
+    spec, metric, hr = _spec(subject), _built(subject), references(subject)
+    scores = [float(_values(metric, hr.clone(), hr).mean())]
+    scores += [float(_values(metric, degraded(subject, hr, levels), hr).mean()) for levels in NOISE]
+    shown = " > ".join(f"{score:.4g}" for score in scores)
+    signed = scores if spec.higher_is_better else [-score for score in scores]
+    word = "higher" if spec.higher_is_better else "lower"
+    require(signed[0] == max(signed), f"its best value is not where output and reference are equal: {shown}.")
+    falling = all(one > other for one, other in itertools.pairwise(signed))
+    require(falling, f"its spec says that {word} is better, but more and more noise scores {shown}.")
+    low, high = spec.value_range
+    outside = [s for s in scores if (low is not None and s < low - 1e-6) or (high is not None and s > high + 1e-6)]
+    require(not outside, f"its spec says values lie in {spec.value_range}, but there are {listed(map(str, outside))}.")
+    return shown
+
+
+@promise("undefined", "metric")
+def undefined(subject: Subject) -> str:
+    """Where it is not defined it says so."""
+    metric = _built(subject)
+    tiny = references(subject, 1, 4)
+    try:
+        _values(metric, degraded(subject, tiny, NOISE[1]), tiny)
+    except UndefinedScoreError as error:
+        return f"4x4: {error}"
+    except Failed:
+        raise
+    except Exception as error:
+        raise Failed(
+            f"for 4x4 pixels it raises {describe_exception(error)}; raise srzoo.errors.UndefinedScoreError where it is "
+            "not defined."
+        ) from error
+    return "4x4 has a score"
+
+
+@promise("prepared-reference", "metric")
+def prepared(subject: Subject) -> None:
+    """A prepared reference gives the same values."""
+    metric = _built(subject)
+    if not (hasattr(metric, "reference") and hasattr(metric, "against")):
+        raise NotApplicable("it prepares nothing of a reference.")
+    hr = references(subject)
+    with torch.inference_mode():
+        ready = metric.reference(hr)
+        for levels in NOISE:  # the prepared reference serves several outputs, so using it must not change it
+            sr = degraded(subject, hr, levels)
+            two_steps, one_step = metric.against(sr, ready), metric(sr, hr)
+            require(
+                torch.allclose(two_steps, one_step, rtol=1e-5, atol=1e-6),
+                f"against(sr, reference(hr)) is {two_steps.tolist()}, metric(sr, hr) {one_step.tolist()}.",
+            )
+
+
+CHECKS = (
+    one_value_an_image,
+    direction,
+    undefined,
+    prepared,
+)

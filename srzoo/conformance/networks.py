@@ -1,0 +1,280 @@
+"""Checks of what every network promises: shape, finite values, gradients, determinism, storage, precision, tracing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..errors import SrzooError
+from ..inference import run_generator
+from ..plugins import describe_exception
+from ..specs import GeneratorSpec
+from ..weights import load_into, read_checkpoint, save_checkpoint
+from .outcome import NETWORKS, Failed, NotApplicable, listed, promise, require
+from .subject import Subject, images, relative_difference
+
+TOLERANCE = 1e-4
+"""Relative to the largest value: what float32 may differ by when sums are taken in another order."""
+BF16_TOLERANCE = 0.1
+"""Relative error of the whole output in the 2-norm; bf16 holds 8 bits, and a deep network adds a few per cent."""
+
+
+@promise("output-shape", *NETWORKS)
+def keeps_shape(subject: Subject) -> str:
+    """Output shape at odd sizes, batches of 1 and 4, every declared scale."""
+    for case in subject.cases:
+        network = subject.network(case)
+        with torch.no_grad():
+            for batch in (1, 4):
+                inputs = images((batch, *case.shape))
+                subject.check_shape(network, case, subject.run(network, inputs), batch)
+            if isinstance(subject.spec, GeneratorSpec):
+                _odd_size(network, case.supplied["scale"], subject.spec.size_multiple)
+    return "; ".join(str(case) for case in subject.cases)
+
+
+def _odd_size(network: nn.Module, scale: int, multiple: int) -> None:
+    """A size that is no multiple of anything, as inference pads it and cuts the result."""
+    found = tuple(run_generator(network, images((1, 3, 13, 7)), scale, multiple).shape)
+    expected = (1, 3, 13 * scale, 7 * scale)
+    require(found == expected, f"scale {scale}: (1, 3, 13, 7) became {found}; it must be {expected}.")
+
+
+@promise("finite-output", *NETWORKS)
+def finite_output(subject: Subject) -> None:
+    """Finite output for random, black and white input, training and evaluation."""
+    case = subject.cases[0]
+    for mode in (False, True):
+        network = subject.network(case).train(mode)
+        for name, value in (("random", None), ("black", 0.0), ("white", 1.0)):
+            inputs = images((2, *case.shape))
+            inputs = inputs if value is None else torch.full_like(inputs, value)
+            with torch.no_grad():
+                outputs = subject.run(network, inputs)
+            where = f"{name} input in {'training' if mode else 'evaluation'} mode"
+            require(all(torch.isfinite(output).all() for output in outputs), f"the output is not finite for {where}.")
+
+
+@promise("gradient", *NETWORKS)
+def gradient(subject: Subject) -> str:
+    """A gradient reaches the input and every trainable parameter.
+
+    Four batches, since a ReLU may be closed on one; before the last, weights that begin as zeros are moved.
+    """
+    case = subject.cases[0]
+    network = subject.network(case).train()
+    if subject.kind == "extractor":  # the losses freeze it, and need its gradient on the image
+        network.requires_grad_(False)
+    wanted = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not wanted and subject.kind != "extractor":
+        raise NotApplicable("it has no trainable parameters.")
+    reached: set[str] = set()
+    for seed in range(4):
+        if seed == 3:
+            _leave_zero(network)
+        inputs = images((4, *case.shape), seed).requires_grad_(True)
+        network.zero_grad()
+        weighted = [(out * torch.randn_like(out)).sum() for out in subject.run(network, inputs)]
+        total = torch.stack(weighted).sum()
+        require(total.requires_grad, "the output has no gradient at all; is it detached, or computed under no_grad?")
+        total.backward()  # type: ignore[no-untyped-call]
+        require(inputs.grad is not None and inputs.grad.abs().sum() > 0, "no gradient reaches the input.")
+        for name, parameter in wanted.items():
+            if parameter.grad is None:
+                continue
+            require(torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite.")
+            if parameter.grad.abs().sum() > 0:
+                reached.add(name)
+        if len(reached) == len(wanted):
+            break
+    missed = [name for name in wanted if name not in reached]
+    require(not missed, f"no gradient reaches {listed(missed)}; use them in forward() or drop them.")
+    return f"{len(reached)} tensors"
+
+
+def _leave_zero(network: nn.Module) -> None:
+    """A branch whose last weight begins as zero, as is common, gives the weights before it no gradient yet."""
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
+
+
+@promise("deterministic", *NETWORKS)
+def deterministic(subject: Subject) -> None:
+    """Same input, same output in evaluation mode."""
+    case = subject.cases[0]
+    network, inputs = subject.network(case), images((2, *case.shape))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = subject.run(network, inputs)
+        torch.manual_seed(2)
+        second = subject.run(network, inputs)
+    same = all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    require(same, "twice the same input gives two outputs in evaluation mode; is there noise or dropout left?")
+
+
+@promise("batch-independent", *NETWORKS)
+def batch_independent(subject: Subject) -> str:
+    """An image's output does not depend on its batch in evaluation mode."""
+    case = subject.cases[0]
+    network, batch = subject.network(case), images((3, *case.shape))
+    with torch.no_grad():
+        together = subject.run(network, batch)
+        alone = [subject.run(network, image[None]) for image in batch]
+    singles = [torch.cat(layer) for layer in zip(*alone, strict=True)]
+    worst = max(relative_difference(one, other) for one, other in zip(together, singles, strict=True))
+    require(
+        worst <= TOLERANCE, f"an image's output depends on the others of its batch in evaluation mode ({worst:.1e})."
+    )
+    return f"{worst:.1e}"
+
+
+@promise("state-dict", *NETWORKS)
+def stored(subject: Subject) -> str:
+    """The state goes through safetensors and computes the same.
+
+    Write the state of one network and read it into another that began with other values.
+    """
+    case = subject.cases[0]
+    one, other = subject.network(case, seed=0), subject.network(case, seed=1)
+    for parameter in one.parameters():  # not those a network is born with, which a constant may give both
+        parameter.data.mul_(1.1)
+    state = one.state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        save_checkpoint(path, state, {})
+        load_into(other, read_checkpoint(path)[0], "the file")
+    inputs = images((2, *case.shape))
+    with torch.no_grad():
+        pairs = list(zip(subject.run(one.eval(), inputs), subject.run(other.eval(), inputs), strict=True))
+    same = all(torch.equal(left, right) for left, right in pairs)
+    require(same, "read back from safetensors it computes something else; register every tensor it needs as a buffer.")
+    return f"{len(state)} tensors"
+
+
+@promise("bf16-autocast", *NETWORKS)
+def bf16(subject: Subject) -> str:
+    """Under bf16 autocast the output is finite and near."""
+    case = subject.cases[0]
+    network, inputs = subject.network(case), images((2, *case.shape))
+    with torch.no_grad():
+        exact = subject.run(network, inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            reduced = subject.run(network, inputs)
+    worst = 0.0
+    for one, other in zip(exact, reduced, strict=True):
+        require(torch.isfinite(other).all(), "the output is not finite under bf16 autocast.")
+        require(
+            one.shape == other.shape, f"the output is {tuple(other.shape)} under autocast, {tuple(one.shape)} without."
+        )
+        worst = max(worst, float((one - other.float()).norm() / one.norm().clamp(min=1e-12)))
+    require(worst <= BF16_TOLERANCE, f"under bf16 autocast the output is {worst:.0%} off; sum images in float32.")
+    return f"{100 * worst:.2g} % off"
+
+
+@promise("channels-last", *NETWORKS)
+def channels_last(subject: Subject) -> str:
+    """The same output in channels_last memory."""
+    case = subject.cases[0]
+    network, inputs = subject.network(case), images((2, *case.shape))
+    with torch.no_grad():
+        plain = subject.run(network, inputs)
+        moved = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        last = subject.run(moved, inputs.contiguous(memory_format=torch.channels_last))
+    worst = max(relative_difference(one, other) for one, other in zip(plain, last, strict=True))
+    require(worst <= TOLERANCE, f"in channels_last memory the output differs by {worst:.1e}; view() where reshape()?")
+    return f"{worst:.1e}"
+
+
+Result = TypeVar("Result")
+
+
+def _attempt(what: str, call: Callable[[], Result]) -> Result:
+    try:
+        return call()
+    except Exception as error:  # torch's tracers raise many kinds, with pages of text
+        raise Failed(f"{what}: {describe_exception(error)[:300]}") from error
+
+
+@promise("torch-export", *NETWORKS, thorough=True)
+def exported(subject: Subject) -> str:
+    """torch.export takes it and computes the same."""
+    case = subject.cases[0]
+    network, inputs = subject.network(case), images((2, *case.shape))
+    arguments: tuple[Any, ...] = (inputs,)
+    if subject.kind == "extractor":
+        arguments = (inputs, list(getattr(network, "names", ())))
+    with torch.no_grad():
+        expected = subject.run(network, inputs)
+        program = _attempt("torch.export refuses it", lambda: torch.export.export(network, arguments))
+        found = program.module()(*arguments)
+    outputs = list(found.values()) if isinstance(found, dict) else [found]
+    worst = max(relative_difference(one, other) for one, other in zip(expected, outputs, strict=True))
+    require(worst <= TOLERANCE, f"the exported program's output differs by {worst:.1e}.")
+    return f"{worst:.1e}"
+
+
+@promise("torch-compile", *NETWORKS, thorough=True)
+def compiled(subject: Subject) -> str:
+    """torch.compile takes forward and backward as one graph.
+
+    Trace forward and backward; aot_eager goes all the way but for generating code, so no C compiler is needed.
+    """
+    import torch._dynamo
+
+    case = subject.cases[0]
+    network = subject.network(case)
+    inputs = images((2, *case.shape))
+    with torch.no_grad():
+        expected = subject.run(network, inputs)
+    torch._dynamo.reset()
+    traced = torch.compile(network, backend="aot_eager", fullgraph=True)
+
+    def forward_and_backward() -> list[torch.Tensor]:
+        layers = [list(getattr(network, "names", ()))] if subject.kind == "extractor" else []
+        found = traced(inputs.clone().requires_grad_(True), *layers)
+        outputs = list(found.values()) if isinstance(found, dict) else [found]
+        torch.stack([output.float().sum() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+        return [output.detach() for output in outputs]
+
+    outputs = _attempt("torch.compile cannot take it as one graph", forward_and_backward)
+    torch._dynamo.reset()
+    worst = max(relative_difference(one, other) for one, other in zip(expected, outputs, strict=True))
+    require(worst <= TOLERANCE, f"the compiled network's output differs by {worst:.1e}.")
+    return f"{worst:.1e}"
+
+
+@promise("unknown-layer", "extractor")
+def unknown_layer(subject: Subject) -> None:
+    """A layer that does not exist is refused by name."""
+    network = subject.network()
+    try:
+        with torch.no_grad():
+            check = getattr(network, "check_layers", None)
+            (check if check is not None else lambda names: network(images((1, 3, 64, 64)), names))(["no_such_layer"])
+    except (SrzooError, ValueError) as error:
+        require("no_such_layer" in str(error), f"the refusal of an unknown layer does not name it: {error}")
+        return
+    raise Failed("it takes a layer that does not exist; raise a ValueError that names the layers there are.")
+
+
+CHECKS = (
+    keeps_shape,
+    finite_output,
+    gradient,
+    deterministic,
+    batch_independent,
+    stored,
+    bf16,
+    channels_last,
+    unknown_layer,
+    exported,
+    compiled,
+)
