@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +80,7 @@ def bench(
     protocol: Protocol = "y",
     precision: str | Sequence[str] = "fp32",
     out: str | Path | None = None,
-    pictures: int = 12,
+    pictures: int | Collection[tuple[str, str]] = 12,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> BenchResult:
@@ -97,7 +97,7 @@ def bench(
         protocol: ``y``, ``y-matlab`` or ``rgb``.
         precision: ``fp32``, ``bf16`` or ``fp16``, or several, which are ranked against each other: quality and speed.
         out: folder for ``results.sqlite``, ``results.csv``, ``leaderboard.md`` and ``report.html``.
-        pictures: of how many images the report shows the outputs; 0 writes none.
+        pictures: of how many images the report shows the outputs, 0 writes none; or ``(dataset, image)`` of each.
         resume: False computes everything anew.
         progress: called as ``progress(entry, dataset, images done, images)``.
 
