@@ -20,11 +20,13 @@ import torch
 
 from ..benchmark import BenchResult, bench, device_name
 from ..compose import preflight
-from ..data import ImageSet, load_image_set
+from ..data import load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
 from ..inference import best_device
 from ..recipe import Training
+from ..results import merge
 from ..statistics import select
+from ..store import REFERENCE
 from ..training import train
 from .estimate import StepCosts, step_seconds, terms_of
 from .figure import write_figure
@@ -101,7 +103,7 @@ def ablate(
     plan = make_plan(read_recipe(recipe), budget, seeds)
     folder = Path(out) if out is not None else Path("ablations") / f"{plan.source.name}-{budget}"
     work = _Work(plan, folder, progress or (lambda *_: None), announce or (lambda _: None))
-    sets = work.check()
+    work.check()
     work.claim()
     work.tell_estimate(processes)
     work.train_all()
@@ -112,7 +114,7 @@ def ablate(
         found = work.benchmark()
         result.computed = found.computed
         result.findings = work.find(found)
-        images = work.pictures(found, sets)
+        images = work.pictures()
         write_tables(result.findings, folder)
         figure = write_figure(result.findings, images, folder / "figure.png")
         write_ablation_page(result.findings, figure, folder / "ablation.html")
@@ -142,17 +144,18 @@ class _Work:
         self.runs = out / "runs"
         self.trained: list[str] = []
         self.failed: dict[str, str] = {}
+        self.exhibits: set[tuple[str, str]] = set()
 
     # --- before anything is trained -----------------------------------------------------------------------------
 
-    def check(self) -> dict[str, ImageSet]:
-        """Look at everything that could be wrong before the first step, and return the benchmark's datasets."""
+    def check(self) -> None:
+        """Look at everything that could be wrong before the first step."""
         pending = self.pending()
         for name in dict.fromkeys(name for run in pending for name in _training(run).data):
             load_image_set(name)
         for run in pending:
             preflight(run.entry)
-        sets = {name: load_image_set(name) for name in self.plan.budget.data}
+        sets = {own.name: own for own in map(load_image_set, self.plan.budget.data)}
         for exhibit in self.plan.ablation.figure:
             images = [item.name for item in sets[exhibit.dataset]] if exhibit.dataset in sets else []
             if images and exhibit.image not in images:
@@ -160,7 +163,7 @@ class _Work:
                     f"{self.plan.source.path}: figure: {exhibit.dataset} has no image {exhibit.image!r}."
                     f"{did_you_mean(exhibit.image, images)}"
                 )
-        return sets
+        self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in sets}
 
     def claim(self) -> None:
         """Make the folder, or see that it is this ablation's.
@@ -294,32 +297,27 @@ class _Work:
         if not names:
             raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(self.failed.values())))
         budget = self.plan.budget
-        exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in budget.data}
         return bench(
             [str(self.runs / name) for name in names],
             budget.data,
             budget.metrics,
             protocol=budget.protocol,
             out=self.out / "bench",
-            pictures=exhibits,
+            pictures=self.exhibits,
             progress=lambda name, dataset, done, total: self.progress("bench", dataset, done, total, {}),
         )
 
-    def pictures(self, found: BenchResult, sets: Mapping[str, ImageSet]) -> dict[tuple[str, str], dict[str, Path]]:
+    def pictures(self) -> dict[tuple[str, str], dict[str, Path]]:
         """Return ``(dataset, image)`` of the figure to label to the file of the first seed's output."""
-        from ..results import merge
-
         merged = merge([self.out / "bench"], self.plan.budget.protocol)
         names = {label: members[0] for label, members in self.members().items() if members}
         shown: dict[tuple[str, str], dict[str, Path]] = {}
-        for exhibit in self.plan.ablation.figure:
-            files = merged.pictures.get(exhibit.dataset, {}).get(exhibit.image, {})
-            if exhibit.dataset not in sets or not files:
-                continue
+        for place in ((e.dataset, e.image) for e in self.plan.ablation.figure):
+            files = merged.pictures.get(place[0], {}).get(place[1], {}) if place in self.exhibits else {}
             for planned in self.plan.columns:
-                key = "HR" if planned.entry is None else names.get(planned.label, "")
+                key = REFERENCE if planned.entry is None else names.get(planned.label, "")
                 if key in files:
-                    shown.setdefault((exhibit.dataset, exhibit.image), {})[planned.label] = files[key]
+                    shown.setdefault(place, {})[planned.label] = files[key]
         return shown
 
     def find(self, found: BenchResult) -> Findings:
