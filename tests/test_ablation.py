@@ -283,25 +283,13 @@ def test_durations_in_words() -> None:
 
 
 def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
-    out = tmp_path / "out"
+    recipe, out = tiny(tmp_path, photos), tmp_path / "out"
     said: list[str] = []
-    result = ablate(tiny(tmp_path, photos), "little", out, seeds=2, announce=said.append)
-    assert len(result.trained) == len(set(result.trained)) == 2 * 5, "the PSNR stage of small and sum once a seed"
-    assert said[0].startswith("10 of 10 runs to train, 30 steps: about ")
-    # three columns and two shared stages, two seeds, six images, two metrics
-    assert result.computed == (3 + 2) * 2 * 6 * 2
+    result = ablate(recipe, "little", out, announce=said.append)
+    assert len(result.trained) == len(set(result.trained)) == 5, "the PSNR stage of small and sum once"
+    assert said[0].startswith("5 of 5 runs to train, 15 steps: about ")
+    assert result.computed == (3 + 2) * 6 * 2, "three columns and two PSNR stages, six images, two metrics"
     assert result.findings is not None and result.findings.failed == {}
-    with open(out / "table.csv", newline="") as file:
-        table = list(csv.DictReader(file))
-    own = {(r["column"], r["metric"]): r for r in table}
-    assert {label for label, _ in own} == {"plain", "small", "sum", "psnr stage of plain", "psnr stage of small, sum"}
-    with open(out / "bench" / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = [run.name for run in result.plan.planned("small").runs]
-    means = [np.mean([float(r["value"]) for r in rows if (r["entry"], r["metric"]) == (n, "psnr")]) for n in names]
-    assert float(own["small", "psnr"]["mean"]) == pytest.approx(np.mean(means), abs=1e-9)
-    assert float(own["small", "psnr"]["deviation"]) == pytest.approx(np.std(means, ddof=1), rel=1e-6)
-    assert own["small", "psnr"]["seeds"] == "2" and own["small", "psnr"]["blocks"] == "1"
     text = (out / "table.md").read_text()
     assert "| blocks | HR | 2 | **1** | 1 |" in text and "| halves |  | mean | mean | **sum** |" in text
     assert "- sum against small (halves: mean → sum): " in text
@@ -310,13 +298,25 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", page), "it asks for nothing"
     assert Image.open(out / "figure.png").size[0] > 600
 
-    again = ablate(tiny(tmp_path, photos), "little", out, seeds=2, announce=said.append)
-    assert (again.trained, again.computed, said[-1]) == ([], 0, "10 runs, all trained.")
+    again = ablate(recipe, "little", out, announce=said.append)
+    assert (again.trained, again.computed, said[-1]) == ([], 0, "5 runs, all trained.")
     assert (out / "table.md").read_text() == text
-    more = ablate(tiny(tmp_path, photos), "little", out, seeds=3)
-    assert len(more.trained) == 5 and more.computed == 5 * 6 * 2, "one more seed costs one more seed"
     with pytest.raises(InputError, match="holds the ablation tiny at budget little; give another --out"):
-        ablate(tiny(tmp_path, photos), "more", out)
+        ablate(recipe, "more", out)
+
+    more = ablate(recipe, "little", out, seeds=2)
+    assert len(more.trained) == 5 and more.computed == 5 * 6 * 2, "one more seed costs one more seed"
+    with open(out / "table.csv", newline="") as file:
+        own = {(r["column"], r["metric"]): r for r in csv.DictReader(file)}
+    assert {label for label, _ in own} == {"plain", "small", "sum", "psnr stage of plain", "psnr stage of small, sum"}
+    with open(out / "bench" / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [run.name for run in more.plan.planned("small").runs]
+    means = [np.mean([float(r["value"]) for r in rows if (r["entry"], r["metric"]) == (n, "psnr")]) for n in names]
+    found = own["small", "psnr"]
+    assert (found["seeds"], found["images"], found["blocks"]) == ("2", "6", "1")
+    assert float(found["mean"]) == pytest.approx(np.mean(means), abs=1e-9)
+    assert float(found["deviation"]) == pytest.approx(np.std(means, ddof=1), rel=1e-6)
 
 
 def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str) -> None:
