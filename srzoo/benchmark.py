@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def bench(
     tile: int | None = None,
     batch: int | None = None,
     out: str | Path | None = None,
-    pictures: int = 12,
+    pictures: int | Collection[tuple[str, str]] = 12,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> BenchResult:
@@ -84,7 +84,7 @@ def bench(
         batch: how many outputs of one image are scored at once; by default 8 on a GPU, and 1 on a CPU, where it is
             faster.
         out: folder for ``results.sqlite``, ``results.csv``, ``leaderboard.md`` and ``report.html``.
-        pictures: of how many images the report shows the outputs; 0 writes none.
+        pictures: of how many images the report shows the outputs, 0 writes none; or ``(dataset, image)`` of each.
         resume: False computes everything anew.
         progress: called as ``progress(entry, dataset, images done, images)``.
 

@@ -22,6 +22,21 @@ def full_composition(entry: Entry) -> dict[str, Any]:
     return {"scale": entry.scale, "generator": _written_out("generator", entry.generator, where)}
 
 
+def written_out(entry: Entry) -> dict[str, Any]:
+    """Return an entry as plain values, with every option of its parts and loss terms, given or default."""
+    found: dict[str, Any] = entry.model_dump(mode="json")
+    found["generator"] = _written_out("generator", entry.generator, f"entry {entry.name!r}: generator")
+    if entry.discriminator is not None:
+        where = f"entry {entry.name!r}: discriminator"
+        found["discriminator"] = _written_out("discriminator", entry.discriminator, where)
+    for name, stage in entry.training.stages.items() if entry.training is not None else ():
+        for label, term in stage.losses.items():
+            where = f"entry {entry.name!r}: training.stages.{name}.losses.{label}"
+            options = _written_out("loss", ComponentRef.of(term.name, term.options), where)
+            found["training"]["stages"][name]["losses"][label] = {"weight": term.weight, "every": term.every, **options}
+    return found
+
+
 def _written_out(kind: str, ref: ComponentRef, where: str) -> dict[str, Any]:
     component = get_registry().get(kind, ref.name)
     signature = signature_of(component)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,18 +103,29 @@ def data_root() -> Path | None:
     return default if default.is_dir() else None
 
 
+_PART = re.compile(r"(?P<name>.+)\[(?P<first>[0-9]*):(?P<last>[0-9]*)\]")
+
+
 def load_image_set(name: str) -> ImageSet:
     """Return a dataset by registered name, by folder name under ``SRZOO_DATA``, or by path, in this order.
 
     ``./set5`` is always the path.
 
     A folder is high-resolution images, or holds ``HR/`` and optionally ``LR_x2/``, ``LR_x3/``, ``LR_x4/``
-    or ``LR_x8/`` with files of the same names.
+    or ``LR_x8/`` with files of the same names. ``NAME[:100]`` is the first hundred images of a set, in the order of
+    their names, ``NAME[100:]`` the others.
 
     Raises:
         UnknownNameError: there is no such dataset or folder; says what there is.
         DataError: the folder holds no images, or HR and LR do not match.
     """
+    part = _PART.fullmatch(name)
+    if part is not None and not Path(name).exists():
+        whole = load_image_set(part["name"])
+        items = whole.items[int(part["first"] or 0) : int(part["last"]) if part["last"] else None]
+        if not items:
+            raise DataError(f"{name!r} holds no images: {part['name']} has {len(whole)}.")
+        return ImageSet(whole.name + name[len(part["name"]) :], items)
     registry = get_registry()
     if name in {component.name for component in registry.find("dataset")}:
         component = registry.get("dataset", name)
@@ -148,7 +160,7 @@ def shared_images(left: Sequence[ImageSet], right: Sequence[ImageSet]) -> list[s
 
     def identities(sets: Sequence[ImageSet]) -> dict[object, str]:
         return {
-            item.hr.resolve() if isinstance(item.hr, Path) else (image_set.name, item.name): (
+            item.hr.resolve() if isinstance(item.hr, Path) else (image_set.name.partition("[")[0], item.name): (
                 f"{image_set.name}/{item.name}"
             )
             for image_set in sets

@@ -76,3 +76,8 @@ def srzoo_layouts() -> Sequence[LayoutSpec]:  # type: ignore[empty-body]
 @hookspec
 def srzoo_entries() -> Sequence[str | os.PathLike[str]]:  # type: ignore[empty-body]
     """Return paths of zoo files (YAML), relative to the plugin's own file or absolute; their entries join the zoo."""
+
+
+@hookspec
+def srzoo_ablations() -> Sequence[str | os.PathLike[str]]:  # type: ignore[empty-body]
+    """Return paths of ablation recipes (YAML), as of zoo files; ``srzoo ablate`` knows each by its file's stem."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -20,12 +20,12 @@ class Outputs:
     Args:
         folder: of the run.
         image_sets: what is benchmarked.
-        count: of images over all sets, taken at even distances.
+        wanted: number of images over all sets, taken at even distances; or ``(dataset, image)`` of each.
     """
 
-    def __init__(self, folder: Path, image_sets: Sequence[ImageSet], count: int) -> None:
+    def __init__(self, folder: Path, image_sets: Sequence[ImageSet], wanted: int | Collection[tuple[str, str]]) -> None:
         self._folder = folder
-        self._chosen = set(choose(image_sets, count))
+        self._chosen = set(choose(image_sets, wanted) if isinstance(wanted, int) else wanted)
 
     def path(self, subject: Subject | None, question: Question) -> Path | None:
         """Return where a model's output of an image is kept, or with no model the reference; None if it is not."""

@@ -48,6 +48,7 @@ class PluginRecord:
     seconds: float = 0.0
     specs: tuple[ComponentSpec, ...] = field(default=(), repr=False)
     zoo_files: tuple[Path, ...] = ()
+    ablations: tuple[Path, ...] = ()
     folder: Path | None = None
 
     @property
@@ -149,7 +150,8 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
             plugin = entry_point.load()
             _check_hook_names(manager, plugin)
             registered = manager.register(plugin, name=record.name)
-            specs, zoo_files = _ask(manager, record.name)
+            specs = _ask(manager, record.name)
+            files = {hook: _ask_paths(manager, hook, record.name) for hook in ("srzoo_entries", "srzoo_ablations")}
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may well call sys.exit() at import
@@ -158,10 +160,12 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
         return replace(record, status="broken", error=describe_exception(error), seconds=time.perf_counter() - start)
     file = getattr(plugin, "__file__", None)
     folder = Path(file).parent if file else None
+    found = {hook: tuple(folder / path if folder else path for path in paths) for hook, paths in files.items()}
     return replace(
         record,
         specs=specs,
-        zoo_files=tuple(folder / path if folder is not None else path for path in zoo_files),
+        zoo_files=found["srzoo_entries"],
+        ablations=found["srzoo_ablations"],
         folder=folder,
         seconds=time.perf_counter() - start,
     )
@@ -204,7 +208,7 @@ def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
         raise TypeError("implements no hook; mark one of " + ", ".join(known) + " with @srzoo.hookimpl")
 
 
-def _ask(manager: pluggy.PluginManager, name: str) -> tuple[tuple[ComponentSpec, ...], tuple[Path, ...]]:
+def _ask(manager: pluggy.PluginManager, name: str) -> tuple[ComponentSpec, ...]:
     specs: list[ComponentSpec] = []
     for kind, spec_class in KINDS.items():
         for spec in _call(manager, hook_name(kind), name):
@@ -216,12 +220,16 @@ def _ask(manager: pluggy.PluginManager, name: str) -> tuple[tuple[ComponentSpec,
             if any(other.kind == spec.kind and other.name == spec.name for other in specs):
                 raise ValueError(f"{hook_name(kind)}() returns {spec.name!r} twice")
             specs.append(spec)
-    zoo_files: list[Path] = []
-    for path in _call(manager, "srzoo_entries", name):
+    return tuple(specs)
+
+
+def _ask_paths(manager: pluggy.PluginManager, hook: str, name: str) -> tuple[Path, ...]:
+    paths: list[Path] = []
+    for path in _call(manager, hook, name):
         if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"srzoo_entries() must return a list of paths, not one with {_short(path)}")
-        zoo_files.append(Path(path))
-    return tuple(specs), tuple(zoo_files)
+            raise TypeError(f"{hook}() must return a list of paths, not one with {_short(path)}")
+        paths.append(Path(path))
+    return tuple(paths)
 
 
 def _call(manager: pluggy.PluginManager, hook: str, plugin_name: str) -> Sequence[Any]:

@@ -167,9 +167,21 @@ def compare(rows: Sequence[Row], higher_is_better: bool) -> list[Comparison]:
     Raises:
         DataError: the rows are of several datasets, metrics or protocols, or score an image twice.
     """
+    return compare_pairs(rows, list(pairwise(_order(_scores(rows), higher_is_better))))
+
+
+def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """Return what separates the first of each pair of entries from the second, as :func:`compare` does.
+
+    Args:
+        rows: of one dataset, metric and protocol.
+        names: pairs of entries; the p values are adjusted for their number.
+
+    Raises:
+        DataError: as in :func:`compare`.
+    """
     scores = _scores(rows)
-    order = _order(scores, higher_is_better)
-    pairs = [(a, b, _differences(scores[a], scores[b])) for a, b in pairwise(order)]
+    pairs = [(a, b, _differences(scores.get(a, {}), scores.get(b, {}))) for a, b in names]
     p_values = [_wilcoxon(differences) for _, _, differences in pairs]
     adjusted = iter(holm([p for p in p_values if p is not None]))
     found = []

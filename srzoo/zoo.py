@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import functools
 import json
@@ -53,6 +54,7 @@ class Zoo:
 
     def __init__(self, sources: Sequence[Source], registry: Registry) -> None:
         self._registry = registry
+        self._changes: dict[str, list[Node]] = {}
         self._written: dict[str, list[tuple[Node, Source]]] = {}
         self.file_problems: list[SrzooError] = []
         for source in sources:
@@ -65,6 +67,31 @@ class Zoo:
                 continue
             for name, node in document.content.items():
                 self._written.setdefault(str(name), []).append((node, source))
+
+    def amended(self, changes: Node, source: Source) -> Zoo:
+        """Return this zoo with changes: of entries that exist, and further entries.
+
+        A change is laid over what its entry says and inherits, so an entry that extends it inherits the change.
+
+        Args:
+            changes: a mapping of entry names to entries, or to what is different about them.
+            source: where the changes are written.
+        """
+        zoo = copy.copy(self)
+        zoo._written = dict(self._written)
+        zoo._changes = dict(self._changes)
+        for key, node in changes.content.items():
+            name = str(key)
+            if name not in zoo._written:
+                zoo._written[name] = [(node, source)]
+                continue
+            if not isinstance(node.content, dict):
+                raise EntryError(f"{node.where}: the changes of entry {name!r} must be a mapping, not {node.value!r}.")
+            if "extends" in node.content:
+                where = node.place(("extends",))
+                raise EntryError(f"{where}: entry {name!r} exists already, and what it extends cannot be changed.")
+            zoo._changes[name] = [*zoo._changes.get(name, ()), node]
+        return zoo
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the entry names that match a shell-style pattern, in the order of the files."""
@@ -182,7 +209,10 @@ class Zoo:
             base = Node(inherited, own.where)
             for key, value in _nulls(own):
                 self._check_null(name, base, Node({key: value}, value.where), source)
-        return _merge(base, own), source
+        tree = _merge(base, own)
+        for change in self._changes.get(self._bare_name(name), ()):
+            tree = _merge(tree, change)
+        return tree, source
 
     def _summary(self, name: str) -> str:
         """Describe an entry without a summary by its difference to the one it extends."""
@@ -265,7 +295,7 @@ def _validate(tree: Node) -> Entry:
     try:
         return Entry.model_validate(fields)
     except pydantic.ValidationError as error:
-        raise EntryError(_explain(fields["name"], error, tree)) from None
+        raise EntryError(explain(f"entry {fields['name']!r}", error, tree)) from None
 
 
 def diff_entries(left: Entry, right: Entry) -> list[tuple[str, Any, Any]]:
@@ -370,8 +400,8 @@ def _written_out(node: Node) -> Node:
     return node
 
 
-def _explain(name: str, error: pydantic.ValidationError, tree: Node) -> str:
-    """Turn pydantic's first error into one sentence with file, line and dotted key."""
+def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:
+    """Turn pydantic's first error about ``what`` is written in a tree into one sentence with file, line and key."""
     first = error.errors()[0]
     path: KeyPath = tuple(part for part in first["loc"])
     context = first.get("ctx") or {}
@@ -386,7 +416,7 @@ def _explain(name: str, error: pydantic.ValidationError, tree: Node) -> str:
     elif first["type"] not in ("unknown_key", "misfit", "value_error"):
         message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}"
     separator = ": " if dotted else ""
-    return f"{tree.place(path)}: entry {name!r}: {dotted}{separator}{message}."
+    return f"{tree.place(path)}: {what}: {dotted}{separator}{message}."
 
 
 def _short(value: Any) -> str:

@@ -79,8 +79,8 @@ def test_one_plugin_may_implement_several_hooks(site: Site) -> None:
 # --- each hook ----------------------------------------------------------------------------------------------
 
 
-def test_there_is_one_hook_for_every_kind_and_one_for_zoo_files() -> None:
-    assert set(HOOKS) == {*SPEC_OF_HOOK, "srzoo_entries"}
+def test_there_is_one_hook_for_every_kind_and_one_for_each_kind_of_file() -> None:
+    assert set(HOOKS) == {*SPEC_OF_HOOK, "srzoo_entries", "srzoo_ablations"}
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -92,7 +92,7 @@ def test_every_hook_says_in_its_docstring_what_it_returns(hook: str) -> None:
 
 
 def returned_by(hook: str) -> str:
-    if hook == "srzoo_entries":
+    if hook in ("srzoo_entries", "srzoo_ablations"):
         return '"/some/where/zoo.yaml"'
     return f'srzoo.{SPEC_OF_HOOK[hook]}("mine", "{FACTORY}", summary="Mine")'
 
@@ -104,6 +104,8 @@ def test_every_hook_is_asked(site: Site, hook: str) -> None:
     assert record.status == "ok", record.error
     if hook == "srzoo_entries":
         assert record.zoo_files == (Path("/some/where/zoo.yaml"),)
+    elif hook == "srzoo_ablations":
+        assert record.ablations == (Path("/some/where/zoo.yaml"),)
     else:
         assert [(hook_name(spec.kind), spec.name) for spec in record.specs] == [(hook, "mine")]
 

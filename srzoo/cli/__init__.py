@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import PluginWarning, RecipeWarning, UpscaleWarning
+from .ablate import ablate_command
 from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
@@ -63,6 +64,7 @@ app.command("plugins")(plugins_command)
 app.command("train")(train_command)
 app.command("bench")(bench_command)
 app.command("leaderboard")(leaderboard_command)
+app.command("ablate")(ablate_command)
 app.command("upscale")(upscale_command)
 app.command("interpolate")(interpolate_command)
 app.command("verify")(verify_command)

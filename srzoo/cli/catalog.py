@@ -298,7 +298,9 @@ def plugins_command(
         colours = {"ok": "green", "broken": "red", "disabled": "yellow"}
         for r in registry.records:
             provides = ", ".join(f"{s.kind}/{s.name}" for s in r.specs)
-            provides = ", ".join(part for part in (provides, *(path.name for path in r.zoo_files)) if part)
+            provides = ", ".join(
+                part for part in (provides, *(path.name for path in (*r.zoo_files, *r.ablations))) if part
+            )
             status = f"[{colours[r.status]}]{r.status}[/{colours[r.status]}]"
             table.add_row(
                 f"[bold]{r.name}[/bold]", f"{r.distribution} {r.version}", status, escape(provides or r.error)

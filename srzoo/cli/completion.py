@@ -25,6 +25,11 @@ def complete_entry(incomplete: str) -> list[str]:
     return _quietly(lambda: get_zoo().names(), incomplete)
 
 
+def complete_ablation(incomplete: str) -> list[str]:
+    """Complete the name of an ablation."""
+    return _quietly(lambda: [path.stem for record in get_registry().records for path in record.ablations], incomplete)
+
+
 def complete_kind(incomplete: str) -> list[str]:
     """Complete a kind of component."""
     return [kind for kind in ("entry", *KINDS) if kind.startswith(incomplete)]

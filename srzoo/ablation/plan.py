@@ -1,0 +1,260 @@
+"""What has to be trained for an ablation, with what columns share trained once. Needs no torch.
+
+An entry is trained stage by stage, each stage a run of its own that starts from the one before. A run is named after a
+digest of all that decides its weights: columns whose first stages agree, as those that share generator and data agree
+in the PSNR stage, share these runs, whatever their later stages are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..composition import full_composition, written_out
+from ..errors import InputError, SrzooError
+from ..recipe import Entry, Stage
+from ..registry import get_registry
+from ..specs import LossSpec
+from ..zoo import Source as ZooSource
+from ..zoo import Zoo, diff_entries, get_zoo
+from .recipe import Ablation, Budget, Column, Row, Source, filled_in
+
+DESCRIPTIVE = ("name", "summary", "paper", "weights", "recorded")
+"""Keys of an entry that change nothing about what is trained."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage of one or several columns, with one seed.
+
+    Attributes:
+        name: of its folder: the stage, the seed and a digest of all that decides its weights.
+        entry: with this stage alone.
+        parent: the run whose weights it starts from.
+    """
+
+    name: str
+    digest: str
+    entry: Entry
+    parent: Run | None
+
+    @property
+    def stage(self) -> str:
+        """The stage's name."""
+        assert self.entry.training is not None
+        return next(iter(self.entry.training.stages))
+
+    @property
+    def steps(self) -> int:
+        """How many steps it takes."""
+        assert self.entry.training is not None
+        return self.entry.training.stages[self.stage].steps
+
+    def starting_in(self, runs: Path) -> Entry:
+        """Return the entry to train, which starts from its parent's folder in ``runs``."""
+        if self.parent is None:
+            return self.entry
+        assert self.entry.training is not None
+        training = self.entry.training.model_copy(update={"start_from": str(runs.resolve() / self.parent.name)})
+        return self.entry.model_copy(update={"training": training})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A column as it is planned.
+
+    Attributes:
+        entry: with all its stages, as the budget has it; None for the reference.
+        runs: the last stage's, one for each seed.
+        cells: row to text.
+        difference: dotted key, value there, value here, for every difference to the column it is compared with.
+    """
+
+    column: Column
+    entry: Entry | None
+    runs: tuple[Run, ...]
+    cells: tuple[str, ...]
+    difference: tuple[tuple[str, Any, Any], ...]
+
+    @property
+    def label(self) -> str:
+        """What the column is called."""
+        return self.column.label
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ablation at one budget.
+
+    Attributes:
+        rows: labels of the rows of the table's head.
+        columns: all, in their order.
+    """
+
+    source: Source
+    budget_name: str
+    seeds: int
+    rows: tuple[str, ...]
+    columns: tuple[Planned, ...]
+
+    @property
+    def ablation(self) -> Ablation:
+        """The recipe."""
+        return self.source.ablation
+
+    @property
+    def budget(self) -> Budget:
+        """The budget."""
+        return self.ablation.budgets[self.budget_name]
+
+    @property
+    def trained(self) -> list[Planned]:
+        """The columns that are not the reference."""
+        return [planned for planned in self.columns if planned.entry is not None]
+
+    def planned(self, label: str) -> Planned:
+        """Return a column by its label."""
+        return next(planned for planned in self.columns if planned.label == label)
+
+    def against(self, planned: Planned) -> Planned | None:
+        """Return the column that one is compared with."""
+        other = self.ablation.against(planned.column)
+        return self.planned(other.label) if other is not None else None
+
+    def runs(self) -> list[Run]:
+        """Return all runs, each once and after the one it starts from: first the columns of the first seed."""
+        found: dict[str, Run] = {}
+        for seed in range(self.seeds):
+            for planned in self.trained:
+                for run in lineage(planned.runs[seed]):
+                    found.setdefault(run.name, run)
+        return list(found.values())
+
+
+def lineage(run: Run) -> Iterator[Run]:
+    """Yield the runs that one builds on, the first one first, and itself."""
+    if run.parent is not None:
+        yield from lineage(run.parent)
+    yield run
+
+
+def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Plan:
+    """Plan an ablation.
+
+    Args:
+        seeds: how many runs of every column; the budget's number by default.
+
+    Raises:
+        InputError: there is no such budget; an entry or a change is not valid; a row has no text for a column.
+    """
+    zoo = get_zoo()
+    for changes in source.changes(budget_name):
+        zoo = zoo.amended(changes, ZooSource(source.path, "local", source.name, (source.path.parent,)))
+    ablation = source.ablation
+    budget = ablation.budgets[budget_name]
+    count = seeds if seeds is not None else budget.seeds
+    if type(count) is not int or count < 1:
+        raise InputError(f"seeds={count!r}: give a whole number of at least 1.")
+    entries = {c.entry: zoo.entry(c.entry) for c in ablation.columns if c.entry is not None}
+    for name, entry in entries.items():
+        if entry.training is None:
+            raise InputError(f"{source.path}: entry {name!r} has no training recipe, so it cannot be a column.")
+    _check_stages(source, budget_name, entries)
+    written = {name: written_out(entry) for name, entry in entries.items()}
+    first = next(iter(written.values()))
+    runs = {name: tuple(_runs(zoo, name, budget, seed) for seed in range(count)) for name in entries}
+    columns = []
+    for column in ablation.columns:
+        if column.entry is None:
+            columns.append(Planned(column, None, (), (), ()))
+            continue
+        own = written[column.entry]
+        cells = tuple(_cell(source, row, own, first, column.entry) for row in ablation.rows)
+        other = ablation.against(column)
+        difference = _difference(entries[other.entry], entries[column.entry]) if other and other.entry else ()
+        columns.append(Planned(column, entries[column.entry], runs[column.entry], cells, difference))
+    labels = tuple(filled_in(row.label, list(written.values())) for row in ablation.rows)
+    return Plan(source, budget_name, count, labels, tuple(columns))
+
+
+def _cell(source: Source, row: Row, own: dict[str, Any], first: dict[str, Any], entry: str) -> str:
+    try:
+        return row.cell(own, first, entry)
+    except InputError as error:
+        raise InputError(f"{source.path}: {error}") from None
+
+
+def _difference(left: Entry, right: Entry) -> tuple[tuple[str, Any, Any], ...]:
+    return tuple(d for d in diff_entries(left, right) if d[0].partition(".")[0] not in DESCRIPTIVE)
+
+
+def _check_stages(source: Source, budget_name: str, entries: dict[str, Entry]) -> None:
+    known = {name for entry in entries.values() if entry.training is not None for name in entry.training.stages}
+    stages = source.ablation.budgets[budget_name].stages
+    for name in stages:
+        if name not in known:
+            place = source.tree.place(("budgets", budget_name, "stages", name))
+            raise InputError(f"{place}: no entry has a stage {name!r}; there are {', '.join(sorted(known))}.")
+
+
+def _runs(zoo: Zoo, name: str, budget: Budget, seed: int) -> Run:
+    """Return the run of an entry's last stage."""
+    entry = zoo.entry(name)
+    assert entry.training is not None
+    start, parent = entry.training.start_from, None
+    if start is not None and start in zoo.names():
+        parent, start = _runs(zoo, start, budget, seed), None
+    for stage in entry.training.stages:
+        parent = _run(zoo, name, stage, budget, seed, start, parent)
+        start = None
+    assert parent is not None
+    return parent
+
+
+def _run(zoo: Zoo, name: str, stage_name: str, budget: Budget, seed: int, start: str | None, parent: Run | None) -> Run:
+    changes = {f"training.{key}": value for key, value in budget.stages.get(stage_name, {}).items()}
+    try:
+        entry = zoo.entry(name, changes)
+    except SrzooError as error:
+        raise type(error)(f"stage {stage_name!r}: {error}") from None
+    assert entry.training is not None
+    stage = entry.training.stages[stage_name]
+    training = entry.training.model_copy(
+        update={"stages": {stage_name: stage}, "start_from": start, "seed": entry.training.seed + seed}
+    )
+    discriminator = entry.discriminator if _has_discriminator(stage) else None
+    whole = entry.model_copy(update={"training": training, "discriminator": discriminator})
+    digest = _digest(whole, parent)
+    run_name = f"{re.sub('[^a-z0-9_.-]', '-', stage_name.lower())}-seed{training.seed}-{digest[:12]}"
+    # Nothing that is one column's own: the run belongs to all that share it.
+    cut = {"name": run_name, "summary": f"stage {stage_name}", "weights": None, "recorded": None, "paper": ""}
+    return Run(run_name, digest, whole.model_copy(update=cut), parent)
+
+
+def _has_discriminator(stage: Stage) -> bool:
+    specs = [get_registry().get("loss", term.name).spec for term in stage.losses.values() if term.weight > 0]
+    return any(isinstance(spec, LossSpec) and spec.role == "adversarial" for spec in specs)
+
+
+def _digest(entry: Entry, parent: Run | None) -> str:
+    """Return the SHA-256 of all that decides a run's weights, defaults of its parts written out."""
+    found = written_out(entry)
+    decisive = [full_composition(entry), found["discriminator"], found["training"], parent.digest if parent else None]
+    start = entry.training.start_from if entry.training is not None else None
+    if start is not None:
+        decisive.append(_file_digest(start))
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digest(start: str) -> str:
+    path = Path(start)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    try:
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    except OSError as error:
+        raise InputError(f"training.start_from: {start} is no entry of the zoo, and cannot be read: {error}.") from None

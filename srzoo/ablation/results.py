@@ -1,0 +1,249 @@
+"""From rows of scores to what an ablation says: means with intervals, and what each change did. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..report import Row, format_value
+from ..statistics import CONFIDENCE, LEVEL, Comparison, compare_pairs, mean_interval, select
+from ..store import CostRow
+from .plan import Plan, Planned, Run
+
+
+@dataclass(frozen=True)
+class Value:
+    """A column's score on a dataset.
+
+    Attributes:
+        mean: over images and seeds.
+        low, high: interval at ``CONFIDENCE``: Student's over the seeds' means where there are several, else the
+            bootstrap's over images. NaN where it is undefined.
+        deviation: standard deviation of the seeds' means; NaN for one seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    deviation: float
+    seeds: int
+    images: int
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step of a generator takes: forward and backward, at its batch and precision."""
+
+    milliseconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one column's change did to one metric on one dataset.
+
+    Attributes:
+        first, second: the column, and the one it is compared with: label of a column, or of an earlier stage.
+        what: the change in the words of the table's head.
+        comparison: of the two, image by image, each image's score averaged over seeds; ``difference`` is first minus
+            second.
+        by_seed: mean over seeds of the difference, and its Student interval; None for one seed.
+        higher_is_better: the metric's direction.
+    """
+
+    first: str
+    second: str
+    what: str
+    dataset: str
+    metric: str
+    comparison: Comparison
+    by_seed: tuple[float, float, float] | None
+    higher_is_better: bool
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` where interval and test both say so, else ``not shown`` or ``not tested``.
+
+        Over several seeds their interval has to say so as well.
+        """
+        found = self.comparison
+        if found.p_holm is None:
+            return "not tested"
+        ends = [(found.low, found.high)] + ([self.by_seed[1:]] if self.by_seed is not None else [])
+        if found.p_holm >= LEVEL or not all(low > 0 or high < 0 for low, high in ends):
+            return "not shown"
+        if len({low > 0 for low, _ in ends}) > 1:
+            return "not shown"
+        return "better" if (ends[0][0] > 0) == self.higher_is_better else "worse"
+
+    @property
+    def arithmetic(self) -> str:
+        """Difference with its interval and p value."""
+        found = self.comparison
+        digits = 3 if abs(found.difference) >= 0.1 else 4
+        if math.isnan(found.difference):
+            return "-"
+        text = f"{found.difference:+.{digits}f}"
+        if not math.isnan(found.low):
+            text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+        return text
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the table and the page are made of.
+
+    Attributes:
+        directions: metric to whether higher is better.
+        values: ``(label, dataset, metric)`` to score, also of earlier stages.
+        changes: of each column to the one it is compared with.
+        starts: of each column to the stage that it started from.
+        costs, steps: label to what a forward pass and a training step take.
+        seconds: label to the time that training took, all its stages, of the first seed.
+        failed: label to the reason why a column has no scores.
+        notes: sentences for the end.
+    """
+
+    plan: Plan
+    datasets: dict[str, int]
+    directions: dict[str, bool]
+    values: dict[tuple[str, str, str], Value]
+    changes: list[Change]
+    starts: list[Change]
+    costs: dict[str, CostRow]
+    steps: dict[str, StepCost]
+    seconds: dict[str, float]
+    failed: dict[str, str]
+    device: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def earlier(self) -> list[str]:
+        """Labels of the earlier stages, each once."""
+        return list(dict.fromkeys(change.second for change in self.starts))
+
+
+def earlier_stages(plan: Plan) -> dict[str, tuple[Run, ...]]:
+    """Return the stages that columns start from, by the labels of these columns; one run for each seed."""
+    sharing: dict[tuple[str, ...], list[str]] = {}
+    runs: dict[tuple[str, ...], tuple[Run, ...]] = {}
+    for planned in plan.trained:
+        parents = tuple(run.parent for run in planned.runs if run.parent is not None)
+        if parents:
+            key = tuple(run.name for run in parents)
+            sharing.setdefault(key, []).append(planned.label)
+            runs[key] = parents
+    return {f"{runs[key][0].stage} stage of {', '.join(labels)}": runs[key] for key, labels in sharing.items()}
+
+
+def what_changed(plan: Plan, planned: Planned) -> str:
+    """Return a column's change in the words of the table's head, or by its keys where the head does not show it."""
+    other = plan.against(planned)
+    if other is None:
+        return ""
+    rows = zip(plan.rows, other.cells, planned.cells, strict=True)
+    shown = [f"{row}: {before} → {after}" for row, before, after in rows if before != after]
+    keys = [f"{key}: {_plain(before)} → {_plain(after)}" for key, before, after in planned.difference]
+    return "; ".join(shown or keys) or "nothing"
+
+
+def _plain(value: object) -> str:
+    return "nothing" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def averaged(rows: Sequence[Row], members: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Return rows of labels in place of runs: each image's score is the mean over the runs of a label.
+
+    Args:
+        members: label to the names of its runs; an image counts where all of them have it.
+    """
+    by_run: dict[str, dict[tuple[str, str, str, str], float]] = {}
+    for row in rows:
+        by_run.setdefault(row.entry, {})[row.dataset, row.image, row.metric, row.protocol] = row.value
+    found = []
+    for label, names in members.items():
+        tables = [by_run[name] for name in names if name in by_run]
+        for key in tables[0] if tables else ():
+            if all(key in table for table in tables):
+                found.append(Row(label, *key, math.fsum(table[key] for table in tables) / len(tables)))
+    return found
+
+
+def score(rows: Sequence[Row], label: str, names: Sequence[str], means: Sequence[Row]) -> Value:
+    """Return a column's score.
+
+    Args:
+        rows: of its runs ``names``, on one dataset by one metric; ``means``: the same averaged over them.
+    """
+    estimate = mean_interval(means, label)
+    by_seed = _means_by_run(rows, names)
+    low, high, deviation = estimate.low, estimate.high, math.nan
+    if len(by_seed) > 1:
+        low, high = student_interval(by_seed)
+        deviation = float(np.std(by_seed, ddof=1))
+    return Value(estimate.mean, low, high, deviation, len(by_seed), estimate.images)
+
+
+def _means_by_run(rows: Sequence[Row], names: Sequence[str]) -> list[float]:
+    found = []
+    for name in names:
+        values = [row.value for row in rows if row.entry == name and not math.isnan(row.value)]
+        if values:
+            found.append(math.fsum(values) / len(values))
+    return found
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's interval of the mean of at least two values; NaN where one is not finite."""
+    from scipy import stats
+
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    if not math.isfinite(mean + error):
+        return math.nan, math.nan
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return mean - reach, mean + reach
+
+
+def find_changes(
+    plan: Plan,
+    rows: Sequence[Row],
+    members: Mapping[str, Sequence[str]],
+    pairs: Sequence[tuple[str, str, str]],
+    directions: Mapping[str, bool],
+) -> list[Change]:
+    """Return what changes did, by dataset and metric.
+
+    Args:
+        rows: of all runs; ``members``: label to its runs, one for each seed.
+        pairs: first, second, and what was changed.
+    """
+    means = averaged(rows, members)
+    found = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        for metric, up in directions.items():
+            own, single = select(means, dataset, metric), select(rows, dataset, metric)
+            known = {row.entry for row in own}
+            asked = [pair for pair in pairs if {pair[0], pair[1]} <= known]
+            for (first, second, what), comparison in zip(
+                asked, compare_pairs(own, [(first, second) for first, second, _ in asked]), strict=True
+            ):
+                by_seed = _by_seed(single, members[first], members[second])
+                found.append(Change(first, second, what, dataset, metric, comparison, by_seed, up))
+    return found
+
+
+def _by_seed(rows: Sequence[Row], first: Sequence[str], second: Sequence[str]) -> tuple[float, float, float] | None:
+    """Return the mean over seeds of the difference of two columns' means, and its interval."""
+    left, right = _means_by_run(rows, first), _means_by_run(rows, second)
+    if len(left) != len(right) or len(left) < 2:
+        return None
+    differences = [a - b for a, b in zip(left, right, strict=True)]
+    return float(np.mean(differences)), *student_interval(differences)
+
+
+def interval_text(value: Value) -> str:
+    """Return a score's interval, or an empty string where it has none."""
+    return "" if math.isnan(value.low) else f"{format_value(value.low)} to {format_value(value.high)}"

@@ -1,0 +1,276 @@
+"""The table of an ablation in the paper's form, once as data, then as Markdown and CSV. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from ..errors import DataError
+from ..report import format_value, short_number
+from ..statistics import CONFIDENCE, MIN_PAIRS
+from .plan import Planned
+from .results import Change, Findings, interval_text
+
+LATENCY_SIZE = 128
+"""Side of the low-resolution input that the benchmark states latency and memory for."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        detail: what stands below the text, such as an interval.
+        changed: whether it is this that sets the column apart from the one it is compared with.
+    """
+
+    text: str
+    detail: str = ""
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table: its label and a cell for each column."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows under one heading; the first block, of what the columns are, has none."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+def build_table(findings: Findings) -> tuple[list[str], list[Block]]:
+    """Return the columns' labels, and the blocks of the table: what they are, scores of each dataset, cost."""
+    plan = findings.plan
+    blocks = [Block("", tuple(_head_line(findings, row) for row in range(len(plan.rows))))]
+    for dataset, images in findings.datasets.items():
+        lines = tuple(_score_line(findings, dataset, metric) for metric in findings.directions)
+        blocks.append(Block(f"{dataset}, {images} image{'s' if images != 1 else ''}", lines))
+    blocks.append(Block("cost", tuple(_cost_lines(findings))))
+    return [planned.label for planned in plan.columns], blocks
+
+
+def _head_line(findings: Findings, row: int) -> Line:
+    plan = findings.plan
+    cells = []
+    for planned in plan.columns:
+        if planned.entry is None:
+            cells.append(Cell("HR" if row == 0 else ""))
+            continue
+        other = plan.against(planned)
+        cells.append(Cell(planned.cells[row], "", other is not None and other.cells[row] != planned.cells[row]))
+    return Line(plan.rows[row], tuple(cells))
+
+
+def _score_line(findings: Findings, dataset: str, metric: str) -> Line:
+    cells = []
+    for planned in findings.plan.columns:
+        value = findings.values.get((planned.label, dataset, metric))
+        if value is not None:
+            cells.append(Cell(format_value(value.mean), interval_text(value)))
+        else:
+            cells.append(Cell("failed" if planned.label in findings.failed else "-"))
+    return Line(f"{metric} {'↑' if findings.directions[metric] else '↓'}", tuple(cells))
+
+
+def _cost_lines(findings: Findings) -> list[Line]:
+    def line(label: str, texts: dict[str, str]) -> Line:
+        return Line(label, tuple(Cell(texts.get(planned.label, "-")) for planned in findings.plan.columns))
+
+    costs, steps = findings.costs, findings.steps
+    trained = {label: seconds for label, seconds in findings.seconds.items() if seconds}
+    return [
+        line("parameters", {k: short_number(c.parameters) for k, c in costs.items()}),
+        line("latency, ms", {k: _milliseconds(c.milliseconds) for k, c in costs.items()}),
+        line("memory, MiB", {k: _mebibytes(c.peak_bytes) for k, c in costs.items()}),
+        line("training step, ms", {k: _milliseconds(s.milliseconds) for k, s in steps.items()}),
+        line("training memory, MiB", {k: _mebibytes(s.peak_bytes) for k, s in steps.items()}),
+        line("trained for, min", {k: f"{seconds / 60:.3g}" for k, seconds in trained.items()}),
+    ]
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _mebibytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 2**20:,.0f}" if count >= 10 * 2**20 else f"{count / 2**20:.1f}"
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def method_sentences(findings: Findings) -> list[str]:
+    """Return what the numbers are: protocol, intervals, tests, cost."""
+    plan, budget = findings.plan, findings.plan.budget
+    percent = f"{CONFIDENCE:.0%}".replace("%", " %")
+    runs = f"{plan.seeds} seeds" if plan.seeds > 1 else "one seed"
+    if plan.seeds > 1:
+        interval = f"Intervals: {percent}, Student's over the {plan.seeds} seeds' means"
+    else:
+        interval = f"Intervals: {percent}, bootstrap over images; one seed tells nothing about how runs differ"
+    return [
+        f"Budget {plan.budget_name}, {runs}: {budget.summary}",
+        f"Scores of protocol {budget.protocol}, mean over images and seeds. {interval}.",
+        "Changes: each column against the one it is compared with, image by image, each image's score averaged over "
+        f"seeds: mean difference, its {percent} bootstrap interval, Wilcoxon's signed-rank test with Holm's adjustment "
+        "for all changes of a dataset and metric. Better or worse is said where interval and test agree"
+        + (", and the interval over seeds with them" if plan.seeds > 1 else "")
+        + f"; below {MIN_PAIRS} images nothing is tested.",
+        f"Cost on {findings.device}. Latency and memory: a forward pass of one {LATENCY_SIZE}x{LATENCY_SIZE} input in "
+        "float32. Training step: forward and backward of the generator with the batch of its last stage. Trained for: "
+        "all stages of the first seed, those shared with other columns included.",
+        *budget.notes,
+    ]
+
+
+def change_sentences(findings: Findings) -> list[str]:
+    """Return for each change what it did, in one sentence."""
+    found = []
+    for planned in findings.plan.trained:
+        changes = [change for change in findings.changes if change.first == planned.label]
+        if not changes:
+            continue
+        head = f"{planned.label} against {changes[0].second} ({changes[0].what})"
+        parts = []
+        for verdict, word in (("better", "better"), ("worse", "worse")):
+            own = [c for c in changes if c.verdict == verdict]
+            if own:
+                parts.append(f"{word} in " + ", ".join(f"{c.metric} on {c.dataset} ({c.arithmetic})" for c in own))
+        silent = [c for c in changes if c.verdict == "not shown"]
+        if silent:
+            parts.append("no difference shown in " + ", ".join(f"{c.metric} on {c.dataset}" for c in silent))
+        untested = list(dict.fromkeys(c.dataset for c in changes if c.verdict == "not tested"))
+        if untested:
+            parts.append(f"not tested on {', '.join(untested)}, which has too few images")
+        found.append(f"{head}: {'; '.join(parts)}.")
+    return found
+
+
+def p_value(change: Change) -> str:
+    """Return a change's adjusted p value, or why there is none."""
+    return change.comparison.verdict
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write_tables(findings: Findings, folder: Path) -> None:
+    """Write ``table.md``, ``table.csv`` and ``changes.csv``.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    texts = {
+        "table.md": markdown(findings),
+        "table.csv": table_csv(findings),
+        "changes.csv": changes_csv(findings),
+    }
+    for name, text in texts.items():
+        temporary = folder / f".{name}.writing"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, folder / name)
+        except OSError as error:
+            raise DataError(f"Cannot write {folder / name}: {error}.") from error
+
+
+def markdown(findings: Findings) -> str:
+    """Return table, changes and method as Markdown; the changed cell of a column is bold."""
+    plan = findings.plan
+    labels, blocks = build_table(findings)
+    paper = f" {plan.ablation.paper}." if plan.ablation.paper else ""
+    text = [f"# {plan.ablation.title}", "", f"{plan.ablation.summary}.{paper} What a column changes is bold.", ""]
+    text += [*_markdown_row(["", *labels]), "|---" + "|:-:" * len(labels) + "|"]
+    for block in blocks:
+        if block.title:
+            text += _markdown_row([f"*{block.title}*", *[""] * len(labels)])
+        for line in block.lines:
+            cells = [f"**{c.text}**" if c.changed else c.text for c in line.cells]
+            cells = [f"{text}<br>{c.detail}" if c.detail else text for text, c in zip(cells, line.cells, strict=True)]
+            text += _markdown_row([line.label, *cells])
+    text += ["", "## Which change did what", ""]
+    text += [f"- {sentence}" for sentence in change_sentences(findings)]
+    if findings.starts:
+        text += ["", "## Against the stage each column started from", ""]
+        header = ["column", "against", "dataset", "metric", "difference", "p", ""]
+        text += [*_markdown_row(header), "|---|---|---|---|--:|---|---|"]
+        for c in findings.starts:
+            text += _markdown_row([c.first, c.second, c.dataset, c.metric, c.arithmetic, p_value(c), c.verdict])
+    if findings.failed:
+        text += ["", "## Failed", ""] + [f"- {label}: {reason}" for label, reason in findings.failed.items()]
+    text += ["", "## Method", ""]
+    text += [f"- {sentence}" for sentence in (*method_sentences(findings), *findings.notes)]
+    return "\n".join(text) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
+
+
+def table_csv(findings: Findings) -> str:
+    """Return one line for each column, earlier stage, dataset and metric, with composition and cost beside it."""
+    plan = findings.plan
+    header = ["column", "entry", *plan.rows, "dataset", "metric", "protocol", "higher_is_better"]
+    header += ["mean", "low", "high", "deviation", "seeds", "images"]
+    header += ["parameters", "multiply_adds", "milliseconds", "peak_bytes", "step_milliseconds", "step_peak_bytes"]
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    columns: dict[str, Planned] = {planned.label: planned for planned in plan.trained}
+    for (label, dataset, metric), value in findings.values.items():
+        planned, cost, step = columns.get(label), findings.costs.get(label), findings.steps.get(label)
+        row: list[object] = [label, planned.column.entry if planned else ""]
+        row += list(planned.cells) if planned else [""] * len(plan.rows)
+        row += [dataset, metric, plan.budget.protocol, int(findings.directions[metric])]
+        row += [_number(number) for number in (value.mean, value.low, value.high, value.deviation)]
+        row += [value.seeds, value.images]
+        row += [cost.parameters, cost.multiply_adds, cost.milliseconds, cost.peak_bytes] if cost else [""] * 4
+        row += [step.milliseconds, step.peak_bytes] if step else [""] * 2
+        writer.writerow(row)
+    return buffer.getvalue()
+
+
+def changes_csv(findings: Findings) -> str:
+    """Return one line for each comparison, of columns with each other and with the stage they started from."""
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    header = [
+        "kind",
+        "first",
+        "second",
+        "change",
+        "dataset",
+        "metric",
+        "difference",
+        "low",
+        "high",
+        "images",
+        "p",
+        "p_holm",
+    ]
+    writer.writerow([*header, "seeds_difference", "seeds_low", "seeds_high", "verdict"])
+    for kind, changes in (("column", findings.changes), ("start", findings.starts)):
+        for c in changes:
+            found = c.comparison
+            row: list[object] = [kind, c.first, c.second, c.what, c.dataset, c.metric]
+            row += [_number(found.difference), _number(found.low), _number(found.high), found.images]
+            row += ["" if found.p is None else repr(found.p), "" if found.p_holm is None else repr(found.p_holm)]
+            row += [_number(number) for number in c.by_seed or (math.nan,) * 3]
+            writer.writerow([*row, c.verdict])
+    return buffer.getvalue()
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else repr(value)

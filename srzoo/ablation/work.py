@@ -1,0 +1,408 @@
+"""An ablation from recipe to table: train what is not trained, benchmark what is not known, write it down.
+
+Nothing is kept in memory that a killed process would take with it: runs resume from their states, a run that ended is
+known by its weight file, scores lie in the benchmark's store. Several processes on one folder share the runs out among
+themselves by a lock on each, which the system lets go of when a process ends in whatever way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+import torch
+
+from ..benchmark import BenchResult, bench
+from ..compose import preflight
+from ..data import load_image_set
+from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
+from ..harness import device_name
+from ..inference import best_device
+from ..recipe import Training
+from ..results import merge
+from ..statistics import select
+from ..store import REFERENCE
+from ..training import train
+from .estimate import StepCosts, step_seconds, terms_of
+from .figure import write_figure
+from .page import write_ablation_page
+from .plan import Plan, Run, lineage, make_plan
+from .recipe import read_recipe
+from .results import (
+    Findings,
+    Value,
+    averaged,
+    earlier_stages,
+    find_changes,
+    score,
+    what_changed,
+)
+from .table import write_tables
+
+LAUNCHED = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE"),
+    *("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT"),
+)
+"""What launchers tell processes by that they belong together."""
+PATIENCE = 1.0
+"""Seconds between looks at runs that other processes are at work on."""
+
+Progress = Callable[[str, str, int, int, Mapping[str, float]], None]
+
+
+@dataclass
+class AblationResult:
+    """What an ablation found.
+
+    Attributes:
+        trained: names of the runs that this process trained or went on with.
+        computed: how many scores were computed now.
+        findings: None in a process of several that leaves the benchmark to the first.
+    """
+
+    plan: Plan
+    out: Path
+    trained: list[str] = field(default_factory=list)
+    computed: int = 0
+    findings: Findings | None = None
+
+
+def ablate(
+    recipe: str | Path,
+    budget: str,
+    out: str | Path | None = None,
+    *,
+    seeds: int | None = None,
+    progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> AblationResult:
+    """Make the table of an ablation: train its columns, benchmark them, compare them.
+
+    Run it again to go on where it was stopped. Several processes may work on one folder at once, started by hand or by
+    ``accelerate launch``, ``torchrun`` or ``srun``: each takes runs that no other is at work on.
+
+    Args:
+        recipe: name of a plugin's ablation, or the file of another.
+        budget: name of one of its budgets.
+        out: folder of the ablation; ``ablations/RECIPE-BUDGET`` by default.
+        seeds: runs of every column; the budget's number by default.
+        progress: called as ``progress(kind, name, done, total, values)``, kind being ``runs``, ``train`` or ``bench``.
+        announce: called with a sentence on what is about to be done, the estimate of the time among them.
+
+    Raises:
+        InputError: recipe, budget, an entry, a dataset or the folder does not fit; nothing has been trained.
+        InterruptedRunError: SIGTERM or Ctrl-C; the state is saved.
+    """
+    rank, processes = _leave_launcher()
+    plan = make_plan(read_recipe(recipe), budget, seeds)
+    folder = Path(out) if out is not None else Path("ablations") / f"{plan.source.name}-{budget}"
+    work = _Work(plan, folder, progress or (lambda *_: None), announce or (lambda _: None))
+    work.check()
+    work.claim()
+    work.tell_estimate(processes)
+    work.train_all()
+    result = AblationResult(plan, folder, work.trained)
+    if rank > 0:
+        return result
+    with work.locked("bench"):
+        found = work.benchmark()
+        result.computed = found.computed
+        result.findings = work.find(found)
+        images = work.pictures()
+        write_tables(result.findings, folder)
+        figure = write_figure(result.findings, images, folder / "figure.png")
+        write_ablation_page(result.findings, figure, folder / "ablation.html")
+    return result
+
+
+def _leave_launcher() -> tuple[int, int]:
+    """Return rank and number of the processes a launcher started, and make this one independent of the others.
+
+    Columns are what is shared out, so every process trains alone, on the GPU that the launcher meant for it.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if world > 1:
+        for name in LAUNCHED:
+            os.environ.pop(name, None)
+        if torch.cuda.device_count():
+            torch.cuda.set_device(local % torch.cuda.device_count())
+    return rank, world
+
+
+class _Work:
+    """One process at work on an ablation's folder."""
+
+    def __init__(self, plan: Plan, out: Path, progress: Progress, announce: Callable[[str], None]) -> None:
+        self.plan, self.out, self.progress, self.announce = plan, out, progress, announce
+        self.runs = out / "runs"
+        self.trained: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.exhibits: set[tuple[str, str]] = set()
+
+    # --- before anything is trained -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Look at everything that could be wrong before the first step."""
+        pending = self.pending()
+        for name in dict.fromkeys(name for run in pending for name in _training(run).data):
+            load_image_set(name)
+        for run in pending:
+            preflight(run.entry)
+        sets = {own.name: own for own in map(load_image_set, self.plan.budget.data)}
+        for exhibit in self.plan.ablation.figure:
+            images = [item.name for item in sets[exhibit.dataset]] if exhibit.dataset in sets else []
+            if images and exhibit.image not in images:
+                raise UnknownNameError(
+                    f"{self.plan.source.path}: figure: {exhibit.dataset} has no image {exhibit.image!r}."
+                    f"{did_you_mean(exhibit.image, images)}"
+                )
+        self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in sets}
+
+    def claim(self) -> None:
+        """Make the folder, or see that it is this ablation's.
+
+        Raises:
+            InputError: it holds another ablation, or cannot be written.
+        """
+        path = self.out / "ablation.json"
+        own = {"recipe": self.plan.source.name, "budget": self.plan.budget_name}
+        try:
+            (self.out / "locks").mkdir(parents=True, exist_ok=True)
+            self.runs.mkdir(exist_ok=True)
+            if not path.is_file():
+                temporary = path.with_name(f".{path.name}.{os.getpid()}")
+                temporary.write_text(json.dumps(own) + "\n")
+                os.replace(temporary, path)
+            found = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"Cannot use the folder {self.out}: {error}. Give another --out.") from None
+        if found != own:
+            named = " at budget ".join(str(found.get(key)) for key in own) if isinstance(found, dict) else found
+            raise InputError(f"{self.out} holds the ablation {named}; give another --out.")
+
+    def tell_estimate(self, processes: int) -> None:
+        """Say what is left to train, and how long it will take; a missing backbone is noticed here."""
+        pending = self.pending()
+        total = self.plan.runs()
+        if not pending:
+            self.announce(f"{len(total)} runs, all trained.")
+            return
+        costs = StepCosts(self.out / "steps.json")
+        seconds = {run.name: step_seconds(run, terms_of(run), costs.of(run.entry)) for run in pending}
+        wanted = sum((run.steps - self._steps_done(run)) * seconds[run.name] for run in pending)
+        shared = f" shared by {processes} processes" if processes > 1 else ""
+        steps = sum(run.steps - self._steps_done(run) for run in pending)
+        self.announce(
+            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: about {duration(wanted / processes)} on "
+            f"{device_name(best_device())}{shared}, then the benchmark."
+        )
+
+    def _steps_done(self, run: Run) -> int:
+        steps = [int(path.stem.rpartition("-")[2]) for path in (self.runs / run.name / "states").glob("*-*.pt")]
+        return max(steps, default=0)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def is_finished(self, run: Run) -> bool:
+        """Whether a run has come to its end: its weights are written then, whole or not at all."""
+        return self.weights(run).is_file()
+
+    def weights(self, run: Run) -> Path:
+        """Return a run's weight file."""
+        return self.runs / run.name / f"{run.name}.safetensors"
+
+    def pending(self) -> list[Run]:
+        """Return the runs that are not finished and have not failed here, nor any that they build on."""
+        found = []
+        for run in self.plan.runs():
+            broken = next((r for r in lineage(run) if r.name in self.failed), None)
+            if broken is not None and broken is not run:
+                self.failed.setdefault(run.name, f"it starts from a stage that failed: {self.failed[broken.name]}")
+            if broken is None and not self.is_finished(run):
+                found.append(run)
+        return found
+
+    def train_all(self) -> None:
+        """Train until no run is left, sharing them with other processes in this folder."""
+        total = len(self.plan.runs())
+        while pending := self.pending():
+            self.progress("runs", "", total - len(pending), total, {})
+            ready = [run for run in pending if run.parent is None or self.is_finished(run.parent)]
+            if not any(self._train_if_free(run) for run in ready):
+                time.sleep(PATIENCE)  # others are at work on all of them
+        self.progress("runs", "", total, total, {})
+
+    def _train_if_free(self, run: Run) -> bool:
+        """Train a run, unless another process is at it; return whether it was this one."""
+        with self._lock(run.name, timeout=0) as held:
+            if not held:
+                return False
+            if self.is_finished(run):
+                return True
+            self.trained.append(run.name)
+            try:
+                train(
+                    run.starting_in(self.runs),
+                    self.runs / run.name,
+                    checkpoint_every=self.plan.budget.checkpoint_every,
+                    log_every=max(1, min(50, run.steps // 10)),
+                    progress=lambda stage, step, steps, values: (
+                        self.progress("train", run.name, step, steps, values) if stage != "decoding" else None
+                    ),
+                )
+            except InterruptedRunError:
+                raise
+            except TrainingError as error:
+                self.failed[run.name] = str(error)
+            return True
+
+    @contextmanager
+    def _lock(self, name: str, timeout: float) -> Iterator[bool]:
+        lock = filelock.FileLock(self.out / "locks" / f"{name}.lock")
+        try:
+            lock.acquire(timeout=timeout)
+        except filelock.Timeout:
+            yield False
+            return
+        except NotImplementedError:  # of a disk without locks, which the run's own folder warns of
+            pass
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Wait for a lock and hold it."""
+        with self._lock(name, timeout=-1):
+            yield
+
+    # --- benchmark ---------------------------------------------------------------------------------------------------
+
+    def members(self) -> dict[str, list[str]]:
+        """Return each column's label, and each earlier stage's, to its finished runs."""
+        groups = {planned.label: planned.runs for planned in self.plan.trained} | earlier_stages(self.plan)
+        return {label: [run.name for run in runs if self.is_finished(run)] for label, runs in groups.items()}
+
+    def benchmark(self) -> BenchResult:
+        """Score every finished run, as far as that is not known."""
+        names = list(dict.fromkeys(name for names in self.members().values() for name in names))
+        if not names:
+            raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(self.failed.values())))
+        budget = self.plan.budget
+        return bench(
+            [str(self.runs / name) for name in names],
+            budget.data,
+            budget.metrics,
+            protocol=budget.protocol,
+            out=self.out / "bench",
+            pictures=self.exhibits,
+            progress=lambda name, dataset, done, total: self.progress("bench", dataset, done, total, {}),
+        )
+
+    def pictures(self) -> dict[tuple[str, str], dict[str, Path]]:
+        """Return ``(dataset, image)`` of the figure to label to the file of the first seed's output."""
+        merged = merge([self.out / "bench"], self.plan.budget.protocol)
+        names = {label: members[0] for label, members in self.members().items() if members}
+        shown: dict[tuple[str, str], dict[str, Path]] = {}
+        for place in ((e.dataset, e.image) for e in self.plan.ablation.figure):
+            files = merged.pictures.get(place[0], {}).get(place[1], {}) if place in self.exhibits else {}
+            for planned in self.plan.columns:
+                key = REFERENCE if planned.entry is None else names.get(planned.label, "")
+                if key in files:
+                    shown.setdefault(place, {})[planned.label] = files[key]
+        return shown
+
+    def find(self, found: BenchResult) -> Findings:
+        """Return what the scores say."""
+        members = {label: names for label, names in self.members().items() if names}
+        rows = [row for row in found.rows if row.entry not in found.failed]
+        means = averaged(rows, members)
+        values: dict[tuple[str, str, str], Value] = {}
+        for board in found.leaderboards:
+            for metric in found.directions:
+                own, single = select(means, board.dataset, metric), select(rows, board.dataset, metric)
+                for label, names in members.items():
+                    if any(row.entry == label for row in own):
+                        values[label, board.dataset, metric] = score(single, label, names, own)
+        groups = earlier_stages(self.plan)
+        pairs = [(p.label, other.label, what_changed(self.plan, p)) for p in self.plan.trained
+                 if (other := self.plan.against(p)) is not None]  # fmt: skip
+        starts = [
+            (planned.label, label, f"{planned.runs[0].stage} after {runs[0].stage}")
+            for label, runs in groups.items()
+            for planned in self.plan.trained
+            if planned.runs[0].parent in runs
+        ]
+        steps = StepCosts(self.out / "steps.json")
+        costs = {label: found.costs[names[0]][0] for label, names in members.items() if names[0] in found.costs}
+        entries = {p.label: p.runs[0].entry for p in self.plan.trained if p.label in members}
+        notes = [f"{name}: {reason}" for name, reason in found.unavailable.items()]
+        notes += [f"{name} failed in the benchmark: {reason}" for name, reason in found.failed.items()]
+        return Findings(
+            self.plan,
+            {board.dataset: board.images for board in found.leaderboards},
+            found.directions,
+            values,
+            find_changes(self.plan, rows, members, pairs, found.directions),
+            find_changes(self.plan, rows, members, starts, found.directions),
+            costs,
+            {label: steps.of(entry) for label, entry in entries.items()},
+            self._training_seconds(),
+            self._failures(),
+            device_name(best_device()),
+            notes,
+        )
+
+    def _training_seconds(self) -> dict[str, float]:
+        return {
+            planned.label: sum(_logged_seconds(self.runs / run.name) for run in lineage(planned.runs[0]))
+            for planned in self.plan.trained
+        }
+
+    def _failures(self) -> dict[str, str]:
+        found = {}
+        for planned in self.plan.trained:
+            reasons = [self.failed[run.name] for run in planned.runs if run.name in self.failed]
+            if reasons:
+                found[planned.label] = reasons[0]
+        return found
+
+
+def _training(run: Run) -> Training:
+    assert run.entry.training is not None
+    return run.entry.training
+
+
+def _logged_seconds(folder: Path) -> float:
+    """Return how long a run trained, by its log."""
+    try:
+        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    found = 0.0
+    for line in lines:
+        try:
+            found = max(found, float(json.loads(line).get("seconds", 0.0)))
+        except (ValueError, AttributeError, TypeError):
+            continue
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``40 s``, ``12 min``, ``3 h 20 min``, ``9 days``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.0f} days"

@@ -1,0 +1,167 @@
+"""``ablate``: a table of entries that differ by one line each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.progress import TaskID
+from rich.table import Table
+
+from .completion import complete_ablation
+from .console import console, errors, make_table, print_error, reports_errors
+from .work import make_progress
+
+if TYPE_CHECKING:
+    from ..ablation.results import Findings
+
+
+@reports_errors
+def ablate_command(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="An ablation by name, or the file of one of your own; without it, those that are known are listed.",
+            show_default=False,
+            autocompletion=complete_ablation,
+        ),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option("--budget", help="What to spend: smoke, cpu, gpu, paper, or what the recipe has.")
+    ] = "smoke",
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", help="Runs of every column.  \\[default: the budget's]", min=1, show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of runs and results.  \\[default: ablations/RECIPE-BUDGET]", metavar="DIR"),
+    ] = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show columns and runs, and train nothing.")] = False,
+) -> None:
+    """Train, benchmark and compare entries that differ by one line each, as a paper's ablation table does.
+
+    Stages that columns share are trained once. Run it again to go on where it was stopped; started several times on
+    one folder, or by accelerate launch or torchrun, the processes share the columns.
+
+    Examples: [bold]srzoo ablate esrgan[/bold], [bold]srzoo ablate esrgan --budget cpu --out ablation[/bold].
+    """
+    from ..ablation.plan import make_plan
+    from ..ablation.recipe import read_recipe
+
+    if recipe is None:
+        _list_ablations()
+        return
+    plan = make_plan(read_recipe(recipe), budget, seeds)  # before torch is imported, so that a typo answers at once
+    if plan_only:
+        _show_plan(recipe, budget, seeds)
+        return
+    console.print(f"[bold]{escape(plan.ablation.title)}[/bold], budget {budget}: {escape(plan.budget.summary)}")
+    for note in plan.budget.notes:
+        console.print(f"[dim]{escape(note)}[/dim]", soft_wrap=True)
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
+        console.quiet = errors.quiet = True
+    from ..ablation.work import ablate
+
+    tasks: dict[str, TaskID] = {}
+    with make_progress() as progress:
+
+        def show(kind: str, name: str, done: int, total: int, values: Mapping[str, float]) -> None:
+            key = f"{kind} {name}"
+            if key not in tasks:
+                for other, task in tasks.items():
+                    if other.startswith(kind):
+                        progress.stop_task(task)
+                        progress.update(task, visible=False)
+                tasks[key] = progress.add_task(name or kind, total=total, completed=done, values="")
+            text = "  ".join(f"{label} {value:.4g}" for label, value in values.items())
+            progress.update(tasks[key], completed=done, total=total, values=text)
+            if not errors.is_terminal and (values or kind == "runs"):
+                errors.print(f"{kind} {name} {done}/{total}  {text}", highlight=False, soft_wrap=True)
+
+        result = ablate(
+            recipe,
+            budget,
+            out,
+            seeds=seeds,
+            progress=show,
+            announce=lambda sentence: progress.console.print(sentence, highlight=False, soft_wrap=True),
+        )
+    if result.findings is None:
+        return
+    _print_findings(result.findings)
+    fresh = f"{len(result.trained)} runs trained and {result.computed} scores computed now"
+    console.print(
+        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also table.md, table.csv, changes.csv, figure.png "
+        f"and bench/report.html there.[/dim]",
+        soft_wrap=True,
+        highlight=False,
+    )
+    for label, reason in result.findings.failed.items():
+        print_error(f"column {label}: {reason}")
+    if result.findings.failed:
+        raise typer.Exit(1)
+
+
+def _list_ablations() -> None:
+    from ..ablation.recipe import read_recipe, recipe_files
+
+    shown = make_table(["ablation", "columns", "budgets", "summary"], right=["columns"])
+    for name in recipe_files():
+        ablation = read_recipe(name).ablation
+        summary = ablation.summary + (f" ({ablation.paper})" if ablation.paper else "")
+        shown.add_row(f"[bold]{name}[/bold]", str(len(ablation.columns)), ", ".join(ablation.budgets), escape(summary))
+    console.print(shown)
+
+
+def _show_plan(recipe: str, budget: str, seeds: int | None) -> None:
+    from ..ablation.plan import lineage, make_plan
+    from ..ablation.recipe import read_recipe
+    from ..ablation.results import what_changed
+
+    plan = make_plan(read_recipe(recipe), budget, seeds)
+    columns = make_table(["column", "entry", "change"], title=plan.ablation.title)
+    for planned in plan.columns:
+        name = planned.column.entry or "the high-resolution image"
+        columns.add_row(f"[bold]{escape(planned.label)}[/bold]", name, escape(what_changed(plan, planned)))
+    console.print(columns)
+    runs = make_table(["run", "steps", "columns"], right=["steps"], title="What is trained, each once")
+    for run in plan.runs():
+        users = [p.label for p in plan.trained if any(run in lineage(own) for own in p.runs)]
+        runs.add_row(run.name, f"{run.steps:,}", ", ".join(users))
+    console.print(runs)
+
+
+def _print_findings(findings: Findings) -> None:
+    from ..ablation.table import build_table, change_sentences, method_sentences
+
+    labels, blocks = build_table(findings)
+    roomy = console.width >= 24 + 16 * len(labels)
+    shown = Table(box=box.SIMPLE_HEAD, title=findings.plan.ablation.title, title_justify="left", title_style="bold",
+                  pad_edge=False, padding=(0, 1))  # fmt: skip
+    shown.add_column("", overflow="fold", min_width=12)
+    for label in labels:
+        shown.add_column(escape(label), justify="center", overflow="fold")
+    for block in blocks:
+        if block.title:
+            shown.add_section()
+            shown.add_row(f"[dim]{escape(block.title)}[/dim]")
+        for line in block.lines:
+            cells = []
+            for cell in line.cells:
+                text = f"[bold red]{escape(cell.text)}[/bold red]" if cell.changed else escape(cell.text)
+                cells.append(f"{text}\n[dim]{escape(cell.detail)}[/dim]" if cell.detail and roomy else text)
+            shown.add_row(escape(line.label), *cells)
+    console.print(shown)
+    if not roomy:
+        console.print("[dim]Intervals: in table.md, on the page, and here where the terminal is wider.[/dim]")
+    for sentence in change_sentences(findings):
+        console.print(f"• {sentence}", highlight=False, markup=False)
+    console.print()
+    for sentence in (*method_sentences(findings), *findings.notes):
+        console.print(f"[dim]{escape(sentence)}[/dim]", highlight=False)

@@ -1,0 +1,456 @@
+"""Ablations: what a recipe means, what is shared, what the table says, and that nothing is done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from srzoo.ablation.plan import Plan, lineage, make_plan
+from srzoo.ablation.recipe import Row as HeadRow
+from srzoo.ablation.recipe import read_recipe, recipe_files
+from srzoo.ablation.results import find_changes, student_interval, what_changed
+from srzoo.ablation.table import change_sentences
+from srzoo.ablation.work import ablate, duration
+from srzoo.cli import app
+from srzoo.data import load_image_set
+from srzoo.errors import DataError, EntryError, InputError, UnknownNameError
+from srzoo.report import Row
+from srzoo.training import train
+from srzoo.zoo import get_zoo
+
+torch.set_num_threads(1)
+
+TINY = """
+title: Tiny
+summary: Two columns and the image
+columns:
+  - {{label: HR, reference: true}}
+  - {{label: plain, entry: tiny}}
+  - {{label: small, entry: tiny-small}}
+  - {{label: sum, entry: tiny-sum}}
+rows:
+  - {{label: blocks, key: generator.num_blocks}}
+  - {{label: halves, key: training.stages.gan.losses.adversarial.halves}}
+figure:
+  - {{dataset: "{name}[:6]", image: "3", crop: [0, 0, 16]}}
+entries:
+  tiny:
+    summary: a tiny GAN
+    generator: {{name: trunk, block: residual, upsampler: pixelshuffle, num_features: 4, num_blocks: 2}}
+    discriminator: {{name: srgan, num_features: 4, dense_features: 8}}
+    training:
+      data: [{folder}]
+      patch_size: 32
+      batch_size: 2
+      precision: fp32
+      stages:
+        psnr: {{steps: {steps}, losses: {{l1: 1.0}}, optimizer: {{lr: 1e-3}}}}
+        gan:
+          steps: {steps}
+          losses: {{l1: 1.0, adversarial: {{weight: 1e-2, halves: mean}}}}
+          optimizer: {{lr: 1e-3}}
+  tiny-small: {{extends: tiny, generator.num_blocks: 1}}
+  tiny-sum: {{extends: tiny-small, training.stages.gan.losses.adversarial.halves: sum}}
+budgets:
+  little:
+    summary: Next to nothing
+    data: "{folder}[:6]"
+    metrics: [psnr, ssim]
+    checkpoint_every: 1
+  more:
+    summary: Twice the features
+    data: "{folder}[:6]"
+    metrics: psnr
+    stages: {{psnr: {{batch_size: 1}}}}
+    entries:
+      tiny: {{generator.num_features: 8}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _found_by_name(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zoo file names datasets, and no path outside its folder."""
+    monkeypatch.setenv("SRZOO_DATA", str(Path(photos).parent))
+
+
+def tiny(tmp_path: Path, photos: str, steps: int = 3) -> Path:
+    path = tmp_path / "tiny.yaml"
+    name = Path(photos).name
+    path.write_text(TINY.format(folder=name, name=name, steps=steps))
+    return path
+
+
+def plan_of(path: Path | str, budget: str, seeds: int | None = None) -> Plan:
+    return make_plan(read_recipe(path), budget, seeds)
+
+
+# --- recipes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(recipe_files()))
+def test_every_recipe_resolves_at_every_budget(name: str) -> None:
+    source = read_recipe(name)
+    for budget in source.ablation.budgets:
+        plan = make_plan(source, budget)
+        assert len(plan.trained) > 1
+        for planned in plan.trained:
+            other = plan.against(planned)
+            assert other is None or planned.difference, f"{planned.label} is no different from {other.label}"
+
+
+@pytest.mark.parametrize("budget", ["smoke", "cpu", "gpu", "paper"])
+def test_the_head_of_esrgans_table_is_the_papers(budget: str) -> None:
+    """arXiv:1809.00219, fig. 8."""
+    plan = plan_of("esrgan", budget)
+    table = {planned.label: planned.cells for planned in plan.columns}
+    assert table == {
+        "1": (),
+        "2": ("yes", "after", "standard", "no", "no"),
+        "3": ("no", "after", "standard", "no", "no"),
+        "4": ("no", "before", "standard", "no", "no"),
+        "5": ("no", "before", "RaGAN", "no", "no"),
+        "6": ("no", "before", "RaGAN", "yes", "no"),
+        "7": ("no", "before", "RaGAN", "yes", "yes"),
+    }
+    changed = [
+        [row for row, (a, b) in enumerate(zip(table[str(n - 1)], table[str(n)], strict=True)) if a != b]
+        for n in range(3, 8)
+    ]
+    assert changed == [[0], [1], [2], [3], [4]], "one row a column"
+    extractor = "vgg19" if budget == "paper" else "squeezenet1_1"
+    assert plan.rows == ("BN", f"Activation of {extractor}", "GAN", "Deeper with RRDB", "More data")
+
+
+@pytest.mark.parametrize("budget", ["smoke", "cpu", "gpu", "paper"])
+def test_columns_of_one_generator_and_data_share_their_psnr_stage(budget: str) -> None:
+    plan = plan_of("esrgan", budget)
+    starts = {planned.label: planned.runs[0].parent for planned in plan.trained}
+    assert starts["3"] == starts["4"] == starts["5"]
+    names = {label: start.name for label, start in starts.items() if start is not None}
+    assert len(set(names.values())) == 4
+    assert len(plan.runs()) == 10
+    seen: set[str] = set()
+    for run in plan.runs():
+        assert run.parent is None or run.parent.name in seen, "a run comes after what it starts from"
+        seen.add(run.name)
+
+
+def test_seeds_multiply_the_runs() -> None:
+    runs = plan_of("esrgan", "cpu", 3).runs()
+    assert len({run.name for run in runs}) == 30
+    assert {run.entry.training.seed for run in runs if run.entry.training} == {0, 1, 2}
+
+
+def test_a_run_is_named_by_all_that_decides_its_weights(tmp_path: Path, photos: str) -> None:
+    path = tiny(tmp_path, photos)
+    before = {run.name for run in plan_of(path, "little").runs()}
+    text = path.read_text()
+    path.write_text(text.replace("steps: 3, losses", "steps: 4, losses"))  # of the first stage
+    assert not before & {run.name for run in plan_of(path, "little").runs()}, "what comes after changes with it"
+    path.write_text(text.replace("weight: 1e-2", "weight: 2e-2"))
+    after = {run.name for run in plan_of(path, "little").runs()}
+    assert before & after == {name for name in before if name.startswith("psnr")}
+
+
+def test_a_budget_changes_entries_and_those_that_extend_them(tmp_path: Path, photos: str) -> None:
+    path = tiny(tmp_path, photos)
+    for planned in plan_of(path, "more").trained:
+        assert planned.entry is not None and planned.entry.generator.options["num_features"] == 8
+        psnr, gan = lineage(planned.runs[0])
+        assert psnr.entry.training and psnr.entry.training.batch_size == 1
+        assert gan.entry.training and gan.entry.training.batch_size == 2
+        assert psnr.entry.discriminator is None
+    assert "tiny" not in get_zoo().names(), "the zoo itself is as it was"
+
+
+def test_changes_are_told_in_the_words_of_the_head(tmp_path: Path, photos: str) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little")
+    assert [what_changed(plan, planned) for planned in plan.trained] == ["", "blocks: 2 → 1", "halves: mean → sum"]
+
+
+WRONG = {
+    "unknown key": ("title: Tiny", "titel: Tiny", "line 2: ablation 'tiny': titel: unknown key 'titel'. Did you mean"),
+    "no entry": ("entry: tiny-sum", "entry: tiny-some", "No entry is called 'tiny-some'. Did you mean"),
+    "no such option": ("num_features: 8", "num_feature: 8", "generator 'trunk' .*has no option 'num_feature'"),
+    "no such stage": ("stages: {psnr: {batch", "stages: {prsn: {batch", "no entry has a stage 'prsn'"),
+    "extends": ("tiny: {generator.num_features: 8}", "tiny: {extends: bicubic}", "exists already"),
+    "two labels": ("label: sum", "label: small", "two have one label"),
+    "nothing to show": ("generator.num_blocks}", "generator.block.norm, text: {a: group}}", "no text fits"),
+    "no such key": ("key: generator.num_blocks", "key: generator.depth", "has no generator.depth; give otherwise"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_in_a_recipe_is_named_with_its_place(case: str, tmp_path: Path, photos: str) -> None:
+    old, new, message = WRONG[case]
+    path = tiny(tmp_path, photos)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        plan_of(path, "more")
+
+
+def test_names_of_recipes_and_budgets_are_guessed() -> None:
+    with pytest.raises(UnknownNameError, match=r"No ablation is called 'esrgn'. Did you mean 'esrgan'"):
+        read_recipe("esrgn")
+    with pytest.raises(UnknownNameError, match=r"no budget 'gqu'. Did you mean 'gpu'"):
+        make_plan(read_recipe("esrgan"), "gqu")
+    with pytest.raises(DataError, match="Cannot read"):
+        read_recipe("nowhere.yaml")
+
+
+def test_more_data_is_what_holds_the_first_columns_and_more() -> None:
+    row = HeadRow(label="data", key="d", relative={"same": "no", "more": "yes"})
+    assert row.cell({"d": ["a"]}, {"d": ["a"]}, "e") == "no"
+    assert row.cell({"d": ["a", "b"]}, {"d": ["a"]}, "e") == "yes"
+    with pytest.raises(InputError, match="neither"):
+        row.cell({"d": ["b"]}, {"d": ["a"]}, "e")
+
+
+def test_an_entry_with_an_error_is_an_entry_error(tmp_path: Path, photos: str) -> None:
+    path = tiny(tmp_path, photos)
+    path.write_text(path.read_text().replace("patch_size: 32", "patch_size: thirty"))
+    with pytest.raises(EntryError, match=r"tiny\.yaml, line \d+: entry 'tiny': training\.patch_size"):
+        plan_of(path, "little")
+
+
+# --- parts of datasets ------------------------------------------------------------------------------------------
+
+
+def test_a_part_of_a_dataset(photos: str) -> None:
+    whole = [item.name for item in load_image_set(photos)]
+    assert [item.name for item in load_image_set(f"{photos}[:5]")] == whole[:5]
+    assert [item.name for item in load_image_set(f"{photos}[5:]")] == whole[5:]
+    assert load_image_set("photos[2:4]").name == "photos[2:4]"
+    with pytest.raises(DataError, match="holds no images"):
+        load_image_set("photos[100:]")
+
+
+# --- statistics -------------------------------------------------------------------------------------------------
+
+
+def scores(entry: str, values: list[float]) -> list[Row]:
+    return [Row(entry, "d", str(image), "lpips", "y", value) for image, value in enumerate(values)]
+
+
+def test_a_change_is_better_where_interval_and_test_say_so(tmp_path: Path, photos: str) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little")
+    random = np.random.default_rng(0)
+    base = random.uniform(0.2, 0.6, 30)
+    rows = scores("a0", list(base)) + scores("b0", list(base - 0.05 + random.normal(0, 0.01, 30)))
+    rows += scores("c0", list(base + random.normal(0, 0.01, 30)))
+    members = {"a": ["a0"], "b": ["b0"], "c": ["c0"]}
+    pairs = [("b", "a", "x"), ("c", "a", "y")]
+    found = {c.first: c for c in find_changes(plan, rows, members, pairs, {"lpips": False})}
+    assert found["b"].verdict == "better" and found["c"].verdict == "not shown"
+    assert found["b"].comparison.difference == pytest.approx(-0.05, abs=0.01)
+    upwards = {c.first: c.verdict for c in find_changes(plan, rows, members, pairs, {"lpips": True})}
+    assert upwards == {"b": "worse", "c": "not shown"}
+
+
+def test_seeds_that_disagree_show_nothing(tmp_path: Path, photos: str) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little")
+    base = list(np.linspace(0.2, 0.6, 30))
+    rows = [row for seed in (0, 1) for row in scores(f"a{seed}", base)]
+    for seed, shift in ((0, 0.001), (1, -0.1)):  # better in one run by far, a little worse in the other
+        rows += scores(f"b{seed}", [value + shift + 1e-4 * k for k, value in enumerate(base)])
+    (change,) = find_changes(plan, rows, {"a": ["a0", "a1"], "b": ["b0", "b1"]}, [("b", "a", "x")], {"lpips": False})
+    assert change.comparison.p_holm is not None and change.comparison.p_holm < 0.001, "images alone would say better"
+    assert change.by_seed is not None and change.by_seed[1] < 0 < change.by_seed[2]
+    assert change.verdict == "not shown"
+
+
+def test_students_interval() -> None:
+    low, high = student_interval([1.0, 2.0, 3.0])
+    assert (low, high) == (pytest.approx(2 - 4.302653 / math.sqrt(3)), pytest.approx(2 + 4.302653 / math.sqrt(3)))
+
+
+def test_durations_in_words() -> None:
+    found = [duration(seconds) for seconds in (0.2, 80, 300, 3 * 3600 + 1200, 60 * 86400)]
+    assert found == ["1 s", "80 s", "5 min", "3 h 20 min", "60 days"]
+
+
+# --- from recipe to table ---------------------------------------------------------------------------------------
+
+
+def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
+    recipe, out = tiny(tmp_path, photos), tmp_path / "out"
+    said: list[str] = []
+    result = ablate(recipe, "little", out, announce=said.append)
+    assert len(result.trained) == len(set(result.trained)) == 5, "the PSNR stage of small and sum once"
+    assert said[0].startswith("5 of 5 runs to train, 15 steps: about ")
+    assert result.computed == (3 + 2) * 6 * 2, "three columns and two PSNR stages, six images, two metrics"
+    assert result.findings is not None and result.findings.failed == {}
+    text = (out / "table.md").read_text()
+    assert "| blocks | HR | 2 | **1** | 1 |" in text and "| halves |  | mean | mean | **sum** |" in text
+    assert "- sum against small (halves: mean → sum): " in text
+    page = (out / "ablation.html").read_text()
+    assert '<td class="changed">sum</td>' in page and page.count("data:image/webp") == 4
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page), "it asks for nothing"
+    assert Image.open(out / "figure.png").size[0] > 600
+
+    again = ablate(recipe, "little", out, announce=said.append)
+    assert (again.trained, again.computed, said[-1]) == ([], 0, "5 runs, all trained.")
+    assert (out / "table.md").read_text() == text
+    with pytest.raises(InputError, match="holds the ablation tiny at budget little; give another --out"):
+        ablate(recipe, "more", out)
+
+    more = ablate(recipe, "little", out, seeds=2)
+    assert len(more.trained) == 5 and more.computed == 5 * 6 * 2, "one more seed costs one more seed"
+    with open(out / "table.csv", newline="") as file:
+        own = {(r["column"], r["metric"]): r for r in csv.DictReader(file)}
+    assert {label for label, _ in own} == {"plain", "small", "sum", "psnr stage of plain", "psnr stage of small, sum"}
+    with open(out / "bench" / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [run.name for run in more.plan.planned("small").runs]
+    means = [np.mean([float(r["value"]) for r in rows if (r["entry"], r["metric"]) == (n, "psnr")]) for n in names]
+    found = own["small", "psnr"]
+    assert (found["seeds"], found["images"], found["blocks"]) == ("2", "6", "1")
+    assert float(found["mean"]) == pytest.approx(np.mean(means), abs=1e-9)
+    assert float(found["deviation"]) == pytest.approx(np.std(means, ddof=1), rel=1e-6)
+
+
+def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str) -> None:
+    path = tiny(tmp_path, photos)
+    text = path.read_text().replace(
+        "tiny-sum: {extends: tiny-small, training.stages.gan.losses.adversarial.halves: sum}",
+        "tiny-sum: {extends: tiny-small, training.stages.gan: {optimizer: {name: sgd, lr: 1e30}}}",
+    )
+    path.write_text(text)
+    result = ablate(path, "little", tmp_path / "out")
+    assert result.findings is not None
+    assert list(result.findings.failed) == ["sum"] and "not finite" in result.findings.failed["sum"]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert re.search(r"\| psnr ↑ \| - \| [\d.]+<br>.* \| failed \|", table)
+    assert change_sentences(result.findings)[0].startswith("small against plain (blocks: 2 → 1): ")
+
+
+def test_a_missing_dataset_and_image_are_told_before_anything_is_trained(tmp_path: Path, photos: str) -> None:
+    path = tiny(tmp_path, photos)
+    text = path.read_text()
+    path.write_text(text.replace(f"data: [{Path(photos).name}]", "data: [flicker2k]"))
+    with pytest.raises(UnknownNameError, match="No dataset is called 'flicker2k'"):
+        ablate(path, "little", tmp_path / "out")
+    path.write_text(text.replace('image: "3"', 'image: "33"'))
+    with pytest.raises(UnknownNameError, match="has no image '33'"):
+        ablate(path, "little", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- processes --------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import json, sys, torch
+torch.set_num_threads(1)
+from srzoo.ablation.work import ablate
+result = ablate(sys.argv[1], "little", sys.argv[2])
+print(json.dumps([result.trained, result.computed, result.findings is not None]))
+"""
+
+
+def start(recipe: Path, out: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(recipe), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(out: Path) -> dict[str, int]:
+    return {path.stem: path.stat().st_mtime_ns for path in out.glob("runs/*/*.safetensors")}
+
+
+def test_an_ablation_that_is_killed_goes_on_where_it_was(tmp_path: Path, photos: str) -> None:
+    recipe, out = tiny(tmp_path, photos, steps=12), tmp_path / "out"
+    recipe.write_text(re.sub(r"figure:\n.*\n", "", recipe.read_text()))
+    first = start(recipe, out)
+    while first.poll() is None and not (len(finished(out)) >= 2 and _under_way(out)):
+        time.sleep(0.002)
+    assert first.poll() is None, first.communicate()
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    before, reached = finished(out), _under_way(out)
+    assert before and reached and not (out / "table.md").exists(), "killed within a run"
+    second = start(recipe, out)
+    told, problem = second.communicate()
+    assert second.returncode == 0, problem
+    trained, computed, _ = json.loads(told.splitlines()[-1])
+    names = {run.name for run in plan_of(recipe, "little").runs()}
+    assert set(trained) == names - set(before), "nothing that was finished is trained again"
+    assert {name: finished(out)[name] for name in before} == before
+    assert computed == 5 * 6 * 2
+    for run in plan_of(recipe, "little").runs():
+        if run.name in reached or (run.parent is not None and run.parent.name in reached):
+            whole = train(run.starting_in(tmp_path / "whole"), tmp_path / "whole" / run.name)
+            pieces = out / "runs" / run.name / f"{run.name}.safetensors"
+            assert _tensors(pieces) == _tensors(whole.weights), "the weights are those of a run that was not killed"
+        elif run.name in before:
+            shutil.copytree(out / "runs" / run.name, tmp_path / "whole" / run.name)
+
+
+def _under_way(out: Path) -> list[str]:
+    """Runs that have saved a state and not ended."""
+    begun = {path.parents[1].name for path in out.glob("runs/*/states/*-*[3-9].pt")}
+    return sorted(begun - set(finished(out)))
+
+
+def _tensors(path: Path) -> dict[str, bytes]:
+    from safetensors.torch import load_file
+
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
+@pytest.mark.slow
+def test_processes_share_the_columns(tmp_path: Path, photos: str) -> None:
+    """As a launcher starts them: every rank trains runs of its own, and the first one benchmarks."""
+    recipe, out = tiny(tmp_path, photos, steps=40), tmp_path / "out"
+    launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    ranks = [start(recipe, out, RANK=str(rank), LOCAL_RANK=str(rank), **launched) for rank in range(2)]
+    told = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], told
+    (first, computed, wrote), (second, none, silent) = (json.loads(text.splitlines()[-1]) for text, _ in told)
+    assert sorted(first + second) == sorted(run.name for run in plan_of(recipe, "little").runs()), "each run once"
+    assert first and second
+    assert (computed, wrote, none, silent) == (5 * 6 * 2, True, 0, False)
+
+
+# --- command line -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_lists_plans_and_says_what_is_wrong() -> None:
+    listed = CliRunner().invoke(app, ["ablate"])
+    assert listed.exit_code == 0 and "esrgan" in listed.output
+    planned = CliRunner().invoke(app, ["ablate", "esrgan", "--budget", "paper", "--plan"], env={"COLUMNS": "120"})
+    assert planned.exit_code == 0 and "1,000,000" in planned.output and "3, 4, 5" in planned.output
+    wrong = CliRunner().invoke(app, ["ablate", "esrgan", "--budget", "papre"])
+    assert wrong.exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_smoke_budget_needs_nothing_but_what_is_installed(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("SRZOO_DATA", "SRZOO_WEIGHTS")}
+    environment |= {"OMP_NUM_THREADS": "1", "SRZOO_OFFLINE": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "srzoo", "ablate", "esrgan", "--budget", "smoke", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "10 runs trained and 180 scores computed" in " ".join(done.stdout.split())
+    with open(tmp_path / "out" / "table.csv", newline="") as file:
+        assert {r["column"] for r in csv.DictReader(file)} >= {"2", "3", "4", "5", "6", "7"}
