@@ -143,6 +143,7 @@ def test_the_commands_just_work(
 
 
 @with_spandrel
+@pytest.mark.slow
 def test_costs_are_those_of_the_file_and_not_of_another(tmp_path: Path, photos: str) -> None:
     paths = []
     for features in (8, 16):

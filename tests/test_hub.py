@@ -205,6 +205,7 @@ def _pull(arguments: tuple[str, str]) -> bool:
     return True
 
 
+@pytest.mark.slow  # processes that import torch
 def test_processes_that_pull_at_once_do_no_harm(mine: Path, tmp_path: Path) -> None:
     push("small", "./shared")
     work = [(str(tmp_path / "shared"), str(tmp_path / "models" / "x"))] * 2
@@ -223,6 +224,7 @@ print(pull(Backbone(file, (), (), None), show_progress=False))
 """
 
 
+@pytest.mark.slow  # processes that import torch
 def test_processes_that_fetch_one_backbone_at_once_do_no_harm(tmp_path: Path) -> None:
     content = os.urandom(3 << 20)
     (tmp_path / "source.pth").write_bytes(content)

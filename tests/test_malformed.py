@@ -6,7 +6,9 @@ safetensors with false headers; zoo files that reach outside, explode, or hold t
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import io
 import json
 import os
@@ -334,6 +336,13 @@ def assert_refused(call: Callable[[], Any], name: str) -> None:
     assert message.isprintable(), repr(message)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _libraries_are_loaded() -> None:
+    """Whose memory is not that of a file."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("spandrel")
+
+
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_malformed_checkpoint_is_refused(name: str, tmp_path: Path, marker: Path) -> None:
     suffix, write = CHECKPOINTS[name]
@@ -341,9 +350,7 @@ def test_a_malformed_checkpoint_is_refused(name: str, tmp_path: Path, marker: Pa
     write(path)
     out = tmp_path / "out.safetensors"
     assert_refused(lambda: import_checkpoint(path, out, published=True), path.name)
-    assert_refused(lambda: import_checkpoint(path, out, entry="srresnet-lite-x4"), path.name)
-    with pytest.raises(InputError):
-        load_model(path)
+    assert_refused(lambda: load_model(path), path.name)
     if suffix == ".safetensors":
         with pytest.raises(InputError):
             load_start(torch.nn.Linear(1, 1), str(path), get_zoo().entry("srresnet-lite-x4"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +14,7 @@ from torch import nn
 from srzoo.errors import WeightsError
 from srzoo.extras import import_extra
 from srzoo.pickles import load_pickle
-from srzoo.weights import check_finite, read_checkpoint
+from srzoo.weights import check_finite, read_checkpoint, some_of
 
 
 class SpandrelGenerator(nn.Module):
@@ -35,9 +38,10 @@ class SpandrelGenerator(nn.Module):
         if not isinstance(content, dict):
             raise WeightsError(f"{checkpoint} holds a {type(content).__name__}, not named tensors.")
         tensors = spandrel.canonicalize_state_dict(content)
-        _refuse_gaps(tensors, checkpoint)
         check_finite({n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}, str(checkpoint))
+        _check_numbers(tensors, checkpoint)
         try:
+            _try_without_memory(spandrel, tensors)
             descriptor = spandrel.MAIN_REGISTRY.load(tensors)
         except spandrel.UnsupportedModelError:
             raise WeightsError(f"{checkpoint} is of no architecture that spandrel recognises.") from None
@@ -62,13 +66,35 @@ class SpandrelGenerator(nn.Module):
         return self._descriptor(lr)
 
 
-def _refuse_gaps(names: Collection[str], checkpoint: Path) -> None:
-    """Refuse numbers of layers that a file of so few tensors cannot reach.
+def _check_numbers(tensors: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuse absurd numbers of layers in names: spandrel builds as many blocks as the largest number says.
 
-    spandrel builds as many layers as the highest number says: a single name could fill the memory. Layers without
-    tensors count as well, so numbers may exceed that of the tensors, but not by far.
+    Raises:
+        WeightsError: a name has one.
     """
-    most = 8 * len(names) + 64
-    for name in names:
-        if any(part.isdecimal() and int(part) > most for part in name.split(".")):
-            raise WeightsError(f"{checkpoint} has {len(names)} tensors, one of which is called {name[:80]!r}.")
+    largest = 64 + 16 * len(tensors)  # layers without tensors are numbered as well
+    for name in tensors:
+        for part in str(name).split("."):
+            if part.isdecimal() and (len(part) > 6 or int(part) > largest):
+                raise WeightsError(
+                    f"{checkpoint} cannot be loaded by spandrel: {some_of([name])} has a number far beyond its "
+                    f"{len(tensors)} tensors."
+                )
+
+
+def _try_without_memory(spandrel: ModuleType, tensors: dict[str, Any]) -> None:
+    """Let spandrel build and fill the network without memory, so that one that the file does not fill takes none.
+
+    Raises:
+        RuntimeError: names or shapes differ.
+    """
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # copying to tensors without memory does nothing, which is the point
+        try:
+            spandrel.MAIN_REGISTRY.load(dict(tensors))
+        except RuntimeError as error:
+            if "loading state_dict" in str(error):
+                raise
+            # it computes with values while it is built, so the numbers above must do
+        except (NotImplementedError, ValueError, TypeError):
+            pass
