@@ -20,8 +20,9 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_example_plugin_is_the_one_that_is_tested() -> None:
-    code = (ROOT / "plugins" / "example_block" / "srzoo_example_block.py").read_text()
-    assert code in blocks("python")
+    for name in ("block.py", "__init__.py"):
+        code = (ROOT / "plugins" / "example_block" / "srzoo_example_block" / name).read_text()
+        assert f"# srzoo_example_block/{name}\n{code}" in blocks("python")
     (toml,) = blocks("toml")
     assert toml.strip() in (ROOT / "plugins" / "example_block" / "pyproject.toml").read_text()
 
@@ -49,7 +50,7 @@ def test_commands_that_look_around_work() -> None:
 def test_every_entry_and_component_named_in_a_command_exists() -> None:
     from srzoo.zoo import get_zoo
 
-    named = set(re.findall(r"[a-z0-9-]+-x4\b", README)) - {"photo-x4"}
+    named = set(re.findall(r"[a-z0-9-]+-x4\b", README)) - {"photo-x4", "my-block-x4"}
     assert named
     assert named <= set(get_zoo().names())
 
