@@ -12,6 +12,9 @@ from .errors import AmbiguousNameError, PluginWarning, UnknownNameError, did_you
 from .plugins import PluginRecord, discover, unknown_plugins
 from .specs import KINDS, ComponentSpec
 
+SLOW = 0.5
+"""Seconds that a plugin may take to load; all of ``srzoo list`` takes 0.3."""
+
 
 @dataclass(frozen=True)
 class Component:
@@ -96,6 +99,15 @@ class Registry:
                     owners = " and by ".join(str(component.owner) for component in group)
                     sentences.append(f"{kind} {name!r} is registered by {owners}; only owner/name picks one.")
         return sentences
+
+    def remarks(self) -> list[str]:
+        """Return one sentence for every plugin of another distribution that every command has to wait for."""
+        return [
+            f"{record} took {record.seconds:.1f} s to load, which every command waits for; "
+            f"'srzoo plugin check {record.name}' tells more."
+            for record in self.records
+            if record.seconds > SLOW and not record.first_party
+        ]
 
     def _table(self, kind: str) -> dict[str, list[Component]]:
         if kind not in self._by_kind:

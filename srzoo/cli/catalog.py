@@ -17,7 +17,7 @@ from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
 from ..zoo import Source, diff_entries, get_zoo
 from .completion import complete_entry, complete_entry_or_component, complete_kind
-from .console import console, make_table, print_error, print_json, reports_errors
+from .console import console, errors, make_table, print_error, print_json, reports_errors
 
 _ENTRY_KINDS = ("entry", "entries")
 
@@ -291,6 +291,7 @@ def plugins_command(
                     for r in registry.records
                 ],
                 "problems": problems,
+                "remarks": registry.remarks(),
             }
         )
     else:
@@ -308,5 +309,7 @@ def plugins_command(
         console.print(table)
         for problem in problems:
             print_error(problem)
+        for remark in registry.remarks():
+            errors.print(f"[yellow]slow:[/yellow] {escape(remark)}", highlight=False, soft_wrap=True)
     if strict and problems:
         raise typer.Exit(1)

@@ -9,13 +9,10 @@ from typing import Any
 from ..compose import preflight
 from ..errors import SrzooError
 from ..plugins import PluginRecord
-from ..registry import Registry
+from ..registry import SLOW, Registry
 from ..zoo import get_zoo
 from . import probe
 from .outcome import PACKAGE, Failed, NotApplicable, listed, promise, require
-
-SECONDS = 0.5
-"""What loading a plugin and asking its hooks may take; all of ``srzoo list`` takes 0.3 s."""
 
 
 class Package:
@@ -110,10 +107,10 @@ def quick_import(package: Package) -> str:
     """Loading it takes at most half a second."""
     seconds = package.probed["seconds"]
     for _ in range(2):  # a busy machine is not the plugin's fault
-        if seconds > SECONDS:
+        if seconds > SLOW:
             seconds = min(seconds, package.probe(factories=False)["seconds"])
     require(
-        seconds <= SECONDS,
+        seconds <= SLOW,
         f"its import and its hooks take {seconds:.1f} s of every srzoo command; import what is heavy where it is used, "
         "and name factories as 'package.module:Name'.",
     )

@@ -1,8 +1,6 @@
 import torch
 from torch import nn
 
-import srzoo
-
 
 class GatedBlock(nn.Module):
     def __init__(self, channels: int, kernel_size: int = 3):
@@ -12,8 +10,3 @@ class GatedBlock(nn.Module):
     def forward(self, features):
         value, gate = self.conv(features).chunk(2, dim=1)
         return features + value * torch.sigmoid(gate)
-
-
-@srzoo.hookimpl
-def srzoo_blocks():
-    return [srzoo.BlockSpec("gated", GatedBlock, summary="Convolution with a sigmoid gate and a skip")]
