@@ -378,6 +378,7 @@ def finished(out: Path) -> dict[str, int]:
     return {path.stem: path.stat().st_mtime_ns for path in out.glob("runs/*/*.safetensors")}
 
 
+@pytest.mark.slow
 def test_an_ablation_that_is_killed_goes_on_where_it_was(tmp_path: Path, photos: str) -> None:
     recipe, out = tiny(tmp_path, photos, steps=12), tmp_path / "out"
     recipe.write_text(re.sub(r"figure:\n.*\n", "", recipe.read_text()))

@@ -64,6 +64,7 @@ def test_psnr_entries_reach_31_2_db_on_set5(data_root: Path) -> None:
     assert min(standing.means["psnr"] for standing in result.standings) >= 31.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gan", "parent"), [("srgan-lite-x4", "srresnet-lite-x4"), ("esrgan-lite-x4", "rrdb-lite-x4")])
 def test_gan_sibling_is_clearly_below_its_parent_in_lpips(gan: str, parent: str, squeezenet: Path) -> None:
     if gan not in SHIPPED:
