@@ -242,6 +242,25 @@ def test_a_part_of_a_dataset(photos: str) -> None:
         load_image_set("photos[100:]")
 
 
+# --- the documentation ------------------------------------------------------------------------------------------
+
+DOCS = (Path(__file__).parents[1] / "docs" / "ablations.md").read_text()
+
+
+def test_the_recipe_of_the_documentation_is_complete(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCS, flags=re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text)
+    plan = plan_of(tmp_path / "mine.yaml", "minute")
+    assert [(planned.label, planned.cells) for planned in plan.trained] == [("narrow", ("8",)), ("wide", ("16",))]
+    assert [run.steps for run in plan.runs()] == [20, 20]
+
+
+def test_the_documentation_names_every_ablation_and_its_runs() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \| [^|]*\|$", DOCS, flags=re.MULTILINE)) >= set(recipe_files())
+    named = set(re.findall(r"runs/([a-z]+-seed0-[0-9a-f]+)", DOCS))
+    assert named <= {run.name for run in plan_of("esrgan", "cpu").runs()} and len(named) == 2
+
+
 # --- statistics -------------------------------------------------------------------------------------------------
 
 
@@ -446,12 +465,27 @@ def test_the_command_lists_plans_and_says_what_is_wrong() -> None:
 
 
 @pytest.mark.slow
-def test_the_smoke_budget_needs_nothing_but_what_is_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(recipe_files()))
+def test_the_smoke_budget_needs_nothing_but_what_is_installed(name: str, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("SRZOO_DATA", "SRZOO_WEIGHTS")}
     environment |= {"OMP_NUM_THREADS": "1", "SRZOO_OFFLINE": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "srzoo", "ablate", "esrgan", "--budget", "smoke", "--out", "out"]
+    command = [sys.executable, "-m", "srzoo", "ablate", name, "--budget", "smoke", "--out", "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "10 runs trained and 180 scores computed" in " ".join(done.stdout.split())
+    runs = plan_of(name, "smoke").runs()
+    told = f"{len(runs)} runs trained and {len(runs) * 9 * 2} scores computed"
+    assert told in " ".join(done.stdout.split())
     with open(tmp_path / "out" / "table.csv", newline="") as file:
-        assert {r["column"] for r in csv.DictReader(file)} >= {"2", "3", "4", "5", "6", "7"}
+        columns = {row["column"] for row in csv.DictReader(file)}
+    assert columns >= {planned.label for planned in plan_of(name, "smoke").trained}
+
+
+def test_ablations_may_share_their_runs(tmp_path: Path, photos: str) -> None:
+    recipe, runs = tiny(tmp_path, photos), tmp_path / "shared"
+    recipe.write_text(re.sub(r"figure:\n.*\n", "", recipe.read_text()))
+    first = ablate(recipe, "little", tmp_path / "one", runs=runs)
+    other = tmp_path / "other.yaml"
+    other.write_text(recipe.read_text().replace("title: Tiny", "title: Other"))
+    second = ablate(other, "little", tmp_path / "two", runs=runs)
+    assert len(first.trained) == 5 and second.trained == []
+    assert second.computed == first.computed, "scores belong to a folder"
