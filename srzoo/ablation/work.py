@@ -20,6 +20,7 @@ import torch
 
 from ..benchmark import BenchResult, bench
 from ..compose import preflight
+from ..composition import full_composition
 from ..data import load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
 from ..harness import device_name
@@ -29,6 +30,7 @@ from ..results import merge
 from ..statistics import select
 from ..store import REFERENCE
 from ..training import train
+from ..weights import ABSENT, differences, read_checkpoint, shown
 from .estimate import StepCosts, step_seconds, terms_of
 from .figure import write_figure
 from .page import write_ablation_page
@@ -154,6 +156,9 @@ class _Work:
     def check(self) -> None:
         """Look at everything that could be wrong before the first step."""
         pending = self.pending()
+        for run in self.plan.runs():
+            if self.is_finished(run):
+                self._check_trained(run)
         for name in dict.fromkeys(name for run in pending for name in _training(run).data):
             load_image_set(name)
         for run in pending:
@@ -167,6 +172,25 @@ class _Work:
                     f"{did_you_mean(exhibit.image, images)}"
                 )
         self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in sets}
+
+    def _check_trained(self, run: Run) -> None:
+        """See that finished weights are of the settings they would have now: a default may have changed since.
+
+        Raises:
+            InputError: they are not; names what differs.
+        """
+        _, description = read_checkpoint(self.weights(run))
+        here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
+        changed = [
+            f"{key} (there {shown(left)}, now {shown(right)})"
+            for key, left, right in differences({key: description.get(key, {}) for key in here}, here)
+            if left is not ABSENT and key != "training.start_from"
+        ]
+        if changed:
+            raise InputError(
+                f"{self.runs / run.name} was trained with other settings: {', '.join(changed[:4])}. Delete that "
+                "folder to train it anew, or give another --out."
+            )
 
     def claim(self) -> None:
         """Make the folder, or see that it is this ablation's.
