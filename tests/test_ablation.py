@@ -243,6 +243,18 @@ def test_names_of_recipes_and_budgets_are_guessed() -> None:
         read_recipe("nowhere.yaml")
 
 
+def test_a_row_without_texts_shows_the_value_and_otherwise_where_there_is_none() -> None:
+    row = HeadRow(label="penalty", key="losses.penalty.weight", otherwise="no")
+    assert row.cell({"losses": {"penalty": {"weight": 10.0}}}, {}, "e") == "10"
+    assert row.cell({"losses": {}}, {}, "e") == "no"
+
+
+def test_the_head_of_the_table_of_criteria() -> None:
+    head = [planned.cells for planned in plan_of("gan-criteria", "cpu").trained]
+    criteria, pairings = ("bce", "LSGAN", "hinge", "WGAN-GP"), ("standard", "relativistic", "average")
+    assert head == [(c, p, "10" if c == "WGAN-GP" else "no") for c in criteria for p in pairings]
+
+
 def test_more_data_is_what_holds_the_first_columns_and_more() -> None:
     row = HeadRow(label="data", key="d", relative={"same": "no", "more": "yes"})
     assert row.cell({"d": ["a"]}, {"d": ["a"]}, "e") == "no"
