@@ -153,7 +153,10 @@ def test_an_anchor_that_contains_itself_is_refused(text: str) -> None:
 @pytest.mark.parametrize("depth", [2_000, 100_000])
 @pytest.mark.parametrize("brackets", ["[]", "{}"])
 def test_absurd_nesting_is_an_error_and_not_a_crash(tmp_path: Path, depth: int, brackets: str) -> None:
-    """In a process of its own, since libyaml's composer recurses in C and takes the interpreter with it."""
+    """In a process of its own, since libyaml's composer recurses in C and takes the interpreter with it.
+
+    Since PyYAML 6.0.4 libyaml has a bound of its own, which brackets meet before srzoo's does.
+    """
     opening, closing = ("[", "]") if brackets == "[]" else ("{a: ", "}")
     path = tmp_path / "deep.yaml"
     path.write_text("a: " + opening * depth + "1" + closing * depth)
@@ -163,7 +166,7 @@ def test_absurd_nesting_is_an_error_and_not_a_crash(tmp_path: Path, depth: int, 
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-300:]}"
-    assert "nested too deeply" in done.stdout
+    assert "nested too deeply" in done.stdout or "maximum nesting depth" in done.stdout
 
 
 def test_nesting_as_deep_as_anybody_writes_is_read() -> None:
