@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import fnmatch
 import functools
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,14 @@ import pydantic
 
 from .confinement import check_paths
 from .errors import EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
+from .merging import merge, nulls, parse_overrides, put, short
 from .options import SLOTS, check_options
 from .recipe import ComponentRef, Entry, LossTerm
 from .registry import Registry, get_registry
-from .yamlio import Key, KeyPath, Node, locate, parse_value, read_yaml
+from .yamlio import KeyPath, Node, locate, read_yaml
 
 NOT_INHERITED = ("weights", "recorded", "summary")
 """Keys that describe one entry alone and are not handed on by ``extends``."""
-
-SETTINGS = ("optimizer", "discriminator_optimizer", "schedule")
-"""Mappings with a ``name`` whose other keys mean the same whatever the name, so that they stay when it changes."""
 
 BESIDE_LOSS = ("name", "weight", "every", "weight_end", "supervises")
 """Keys of a loss term that are not options of the loss."""
@@ -112,18 +109,18 @@ class Zoo:
             EntryError, OptionError: the entry or an override is not valid; names file, line and near miss.
         """
         tree, source = self._resolve(name, ())
-        for override in _parse_overrides(overrides):
+        for override in parse_overrides(overrides):
             self._check_null(name, tree, override, source)
-            tree = _merge(tree, override)
+            tree = merge(tree, override)
         return self._finish(name, tree, source)
 
     def _check_null(self, name: str, tree: Node, override: Node, source: Source) -> None:
         """Refuse ``key=null`` where there is no such key: it would reset nothing, and a typo would go unnoticed."""
         ((key, value),) = override.content.items()
-        if value.content is not None or _merge(tree, override) != tree:
+        if value.content is not None or merge(tree, override) != tree:
             return
         try:
-            self._finish(name, _merge(tree, Node({key: Node(1, value.where)}, value.where)), source)
+            self._finish(name, merge(tree, Node({key: Node(1, value.where)}, value.where)), source)
         except InputError as error:
             if any(sign in str(error) for sign in ("unknown key", "has no option", "No loss is called")):
                 raise
@@ -145,7 +142,7 @@ class Zoo:
         if not qualified:
             return entry
         for path, full_name in qualified.items():
-            tree = _put(tree, path, locate({"name": full_name}, tree.place(path)), renaming=True)
+            tree = put(tree, path, locate({"name": full_name}, tree.place(path)), renaming=True)
         return _validate(tree)
 
     def problems(self) -> list[SrzooError]:
@@ -207,11 +204,11 @@ class Zoo:
                 raise EntryError(f"{extends.where}: entry {name!r}: {error}") from None
             inherited = {k: v for k, v in parent.content.items() if k not in (*NOT_INHERITED, "extends")}
             base = Node(inherited, own.where)
-            for key, value in _nulls(own):
+            for key, value in nulls(own):
                 self._check_null(name, base, Node({key: value}, value.where), source)
-        tree = _merge(base, own)
+        tree = merge(base, own)
         for change in self._changes.get(self._bare_name(name), ()):
-            tree = _merge(tree, change)
+            tree = merge(tree, change)
         return tree, source
 
     def _summary(self, name: str) -> str:
@@ -219,7 +216,7 @@ class Zoo:
         own = self._find(name)[0].value
         if "extends" not in own:
             return self._bare_name(name)
-        changes = [f"{k}={_short(v)}" for k, v in own.items() if k not in ("extends", *NOT_INHERITED, "paper")]
+        changes = [f"{k}={short(v)}" for k, v in own.items() if k not in ("extends", *NOT_INHERITED, "paper")]
         return f"{own['extends']} with {'; '.join(changes)}" if changes else f"the same as {own['extends']}"
 
     def _check_components(self, entry: Entry, tree: Node, source: Source) -> dict[KeyPath, str]:
@@ -316,90 +313,6 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> list[Node]:
-    """Return each override as a mapping of one dotted key."""
-    pairs: list[tuple[str, Any, str]] = []
-    if isinstance(overrides, Mapping):
-        pairs = [(key, value, f"override {key}={_short(value)}") for key, value in overrides.items()]
-    else:
-        for text in overrides:
-            key, equals, value = text.partition("=")
-            if not equals or not key.strip():
-                raise EntryError(f"Override {text!r} is not of the form dotted.key=value, e.g. training.batch_size=8.")
-            if not value.strip():
-                raise EntryError(f"Override {text!r} has no value; {key.strip()}=null resets it.")
-            pairs.append((key.strip(), parse_value(value), f"override {text}"))
-    for key, _, where in pairs:
-        if key.partition(".")[0] in ("extends", "name"):
-            raise EntryError(f"{where}: {key.partition('.')[0]} cannot be overridden; name another entry instead.")
-    return [Node({key: locate(value, where)}, where) for key, value, where in pairs]
-
-
-def _nulls(node: Node, above: str = "") -> Iterator[tuple[str, Node]]:
-    """Yield the dotted key of every null in a tree."""
-    if isinstance(node.content, dict):
-        for key, value in node.content.items():
-            yield from _nulls(value, f"{above}{key}.")
-    elif node.content is None and above:
-        yield above[:-1], node
-
-
-def _merge(base: Node, new: Node) -> Node:
-    """Return the base with a mapping laid over it; dotted keys are paths, and neither argument is changed.
-
-    A mapping that names another component (``name``) replaces the old one whole, since the old options mean
-    nothing to it; any other mapping is merged key by key. ``null`` resets a key to its default.
-    """
-    for key, value in new.content.items():
-        path: KeyPath = tuple(key.split(".")) if isinstance(key, str) else (key,)
-        if "" in path:
-            raise EntryError(f"{value.where}: unknown key '' in {key!r}.")
-        base = _put(base, path, value)
-    return base
-
-
-def _put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: bool = False) -> Node:
-    """Return the base with one value put at a path.
-
-    Args:
-        renaming: the new mapping gives the component that is there its full name, so its options stay.
-    """
-    key, rest = path[0], path[1:]
-    content: dict[Key, Node] = dict(base.content)
-    old = content.get(key)
-    if rest:
-        below = _written_out(old) if old is not None and old.content is not None else Node({}, new.where)
-        if not isinstance(below.content, dict):
-            raise EntryError(f"{new.where}: {'.'.join(map(str, (*done, key)))} is not a mapping.")
-        if rest == ("name",) and key not in SETTINGS and not _names_the_same(below, Node({"name": new})):
-            below = Node({}, new.where)
-        content[key] = _put(below, rest, new, (*done, key), renaming=renaming)
-    elif new.content is None:
-        content.pop(key, None)
-    elif isinstance(new.content, dict):
-        below = _written_out(old) if old is not None else Node({}, new.where)
-        keeps = isinstance(below.content, dict) and (renaming or key in SETTINGS or _names_the_same(below, new))
-        merged = _merge(below if keeps else Node({}, new.where), new)
-        content[key] = Node(merged.content, new.where)
-    else:
-        content[key] = new
-    return Node(content, base.where)
-
-
-def _names_the_same(old: Node, new: Node) -> bool:
-    named = new.content.get("name")
-    return named is None or ("name" in old.content and old.content["name"].value == named.value)
-
-
-def _written_out(node: Node) -> Node:
-    """Return the mapping that a shorthand stands for: ``residual`` for {name: residual}, 0.01 for {weight: 0.01}."""
-    if isinstance(node.content, str):
-        return Node({"name": node}, node.where)
-    if isinstance(node.content, (int, float)) and not isinstance(node.content, bool):
-        return Node({"weight": node}, node.where)
-    return node
-
-
 def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:
     """Turn pydantic's first error about ``what`` is written in a tree into one sentence with file, line and key."""
     first = error.errors()[0]
@@ -417,11 +330,6 @@ def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:
         message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}"
     separator = ": " if dotted else ""
     return f"{tree.place(path)}: {what}: {dotted}{separator}{message}."
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value) if not isinstance(value, str) else value
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 @functools.cache

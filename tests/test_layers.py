@@ -30,7 +30,7 @@ ROWS = [
     {"plugins"},
     {"registry"},
     {"options", "recipe", "yamlio", "layouts"},
-    {"confinement", "composition", "exif", "png16"},
+    {"confinement", "composition", "exif", "png16", "merging"},
     {"zoo", "reference"},
     {"scaffold"},
     {
