@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Literal
 
 import torch
+from torch import nn
 
 from .images import luma, upscale_bicubic
 
@@ -53,3 +56,29 @@ def with_bicubic_chroma(lr: torch.Tensor, scale: int, enlarge: Callable[[torch.T
     planes = enlarge(ycbcr[:, :1])
     chroma = upscale_bicubic(ycbcr[:, 1:], scale).repeat(len(planes) // len(lr), 1, 1, 1)
     return to_rgb(torch.cat([planes.to(chroma.dtype), chroma], dim=1))
+
+
+class LumaGenerator(nn.Module, ABC):
+    """A generator whose network enlarges luma while chroma is enlarged bicubically, or, told so, all of RGB.
+
+    Input: RGB (N, 3, H, W) in [0, 1]. Output: (N, 3, scale*H, scale*W), not clamped.
+
+    Attributes:
+        planes: C, 1 for luma and 3 for RGB.
+    """
+
+    def __init__(self, scale: int, channels: Literal["y", "rgb"]) -> None:
+        super().__init__()
+        self.scale = scale
+        self.planes = 1 if channels == "y" else 3
+
+    def on_planes(self, lr: torch.Tensor, enlarge: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return RGB of what a function makes of the planes; see :func:`with_bicubic_chroma`."""
+        return with_bicubic_chroma(lr, self.scale, enlarge) if self.planes == 1 else enlarge(lr)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        return self.on_planes(lr, self.enlarge)
+
+    @abstractmethod
+    def enlarge(self, planes: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, scale*H, scale*W) of planes (N, C, H, W)."""

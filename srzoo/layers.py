@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -61,6 +61,22 @@ def normalisation(name: str, channels: int, momentum: float = 0.1) -> nn.Module:
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, *, bias: bool = True) -> nn.Conv2d:
     """Return a convolution that keeps the size (divided by the stride, rounded up) for odd kernels."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
+
+
+def conv_stack(widths: Sequence[int], kernel_sizes: Sequence[int]) -> list[nn.Conv2d]:
+    """Return convolutions from each width to the next, which replicate borders and keep the size.
+
+    Raises:
+        ValueError: a kernel is even, or a width is below 1.
+    """
+    if any(size < 1 or size % 2 == 0 for size in kernel_sizes):
+        raise ValueError(f"kernel_sizes must be odd, not {tuple(kernel_sizes)}")
+    if min(widths) < 1:
+        raise ValueError(f"num_features must be at least 1, not {tuple(widths[1:-1])}")
+    return [
+        nn.Conv2d(before, after, size, padding=size // 2, padding_mode="replicate")
+        for before, after, size in zip(widths, widths[1:], kernel_sizes, strict=False)
+    ]
 
 
 def upsample_factors(scale: int) -> list[int]:

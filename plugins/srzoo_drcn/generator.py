@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from srzoo.colour import with_bicubic_chroma
+from srzoo.colour import LumaGenerator
 from srzoo.images import upscale_bicubic
 from srzoo.layers import conv
 
 
-class DRCN(nn.Module):
+class DRCN(LumaGenerator):
     """Deeply-recursive convolutional network (arXiv:1511.04491, sec. 3.2, the advanced model).
 
     Every recursion's features are turned into an image, to which the enlarged input is added (skip-connection). The
@@ -36,20 +36,20 @@ class DRCN(nn.Module):
         recursions: int = 16,
         channels: Literal["y", "rgb"] = "y",
     ) -> None:
-        super().__init__()
+        super().__init__(scale, channels)
         for name, value in (("num_features", num_features), ("recursions", recursions)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        self.scale = scale
-        self.channels = channels
         self.recursions = recursions
-        planes = 1 if channels == "y" else 3
         self.embed = nn.Sequential(
-            conv(planes, num_features), nn.ReLU(inplace=True), conv(num_features, num_features), nn.ReLU(inplace=True)
+            conv(self.planes, num_features),
+            nn.ReLU(inplace=True),
+            conv(num_features, num_features),
+            nn.ReLU(inplace=True),
         )
         self.recursion = conv(num_features, num_features)
         self.reconstruct = nn.Sequential(
-            conv(num_features, num_features), nn.ReLU(inplace=True), conv(num_features, planes)
+            conv(num_features, num_features), nn.ReLU(inplace=True), conv(num_features, self.planes)
         )
         self.ensemble = nn.Parameter(torch.full((recursions,), 1 / recursions))
         self._init_as_in_the_paper()
@@ -63,14 +63,13 @@ class DRCN(nn.Module):
         nn.init.dirac_(self.recursion.weight)
 
     def forward(self, lr: torch.Tensor, intermediate: bool = False) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        enlarge = partial(self._enlarge, intermediate=intermediate)
-        images = with_bicubic_chroma(lr, self.scale, enlarge) if self.channels == "y" else enlarge(lr)
+        images = self.on_planes(lr, partial(self.enlarge, intermediate=intermediate))
         if not intermediate:
             return images
         sr, *of_recursions = images.chunk(1 + self.recursions)
         return sr, torch.stack(of_recursions)
 
-    def _enlarge(self, planes: torch.Tensor, intermediate: bool) -> torch.Tensor:
+    def enlarge(self, planes: torch.Tensor, intermediate: bool = False) -> torch.Tensor:
         """Return the output, (N, C, scale*H, scale*W), and after it in the batch those of the recursions if asked."""
         enlarged = upscale_bicubic(planes, self.scale)
         features = self.embed(enlarged)

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from srzoo.colour import with_bicubic_chroma
+from srzoo.colour import LumaGenerator
 from srzoo.layers import activation as make_activation
+from srzoo.layers import conv_stack
 
 _GREY = 0.5
 
 
-class ESPCN(nn.Module):
+class ESPCN(LumaGenerator):
     """Efficient sub-pixel convolutional network (arXiv:1609.05158, sec. 3.1 and 3.2).
 
     With 64 and 32 features on luma, it has 24,752 parameters at x4. It predicts the image itself, with nothing
@@ -39,25 +40,10 @@ class ESPCN(nn.Module):
         activation: Literal["tanh", "relu"] = "tanh",
         channels: Literal["y", "rgb"] = "y",
     ) -> None:
-        super().__init__()
-        if any(size < 1 or size % 2 == 0 for size in kernel_sizes):
-            raise ValueError(f"kernel_sizes must be odd, not {kernel_sizes}")
-        if min(num_features) < 1:
-            raise ValueError(f"num_features must be at least 1, not {num_features}")
-        self.scale = scale
-        self.channels = channels
-        planes = 1 if channels == "y" else 3
-        widths = (planes, *num_features, planes * scale**2)
-        first, second, self.reconstruct = (
-            nn.Conv2d(before, after, size, padding=size // 2, padding_mode="replicate")
-            for before, after, size in zip(widths, widths[1:], kernel_sizes, strict=False)
-        )
+        super().__init__(scale, channels)
+        widths = (self.planes, *num_features, self.planes * scale**2)
+        first, second, self.reconstruct = conv_stack(widths, kernel_sizes)
         self.body = nn.Sequential(first, make_activation(activation), second, make_activation(activation))
 
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        if self.channels == "y":
-            return with_bicubic_chroma(lr, self.scale, self._enlarge)
-        return self._enlarge(lr)
-
-    def _enlarge(self, planes: torch.Tensor) -> torch.Tensor:
+    def enlarge(self, planes: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.reconstruct(self.body(planes - _GREY)), self.scale) + _GREY

@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from srzoo.colour import with_bicubic_chroma
+from srzoo.colour import LumaGenerator
 from srzoo.images import upscale_bicubic
+from srzoo.layers import conv_stack
 
 
-class SRCNN(nn.Module):
+class SRCNN(LumaGenerator):
     """Super-resolution by three convolutions on the bicubically enlarged image (arXiv:1501.00092, sec. 3.1).
 
     On luma, the networks 9-1-5, 9-3-5 and 9-5-5 with 64 and 32 features have 8,032, 24,416 and 57,184 weights, as
@@ -35,19 +36,8 @@ class SRCNN(nn.Module):
         channels: Literal["y", "rgb"] = "y",
         init: Literal["normal", "kaiming"] = "normal",
     ) -> None:
-        super().__init__()
-        if any(size < 1 or size % 2 == 0 for size in kernel_sizes):
-            raise ValueError(f"kernel_sizes must be odd, not {kernel_sizes}")
-        if min(num_features) < 1:
-            raise ValueError(f"num_features must be at least 1, not {num_features}")
-        self.scale = scale
-        self.channels = channels
-        planes = 1 if channels == "y" else 3
-        widths = (planes, *num_features, planes)
-        self.extract, self.map, self.reconstruct = (
-            nn.Conv2d(before, after, size, padding=size // 2, padding_mode="replicate")
-            for before, after, size in zip(widths, widths[1:], kernel_sizes, strict=False)
-        )
+        super().__init__(scale, channels)
+        self.extract, self.map, self.reconstruct = conv_stack((self.planes, *num_features, self.planes), kernel_sizes)
         for layer in (self.extract, self.map, self.reconstruct):
             if init == "normal":
                 nn.init.normal_(layer.weight, 0.0, 0.001)
@@ -55,11 +45,6 @@ class SRCNN(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is self.reconstruct else "relu")
             nn.init.zeros_(layer.bias)
 
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        if self.channels == "y":
-            return with_bicubic_chroma(lr, self.scale, self._enlarge)
-        return self._enlarge(lr)
-
-    def _enlarge(self, planes: torch.Tensor) -> torch.Tensor:
+    def enlarge(self, planes: torch.Tensor) -> torch.Tensor:
         features = torch.relu(self.extract(upscale_bicubic(planes, self.scale)))  # (N, 64, scale*H, scale*W)
         return self.reconstruct(torch.relu(self.map(features)))
