@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import chromium
 from mos_studies import Server, made_up_study, served
 from PIL import Image
 
@@ -26,27 +24,6 @@ from srzoo.mos.study import IMAGES, Secret, Study, load_study
 ENTRIES = ("srgan-lite-x4", "rrdb-lite-x4", "srresnet-lite-x4")
 PHONE = {"width": 390, "height": 780, "deviceScaleFactor": 3, "mobile": True}
 DESK = {"width": 1280, "height": 860, "deviceScaleFactor": 1, "mobile": False}
-
-
-@contextmanager
-def chromium(*arguments: str) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the extra 'test'")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver_program = shutil.which("chromedriver")
-    if program is None or driver_program is None:
-        pytest.skip("needs chromium and chromedriver; Debian: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--disable-dev-shm-usage", "--disable-gpu", *arguments):
-        options.add_argument(argument)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which chromium does not offer to root
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_program))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")
