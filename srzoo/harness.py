@@ -246,13 +246,14 @@ class Harness:
             alike = [output for output in outputs if tuple(output.missing) == wanted]
             try:
                 found = pair.reference.score_all([output.sr for output in alike], wanted)
+            except DataError:
+                raise
             except SrzooError as error:
-                if isinstance(error, DataError) or len(alike) == 1:
-                    with self._failing(alike[0].name):
-                        raise
-                    continue
-                for output in alike:  # so that the one that it fails for is told, or memory suffices
-                    self._score([output], pair, own)
+                if len(alike) == 1:
+                    self.findings.failed[alike[0].name] = str(error)
+                else:
+                    for output in alike:  # so that the one that it fails for is told, or memory suffices
+                        self._score([output], pair, own)
                 continue
             for output, values in zip(alike, found, strict=True):
                 own.add(self.subjects[output.name], pair.question, values, self.full_names, self.directions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +22,7 @@ FRAME = {
 }
 
 
-class Residual(Table):
+class Residual(Table, ABC):
     """A trunk of residual blocks of two convolutions each, and a convolution before each pixel shuffle."""
 
     frame: ClassVar[dict[str, Any]] = {}
@@ -31,9 +32,9 @@ class Residual(Table):
     convs: tuple[str, str] = ("1", "2")
     """What ``{conv}`` is for the two convolutions of a block."""
 
+    @abstractmethod
     def options(self, features: int) -> dict[str, Any]:
         """Return generator options beside the counts, among them what is to be asked for."""
-        raise NotImplementedError
 
     def composition(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         features = rgb_features(tensors, self.head)

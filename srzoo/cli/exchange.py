@@ -17,6 +17,19 @@ from .work import make_progress, split_names
 if TYPE_CHECKING:
     from ..verification import Verification
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A zoo entry, checkpoint file or run folder.",
+        metavar="ENTRY",
+        show_default=False,
+        autocompletion=complete_entry,
+    ),
+]
+LicenceOption = Annotated[
+    str, typer.Option("--licence", help="Of the weights, where the zoo does not say.", metavar="NAME")
+]
+
 
 @reports_errors
 def verify_command(
@@ -106,15 +119,7 @@ def _print_verification(found: Verification) -> None:
 
 @reports_errors
 def export_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A zoo entry, checkpoint file or run folder.",
-            metavar="ENTRY",
-            show_default=False,
-            autocompletion=complete_entry,
-        ),
-    ],
+    model: ModelArgument,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -135,9 +140,7 @@ def export_command(
             metavar="NAME",
         ),
     ] = "",
-    licence: Annotated[
-        str, typer.Option("--licence", help="Of the weights, where the zoo does not say.", metavar="NAME")
-    ] = "",
+    licence: LicenceOption = "",
 ) -> None:
     """Write a generator with its weights for other programs, and a model card beside it.
 
@@ -164,21 +167,11 @@ def export_command(
 
 @reports_errors
 def push_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A zoo entry, checkpoint file or run folder.",
-            metavar="ENTRY",
-            show_default=False,
-            autocompletion=complete_entry,
-        ),
-    ],
+    model: ModelArgument,
     target: Annotated[
         str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub, or ./FOLDER.", metavar="TO", show_default=False)
     ],
-    licence: Annotated[
-        str, typer.Option("--licence", help="Of the weights, where the zoo does not say.", metavar="NAME")
-    ] = "",
+    licence: LicenceOption = "",
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Send a model to the Hugging Face Hub: weights, zoo file and model card.
