@@ -33,7 +33,7 @@ def written_out(entry: Entry) -> dict[str, Any]:
         for label, term in stage.losses.items():
             where = f"entry {entry.name!r}: training.stages.{name}.losses.{label}"
             options = _written_out("loss", ComponentRef.of(term.name, term.options), where)
-            found["training"]["stages"][name]["losses"][label] = {"weight": term.weight, "every": term.every, **options}
+            found["training"]["stages"][name]["losses"][label] = {**term.model_dump(mode="json"), **options}
     return found
 
 

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 import yaml
 
-from srzoo.composition import full_composition
+from srzoo.composition import full_composition, written_out
 from srzoo.errors import EntryError, OptionError, SrzooError, UnknownNameError
 from srzoo.recipe import ComponentRef, Entry
 from srzoo.registry import get_registry
@@ -104,6 +104,14 @@ def test_every_entry_survives_being_written_out_and_read_again(name: str, make_z
     again = make_zoo(yaml.safe_dump({name: flat}, sort_keys=False)).entry(name)
     assert again == entry
     assert again.digest() == entry.digest()
+
+
+def test_a_loss_term_is_written_out_with_its_settings_and_every_option(make_zoo: MakeZoo) -> None:
+    change = "training.stages.gan.losses.adversarial: {weight: 0.1, weight_end: 0.2, every: 2}"
+    mine = make_zoo(f"{ZOO_TEXT}\nmine: {{extends: srgan-lite-x4, {change}}}\n").entry("mine")
+    term = written_out(mine)["training"]["stages"]["gan"]["losses"]["adversarial"]
+    assert (term["weight"], term["weight_end"], term["every"]) == (0.1, 0.2, 2)
+    assert {"name", "pairing", "label_smoothing"} <= set(term)
 
 
 def test_names_keep_the_order_of_the_file_and_take_patterns() -> None:
