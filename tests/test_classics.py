@@ -175,7 +175,7 @@ def test_drcn_computes_what_its_definition_says() -> None:
     torch.nn.init.normal_(w["ensemble"])
     lr = torch.rand(2, 3, 5, 6)
     enlarged = upscale_bicubic(lr, 4)
-    h = conv(conv(enlarged, "embed.0").relu(), "embed.2").relu()
+    h = conv(conv(enlarged - 0.5, "embed.0").relu(), "embed.2").relu()
     images = []
     for _ in range(3):
         h = conv(h, "recursion").relu()
