@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import bench, create, create_generator, list_entries, train, upscale
+    from .api import ablate, bench, create, create_generator, list_entries, train, upscale
     from .errors import SrzooError
     from .hookspecs import hookimpl
     from .specs import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _HOME = {
     "hookimpl": "hookspecs",
     "SrzooError": "errors",
-    **dict.fromkeys(("list_entries", "create_generator", "create", "upscale", "train", "bench"), "api"),
+    **dict.fromkeys(("list_entries", "create_generator", "create", "upscale", "train", "bench", "ablate"), "api"),
     **dict.fromkeys(
         (
             "BlockSpec",
@@ -61,6 +61,7 @@ __all__ = [
     "UpsamplerSpec",
     "WeightFile",
     "__version__",
+    "ablate",
     "bench",
     "create",
     "create_generator",

@@ -11,6 +11,7 @@ from .zoo import get_zoo
 if TYPE_CHECKING:
     from torch import nn
 
+    from .ablation.work import AblationResult
     from .benchmark import BenchResult
     from .recipe import Entry
     from .training import TrainResult
@@ -112,3 +113,10 @@ def bench(
     from .benchmark import bench as run
 
     return run(entries, data or DEFAULT_DATA, metrics or DEFAULT_METRICS, **options)
+
+
+def ablate(recipe: str | Path, budget: str, out: str | Path | None = None, **options: Any) -> AblationResult:
+    """Make the table of an ablation; run it again to go on where it was. See :func:`srzoo.ablation.work.ablate`."""
+    from .ablation.work import ablate as run
+
+    return run(recipe, budget, out, **options)

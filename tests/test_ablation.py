@@ -25,12 +25,13 @@ from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
 from srzoo.ablation.results import find_changes, student_interval, what_changed
 from srzoo.ablation.table import change_sentences
-from srzoo.ablation.work import ablate, duration
+from srzoo.ablation.work import _Work, ablate, duration
 from srzoo.cli import app
 from srzoo.data import load_image_set
 from srzoo.errors import DataError, EntryError, InputError, UnknownNameError
 from srzoo.report import Row
 from srzoo.training import train
+from srzoo.weights import read_checkpoint, save_checkpoint
 from srzoo.zoo import get_zoo
 
 torch.set_num_threads(1)
@@ -167,6 +168,33 @@ def test_a_run_is_named_by_all_that_decides_its_weights(tmp_path: Path, photos: 
     assert before & after == {name for name in before if name.startswith("psnr")}
 
 
+def test_an_option_that_comes_to_be_renames_no_run(tmp_path: Path, photos: str) -> None:
+    """Nor does one that is written out although it is the default."""
+    path = tiny(tmp_path, photos)
+    before = [run.name for run in plan_of(path, "little").runs()]
+    text = path.read_text()
+    path.write_text(text.replace("batch_size: 2", "batch_size: 2\n      augment: true\n      accumulate: 1"))
+    assert [run.name for run in plan_of(path, "little").runs()] == before
+    path.write_text(text.replace("block: residual", "block: {name: residual}"))
+    assert [run.name for run in plan_of(path, "little").runs()] == before
+
+
+def test_a_default_that_changed_since_is_noticed(tmp_path: Path, photos: str) -> None:
+    recipe, out = tiny(tmp_path, photos), tmp_path / "out"
+    run = plan_of(recipe, "little").runs()[0]
+    train(run.starting_in(out / "runs"), out / "runs" / run.name)
+    path = out / "runs" / run.name / f"{run.name}.safetensors"
+    tensors, description = read_checkpoint(path)
+    del description["training"]["deterministic"]  # of an older version, which had no such option
+    save_checkpoint(path, tensors, description)
+    work = _Work(plan_of(recipe, "little"), out, out / "runs", lambda *_: None, lambda _: None)
+    work.check()
+    description["training"]["augment"] = False
+    save_checkpoint(path, tensors, description)
+    with pytest.raises(InputError, match=r"trained with other settings: training.augment \(there False, now True\)"):
+        work.check()
+
+
 def test_a_budget_changes_entries_and_those_that_extend_them(tmp_path: Path, photos: str) -> None:
     path = tiny(tmp_path, photos)
     for planned in plan_of(path, "more").trained:
@@ -215,6 +243,18 @@ def test_names_of_recipes_and_budgets_are_guessed() -> None:
         read_recipe("nowhere.yaml")
 
 
+def test_a_row_without_texts_shows_the_value_and_otherwise_where_there_is_none() -> None:
+    row = HeadRow(label="penalty", key="losses.penalty.weight", otherwise="no")
+    assert row.cell({"losses": {"penalty": {"weight": 10.0}}}, {}, "e") == "10"
+    assert row.cell({"losses": {}}, {}, "e") == "no"
+
+
+def test_the_head_of_the_table_of_criteria() -> None:
+    head = [planned.cells for planned in plan_of("gan-criteria", "cpu").trained]
+    criteria, pairings = ("bce", "LSGAN", "hinge", "WGAN-GP"), ("standard", "relativistic", "average")
+    assert head == [(c, p, "10" if c == "WGAN-GP" else "no") for c in criteria for p in pairings]
+
+
 def test_more_data_is_what_holds_the_first_columns_and_more() -> None:
     row = HeadRow(label="data", key="d", relative={"same": "no", "more": "yes"})
     assert row.cell({"d": ["a"]}, {"d": ["a"]}, "e") == "no"
@@ -240,6 +280,23 @@ def test_a_part_of_a_dataset(photos: str) -> None:
     assert load_image_set("photos[2:4]").name == "photos[2:4]"
     with pytest.raises(DataError, match="holds no images"):
         load_image_set("photos[100:]")
+
+
+# --- the documentation ------------------------------------------------------------------------------------------
+
+DOCS = (Path(__file__).parents[1] / "docs" / "ablations.md").read_text()
+
+
+def test_the_recipe_of_the_documentation_is_complete(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCS, flags=re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text)
+    plan = plan_of(tmp_path / "mine.yaml", "minute")
+    assert [(planned.label, planned.cells) for planned in plan.trained] == [("narrow", ("8",)), ("wide", ("16",))]
+    assert [run.steps for run in plan.runs()] == [20, 20]
+
+
+def test_the_documentation_names_every_ablation() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \| [^|]*\|$", DOCS, flags=re.MULTILINE)) >= set(recipe_files())
 
 
 # --- statistics -------------------------------------------------------------------------------------------------
@@ -446,12 +503,27 @@ def test_the_command_lists_plans_and_says_what_is_wrong() -> None:
 
 
 @pytest.mark.slow
-def test_the_smoke_budget_needs_nothing_but_what_is_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["esrgan", "gan-criteria"])
+def test_the_smoke_budget_needs_nothing_but_what_is_installed(name: str, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("SRZOO_DATA", "SRZOO_WEIGHTS")}
     environment |= {"OMP_NUM_THREADS": "1", "SRZOO_OFFLINE": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "srzoo", "ablate", "esrgan", "--budget", "smoke", "--out", "out"]
+    command = [sys.executable, "-m", "srzoo", "ablate", name, "--budget", "smoke", "--out", "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "10 runs trained and 180 scores computed" in " ".join(done.stdout.split())
+    runs = plan_of(name, "smoke").runs()
+    told = f"{len(runs)} runs trained and {len(runs) * 9 * 2} scores computed"
+    assert told in " ".join(done.stdout.split())
     with open(tmp_path / "out" / "table.csv", newline="") as file:
-        assert {r["column"] for r in csv.DictReader(file)} >= {"2", "3", "4", "5", "6", "7"}
+        columns = {row["column"] for row in csv.DictReader(file)}
+    assert columns >= {planned.label for planned in plan_of(name, "smoke").trained}
+
+
+def test_ablations_may_share_their_runs(tmp_path: Path, photos: str) -> None:
+    recipe, runs = tiny(tmp_path, photos), tmp_path / "shared"
+    recipe.write_text(re.sub(r"figure:\n.*\n", "", recipe.read_text()))
+    first = ablate(recipe, "little", tmp_path / "one", runs=runs)
+    other = tmp_path / "other.yaml"
+    other.write_text(recipe.read_text().replace("title: Tiny", "title: Other"))
+    second = ablate(other, "little", tmp_path / "two", runs=runs)
+    assert len(first.trained) == 5 and second.trained == []
+    assert second.computed == first.computed, "scores belong to a folder"

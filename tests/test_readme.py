@@ -60,6 +60,7 @@ def test_every_entry_and_component_named_in_a_command_exists() -> None:
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 BENCHMARKING = (ROOT / "docs" / "benchmarking.md").read_text()
 CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text()
+ABLATIONS = (ROOT / "docs" / "ablations.md").read_text()
 
 
 def test_every_setting_named_in_the_docs_exists() -> None:
@@ -83,7 +84,7 @@ def test_every_file_the_docs_link_to_exists() -> None:
 def test_entries_named_in_the_docs_exist_and_options_are_understood() -> None:
     from srzoo.zoo import get_zoo
 
-    text = TRAINING + BENCHMARKING + CHECKPOINTS
+    text = TRAINING + BENCHMARKING + CHECKPOINTS + ABLATIONS
     assert set(re.findall(r"[a-z0-9-]+-x4\b", text)) - {"photo-x4"} <= set(get_zoo().names())
     code = "\n".join(re.findall(r"```[a-z]*\n(.*?)```", text, flags=re.DOTALL) + re.findall(r"`([^`\n]+)`", text))
     commands = re.findall(r"^.*?\bsrzoo ([a-z]+) (.*)$", code.replace("\\\n", " "), flags=re.MULTILINE)
@@ -95,6 +96,7 @@ def test_entries_named_in_the_docs_exist_and_options_are_understood() -> None:
         "weights",
         "export",
         "pull",
+        "ablate",
     }
     for name, rest in commands:
         words = [name, rest.split()[0]] if name == "weights" and rest.split()[0].isalpha() else [name]

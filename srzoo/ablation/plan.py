@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..composition import full_composition, written_out
+from ..composition import written_out
 from ..errors import InputError, SrzooError
+from ..options import SLOTS
 from ..recipe import Entry, Stage
 from ..registry import get_registry
 from ..specs import LossSpec
@@ -242,13 +243,30 @@ def _has_discriminator(stage: Stage) -> bool:
 
 
 def _digest(entry: Entry, parent: Run | None) -> str:
-    """Return the SHA-256 of all that decides a run's weights, defaults of its parts written out."""
-    found = written_out(entry)
-    decisive = [full_composition(entry), found["discriminator"], found["training"], parent.digest if parent else None]
-    start = entry.training.start_from if entry.training is not None else None
-    if start is not None:
-        decisive.append(_file_digest(start))
+    """Return the SHA-256 of all that decides a run's weights and is not a default.
+
+    Defaults are left out, so that an option which a newer version adds does not rename what is trained already. A
+    default that has changed is noticed by what the weight files say of themselves.
+    """
+    assert entry.training is not None
+    plain = entry.model_copy(update={"training": entry.training.model_copy(update={"start_from": None})})
+    found = plain.model_dump(mode="json", exclude_defaults=True, exclude=set(DESCRIPTIVE))
+    decisive = [_slots_written_out(found), parent.digest if parent else None]
+    if entry.training.start_from is not None:
+        decisive.append(_file_digest(entry.training.start_from))
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _slots_written_out(value: Any) -> Any:
+    """Return nested values with ``{name: rrdb}`` where a slot says ``rrdb``."""
+    if isinstance(value, list):
+        return [_slots_written_out(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: {"name": part} if key in SLOTS and isinstance(part, str) else _slots_written_out(part)
+        for key, part in value.items()
+    }
 
 
 def _file_digest(start: str) -> str:

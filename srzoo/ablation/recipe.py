@@ -101,6 +101,8 @@ class Row(Model):
                 f"{wanted} nor that and more; write text: in place of relative:."
             )
         values = values_of(value)
+        if values and not self.text:
+            return ", ".join(values)
         for text, patterns in self.text.items():
             if values and all(any(_fits(part, pattern) for pattern in patterns) for part in values):
                 return text
@@ -108,12 +110,10 @@ class Row(Model):
             return self.otherwise
         if not values:
             raise InputError(f"row {self.label!r}: entry {entry!r} has no {self.key}; give otherwise: for such.")
-        if self.text:
-            raise InputError(
-                f"row {self.label!r}: no text fits the {self.key} of entry {entry!r}: {', '.join(values)}; add one, or "
-                "otherwise:."
-            )
-        return ", ".join(values)
+        raise InputError(
+            f"row {self.label!r}: no text fits the {self.key} of entry {entry!r}: {', '.join(values)}; add one, or "
+            "otherwise:."
+        )
 
 
 class Exhibit(Model):

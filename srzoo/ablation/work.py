@@ -20,6 +20,7 @@ import torch
 
 from ..benchmark import BenchResult, bench
 from ..compose import preflight
+from ..composition import full_composition
 from ..data import load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
 from ..harness import device_name
@@ -29,6 +30,7 @@ from ..results import merge
 from ..statistics import select
 from ..store import REFERENCE
 from ..training import train
+from ..weights import ABSENT, differences, read_checkpoint, shown
 from .estimate import StepCosts, step_seconds, terms_of
 from .figure import write_figure
 from .page import write_ablation_page
@@ -80,6 +82,7 @@ def ablate(
     out: str | Path | None = None,
     *,
     seeds: int | None = None,
+    runs: str | Path | None = None,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> AblationResult:
@@ -93,6 +96,7 @@ def ablate(
         budget: name of one of its budgets.
         out: folder of the ablation; ``ablations/RECIPE-BUDGET`` by default.
         seeds: runs of every column; the budget's number by default.
+        runs: folder of the training runs, which several ablations may share; ``runs`` in ``out`` by default.
         progress: called as ``progress(kind, name, done, total, values)``, kind being ``runs``, ``train`` or ``bench``.
         announce: called with a sentence on what is about to be done, the estimate of the time among them.
 
@@ -103,7 +107,8 @@ def ablate(
     rank, processes = _leave_launcher()
     plan = make_plan(read_recipe(recipe), budget, seeds)
     folder = Path(out) if out is not None else Path("ablations") / f"{plan.source.name}-{budget}"
-    work = _Work(plan, folder, progress or (lambda *_: None), announce or (lambda _: None))
+    trained = Path(runs) if runs is not None else folder / "runs"
+    work = _Work(plan, folder, trained, progress or (lambda *_: None), announce or (lambda _: None))
     work.check()
     work.claim()
     work.tell_estimate(processes)
@@ -111,7 +116,7 @@ def ablate(
     result = AblationResult(plan, folder, work.trained)
     if rank > 0:
         return result
-    with work.locked("bench"):
+    with _lock(folder / ".lock", timeout=-1):  # else two would write the same tables at once
         found = work.benchmark()
         result.computed = found.computed
         result.findings = work.find(found)
@@ -140,9 +145,8 @@ def _leave_launcher() -> tuple[int, int]:
 class _Work:
     """One process at work on an ablation's folder."""
 
-    def __init__(self, plan: Plan, out: Path, progress: Progress, announce: Callable[[str], None]) -> None:
-        self.plan, self.out, self.progress, self.announce = plan, out, progress, announce
-        self.runs = out / "runs"
+    def __init__(self, plan: Plan, out: Path, runs: Path, progress: Progress, announce: Callable[[str], None]) -> None:
+        self.plan, self.out, self.runs, self.progress, self.announce = plan, out, runs, progress, announce
         self.trained: list[str] = []
         self.failed: dict[str, str] = {}
         self.exhibits: set[tuple[str, str]] = set()
@@ -152,6 +156,9 @@ class _Work:
     def check(self) -> None:
         """Look at everything that could be wrong before the first step."""
         pending = self.pending()
+        for run in self.plan.runs():
+            if self.is_finished(run):
+                self._check_trained(run)
         for name in dict.fromkeys(name for run in pending for name in _training(run).data):
             load_image_set(name)
         for run in pending:
@@ -166,6 +173,25 @@ class _Work:
                 )
         self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in sets}
 
+    def _check_trained(self, run: Run) -> None:
+        """See that finished weights are of the settings they would have now: a default may have changed since.
+
+        Raises:
+            InputError: they are not; names what differs.
+        """
+        _, description = read_checkpoint(self.weights(run))
+        here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
+        changed = [
+            f"{key} (there {shown(left)}, now {shown(right)})"
+            for key, left, right in differences({key: description.get(key, {}) for key in here}, here)
+            if left is not ABSENT and key != "training.start_from"
+        ]
+        if changed:
+            raise InputError(
+                f"{self.runs / run.name} was trained with other settings: {', '.join(changed[:4])}. Delete that "
+                "folder to train it anew, or give another --out."
+            )
+
     def claim(self) -> None:
         """Make the folder, or see that it is this ablation's.
 
@@ -175,8 +201,8 @@ class _Work:
         path = self.out / "ablation.json"
         own = {"recipe": self.plan.source.name, "budget": self.plan.budget_name}
         try:
-            (self.out / "locks").mkdir(parents=True, exist_ok=True)
-            self.runs.mkdir(exist_ok=True)
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.runs / ".locks").mkdir(parents=True, exist_ok=True)
             if not path.is_file():
                 temporary = path.with_name(f".{path.name}.{os.getpid()}")
                 temporary.write_text(json.dumps(own) + "\n")
@@ -242,7 +268,7 @@ class _Work:
 
     def _train_if_free(self, run: Run) -> bool:
         """Train a run, unless another process is at it; return whether it was this one."""
-        with self._lock(run.name, timeout=0) as held:
+        with _lock(self.runs / ".locks" / run.name, timeout=0) as held:
             if not held:
                 return False
             if self.is_finished(run):
@@ -263,27 +289,6 @@ class _Work:
             except TrainingError as error:
                 self.failed[run.name] = str(error)
             return True
-
-    @contextmanager
-    def _lock(self, name: str, timeout: float) -> Iterator[bool]:
-        lock = filelock.FileLock(self.out / "locks" / f"{name}.lock")
-        try:
-            lock.acquire(timeout=timeout)
-        except filelock.Timeout:
-            yield False
-            return
-        except NotImplementedError:  # of a disk without locks, which the run's own folder warns of
-            pass
-        try:
-            yield True
-        finally:
-            lock.release()
-
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Wait for a lock and hold it."""
-        with self._lock(name, timeout=-1):
-            yield
 
     # --- benchmark ---------------------------------------------------------------------------------------------------
 
@@ -375,6 +380,23 @@ class _Work:
             if reasons:
                 found[planned.label] = reasons[0]
         return found
+
+
+@contextmanager
+def _lock(path: Path, timeout: float) -> Iterator[bool]:
+    """Hold a lock, or yield False if another process does for so long; -1 waits for it."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=timeout)
+    except filelock.Timeout:
+        yield False
+        return
+    except NotImplementedError:  # of a disk without locks, which the run's own folder warns of
+        pass
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _training(run: Run) -> Training:

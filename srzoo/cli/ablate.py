@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.markup import escape
 from rich.progress import TaskID
-from rich.table import Table
 
 from .completion import complete_ablation
 from .console import console, errors, make_table, print_error, reports_errors
@@ -19,6 +17,7 @@ from .work import make_progress
 
 if TYPE_CHECKING:
     from ..ablation.results import Findings
+    from ..ablation.table import Block, Cell
 
 
 @reports_errors
@@ -41,6 +40,14 @@ def ablate_command(
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of runs and results.  \\[default: ablations/RECIPE-BUDGET]", metavar="DIR"),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            "--runs",
+            help="Folder of the training runs, to share it between ablations.  \\[default: DIR/runs]",
+            metavar="DIR",
+        ),
     ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show columns and runs, and train nothing.")] = False,
 ) -> None:
@@ -89,6 +96,7 @@ def ablate_command(
             budget,
             out,
             seeds=seeds,
+            runs=runs,
             progress=show,
             announce=lambda sentence: progress.console.print(sentence, highlight=False, soft_wrap=True),
         )
@@ -141,27 +149,45 @@ def _print_findings(findings: Findings) -> None:
     from ..ablation.table import build_table, change_sentences, method_sentences
 
     labels, blocks = build_table(findings)
-    roomy = console.width >= 24 + 16 * len(labels)
-    shown = Table(box=box.SIMPLE_HEAD, title=findings.plan.ablation.title, title_justify="left", title_style="bold",
-                  pad_edge=False, padding=(0, 1))  # fmt: skip
-    shown.add_column("", overflow="fold", min_width=12)
-    for label in labels:
-        shown.add_column(escape(label), justify="center", overflow="fold")
-    for block in blocks:
-        if block.title:
-            shown.add_section()
-            shown.add_row(f"[dim]{escape(block.title)}[/dim]")
-        for line in block.lines:
-            cells = []
-            for cell in line.cells:
-                text = f"[bold red]{escape(cell.text)}[/bold red]" if cell.changed else escape(cell.text)
-                cells.append(f"{text}\n[dim]{escape(cell.detail)}[/dim]" if cell.detail and roomy else text)
-            shown.add_row(escape(line.label), *cells)
-    console.print(shown)
-    if not roomy:
-        console.print("[dim]Intervals: in table.md, on the page, and here where the terminal is wider.[/dim]")
+    if console.width < 20 + 9 * len(labels):
+        _print_lying(findings.plan.ablation.title, labels, blocks)
+    else:
+        _print_standing(findings.plan.ablation.title, labels, blocks)
     for sentence in change_sentences(findings):
         console.print(f"• {sentence}", highlight=False, markup=False)
     console.print()
     for sentence in (*method_sentences(findings), *findings.notes):
         console.print(f"[dim]{escape(sentence)}[/dim]", highlight=False)
+
+
+def _print_standing(title: str, labels: Sequence[str], blocks: Sequence[Block]) -> None:
+    """Print the table as the paper has it, with intervals where the terminal is wide enough."""
+    roomy = console.width >= 24 + 18 * len(labels)
+    shown = make_table([], title=title)
+    shown.add_column("", overflow="fold", min_width=12)
+    for label in labels:
+        shown.add_column(escape(label), justify="center", overflow="fold")
+    for block in blocks:
+        if block.title:
+            shown.add_row()
+            shown.add_row(f"[dim]{escape(block.title)}[/dim]")
+        for line in block.lines:
+            shown.add_row(escape(line.label), *(_cell(cell, roomy) for cell in line.cells))
+    console.print(shown)
+    if not roomy:
+        console.print("[dim]Intervals: in table.md, on the page, and here where the terminal is wider.[/dim]")
+
+
+def _print_lying(title: str, labels: Sequence[str], blocks: Sequence[Block]) -> None:
+    """Print what the columns are, then each block, with a line for each column: they are too many to stand."""
+    for block in blocks:
+        names = [line.label for line in block.lines]
+        shown = make_table(["", *names], title=f"{title}: {block.title}" if block.title else title)
+        for number, label in enumerate(labels):
+            shown.add_row(f"[bold]{escape(label)}[/bold]", *(_cell(line.cells[number], True) for line in block.lines))
+        console.print(shown)
+
+
+def _cell(cell: Cell, roomy: bool) -> str:
+    text = f"[bold red]{escape(cell.text)}[/bold red]" if cell.changed else escape(cell.text)
+    return f"{text}\n[dim]{escape(cell.detail)}[/dim]" if cell.detail and roomy else text
