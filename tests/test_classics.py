@@ -121,8 +121,8 @@ def test_srcnn_computes_what_its_definition_says() -> None:
         return F.conv2d(F.pad(x, (pad,) * 4, mode="replicate"), w[f"{name}.weight"], w[f"{name}.bias"])
 
     lr = torch.rand(1, 3, 7, 9)
-    x = conv(upscale_bicubic(lr, 4), "extract", 4).relu()
-    expected = conv(conv(x, "map", 2).relu(), "reconstruct", 2)
+    x = conv(upscale_bicubic(lr, 4) - 0.5, "extract", 4).relu()
+    expected = 0.5 + conv(conv(x, "map", 2).relu(), "reconstruct", 2)
     torch.testing.assert_close(g(lr), expected, rtol=1e-5, atol=1e-6)
     assert [tuple(w[f"{n}.weight"].shape[:3]) for n in ("extract", "map", "reconstruct")] == [
         (64, 3, 9),
@@ -175,7 +175,7 @@ def test_drcn_computes_what_its_definition_says() -> None:
     torch.nn.init.normal_(w["ensemble"])
     lr = torch.rand(2, 3, 5, 6)
     enlarged = upscale_bicubic(lr, 4)
-    h = conv(conv(enlarged, "embed.0").relu(), "embed.2").relu()
+    h = conv(conv(enlarged - 0.5, "embed.0").relu(), "embed.2").relu()
     images = []
     for _ in range(3):
         h = conv(h, "recursion").relu()

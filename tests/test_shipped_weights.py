@@ -65,6 +65,11 @@ def test_psnr_entries_reach_31_2_db_on_set5(data_root: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("srcnn-lite-x4", 29.9), ("espcn-lite-x4", 30.2)])
+def test_the_first_networks_reach_on_set5_what_small_recipes_can(name: str, least: float, data_root: Path) -> None:
+    assert bench(name, "set5", "psnr").standings[0].means["psnr"] >= least
+
+
 @pytest.mark.parametrize(("gan", "parent"), [("srgan-lite-x4", "srresnet-lite-x4"), ("esrgan-lite-x4", "rrdb-lite-x4")])
 def test_gan_sibling_is_clearly_below_its_parent_in_lpips(gan: str, parent: str, squeezenet: Path) -> None:
     if gan not in SHIPPED:

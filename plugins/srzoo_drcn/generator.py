@@ -12,6 +12,8 @@ from srzoo.colour import LumaGenerator
 from srzoo.images import upscale_bicubic
 from srzoo.layers import conv
 
+_GREY = 0.5
+
 
 class DRCN(LumaGenerator):
     """Deeply-recursive convolutional network (arXiv:1511.04491, sec. 3.2, the advanced model).
@@ -72,7 +74,7 @@ class DRCN(LumaGenerator):
     def enlarge(self, planes: torch.Tensor, intermediate: bool = False) -> torch.Tensor:
         """Return the output, (N, C, scale*H, scale*W), and after it in the batch those of the recursions if asked."""
         enlarged = upscale_bicubic(planes, self.scale)
-        features = self.embed(enlarged)
+        features = self.embed(enlarged - _GREY)  # the biases could do it, but features that all begin bright soon die
         output, images = torch.zeros_like(enlarged), []
         for weight in self.ensemble:
             features = torch.relu(self.recursion(features))

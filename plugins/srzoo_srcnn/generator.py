@@ -11,13 +11,16 @@ from srzoo.colour import LumaGenerator
 from srzoo.images import upscale_bicubic
 from srzoo.layers import conv_stack
 
+_GREY = 0.5
+
 
 class SRCNN(LumaGenerator):
     """Super-resolution by three convolutions on the bicubically enlarged image (arXiv:1501.00092, sec. 3.1).
 
     On luma, the networks 9-1-5, 9-3-5 and 9-5-5 with 64 and 32 features have 8,032, 24,416 and 57,184 weights, as
     the paper counts (sec. 4.3.2), and 97 biases. The paper trains without padding and tests with replicated borders;
-    here borders are replicated always, so that no output is smaller than its image.
+    here borders are replicated always, so that no output is smaller than its image. Values are counted from mid-grey
+    inside: the biases could do the same, but without, most of the second layer's features died in training.
 
     Input: RGB (N, 3, H, W) in [0, 1]. Output: (N, 3, scale*H, scale*W), not clamped.
 
@@ -46,5 +49,6 @@ class SRCNN(LumaGenerator):
             nn.init.zeros_(layer.bias)
 
     def enlarge(self, planes: torch.Tensor) -> torch.Tensor:
-        features = torch.relu(self.extract(upscale_bicubic(planes, self.scale)))  # (N, 64, scale*H, scale*W)
-        return self.reconstruct(torch.relu(self.map(features)))
+        enlarged = upscale_bicubic(planes, self.scale) - _GREY
+        features = torch.relu(self.extract(enlarged))  # (N, 64, scale*H, scale*W)
+        return self.reconstruct(torch.relu(self.map(features))) + _GREY
