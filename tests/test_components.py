@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import srzoo
@@ -228,6 +229,26 @@ def test_a_scale_that_is_not_declared_is_refused() -> None:
 def test_impossible_options_are_refused_with_the_components_name(bad: dict[str, int]) -> None:
     with pytest.raises(CompositionError, match="composable/trunk"):
         srzoo.create_generator("srresnet-mse-x4", **bad)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("num_features", [None, 3])
+def test_nearest_and_conv_is_what_it_says_borders_and_gradients_included(scale: int, num_features: int | None) -> None:
+    built = create(
+        "upsampler", "nearest_conv", channels=5, scale=scale, where="test", num_features=num_features
+    ).double()
+    features = torch.rand(2, 5, 4, 7, dtype=torch.float64, requires_grad=True)
+    wanted = features
+    for factor, layer in zip(built.factors, built.convs, strict=True):
+        wanted = F.leaky_relu(layer(F.interpolate(wanted, scale_factor=factor, mode="nearest")), 0.2)
+    found = built(features)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+    given = [features, *built.parameters()]
+    ways = torch.rand_like(found)
+    for one, other in zip(
+        torch.autograd.grad(found, given, ways), torch.autograd.grad(wanted, given, ways), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -30,6 +30,21 @@ def _sub_pixel(features: torch.Tensor, layer: nn.Conv2d, factor: int) -> torch.T
     return rows.transpose(2, 3).reshape(n, factor * height, factor * width, channels).permute(0, 3, 1, 2)
 
 
+def _nearest_conv(features: torch.Tensor, layer: nn.Conv2d, factor: int) -> torch.Tensor:
+    """Return ``layer(interpolate(features, factor, "nearest"))``; (N, C, H, W) to (N, C', factor*H, factor*W).
+
+    Of the nine pixels under a 3x3 kernel, only four differ after an enlargement by 2. Their taps added up make a
+    transposed convolution of stride 2 and kernel 4x4, which is the same function, borders included, in 16 products a
+    low-resolution pixel instead of 36. On a CPU that is twice as fast; on a GPU it has not been measured.
+    """
+    if factor == 1 or features.device.type != "cpu":
+        return layer(F.interpolate(features, scale_factor=factor, mode="nearest"))
+    around = F.pad(layer.weight.to(torch.promote_types(layer.weight.dtype, torch.float32)), [factor - 1] * 4)
+    taps = F.avg_pool2d(around, factor, stride=1, divisor_override=1)  # sums of factor x factor taps
+    kernel = taps.flip(2, 3).transpose(0, 1).to(layer.weight.dtype, memory_format=torch.channels_last)
+    return F.conv_transpose2d(features, kernel, layer.bias, stride=factor, padding=layer.padding)
+
+
 class PixelShuffle(nn.Module):
     """Sub-pixel convolution (Shi et al., arXiv:1609.05158): conv to factor^2 x channels, shuffle, activation.
 
@@ -115,7 +130,7 @@ class NearestConv(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         for factor, layer, act in zip(self.factors, self.convs, self.activations, strict=True):
-            features = act(layer(F.interpolate(features, scale_factor=factor, mode="nearest")))
+            features = act(_nearest_conv(features, layer, factor))
         return features
 
 
