@@ -46,4 +46,5 @@ class ESPCN(LumaGenerator):
         self.body = nn.Sequential(first, make_activation(activation), second, make_activation(activation))
 
     def enlarge(self, planes: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(self.reconstruct(self.body(planes - _GREY)), self.scale) + _GREY
+        sub_pixels = self.reconstruct(self.body(planes - _GREY))
+        return F.pixel_shuffle(sub_pixels.to(planes.dtype), self.scale) + _GREY

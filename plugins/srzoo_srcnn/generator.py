@@ -51,4 +51,4 @@ class SRCNN(LumaGenerator):
     def enlarge(self, planes: torch.Tensor) -> torch.Tensor:
         enlarged = upscale_bicubic(planes, self.scale) - _GREY
         features = torch.relu(self.extract(enlarged))  # (N, 64, scale*H, scale*W)
-        return self.reconstruct(torch.relu(self.map(features))) + _GREY
+        return self.reconstruct(torch.relu(self.map(features))).to(planes.dtype) + _GREY
