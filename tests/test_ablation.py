@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 from srzoo.ablation.plan import Plan, lineage, make_plan
 from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
-from srzoo.ablation.results import find_changes, student_interval, what_changed
+from srzoo.ablation.results import duration, find_changes, signed_interval, student_interval, what_changed
 from srzoo.ablation.table import change_sentences
-from srzoo.ablation.work import _Work, ablate, duration
+from srzoo.ablation.work import _Work, ablate
 from srzoo.cli import app
 from srzoo.data import load_image_set
 from srzoo.errors import DataError, EntryError, InputError, UnknownNameError
@@ -341,6 +341,13 @@ def test_students_interval() -> None:
 def test_durations_in_words() -> None:
     found = [duration(seconds) for seconds in (0.2, 80, 300, 3 * 3600 + 1200, 60 * 86400)]
     assert found == ["1 s", "80 s", "5 min", "3 h 20 min", "60 days"]
+
+
+def test_differences_show_their_digits_and_zero_has_no_sign() -> None:
+    assert signed_interval(0.5, 0.25, 0.75) == "+0.500 [+0.250, +0.750]"
+    assert signed_interval(-0.00004, -0.00006, 1e-8) == "-0.000040 [-0.000060, 0.000000]"
+    assert signed_interval(0.0, math.nan, math.nan) == "0.0000"
+    assert signed_interval(math.nan, math.nan, math.nan) == "-"
 
 
 # --- from recipe to table ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..page import TEMPLATES
 from .figure import Strip, enlarged
-from .results import Change, Findings
+from .results import Change, Findings, signed_interval
 from .table import build_table, change_sentences, method_sentences, p_value
 
 
@@ -52,6 +52,7 @@ def render(findings: Findings, figure: Sequence[Strip]) -> str:
         changes=_by_dataset(findings, findings.changes),
         starts=_by_dataset(findings, findings.starts),
         p_value=p_value,
+        signed_interval=signed_interval,
         strips=[(strip, {label: _data_uri(strip, label) for label in strip.crops}) for strip in figure],
         method=[*method_sentences(findings), *findings.notes],
         style=Markup("\n".join(styles)),

@@ -81,15 +81,9 @@ class Change:
 
     @property
     def arithmetic(self) -> str:
-        """Difference with its interval and p value."""
+        """Difference with its interval, in as many digits as its size asks for."""
         found = self.comparison
-        digits = 3 if abs(found.difference) >= 0.1 else 4
-        if math.isnan(found.difference):
-            return "-"
-        text = f"{found.difference:+.{digits}f}"
-        if not math.isnan(found.low):
-            text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-        return text
+        return signed_interval(found.difference, found.low, found.high)
 
 
 @dataclass(frozen=True)
@@ -247,3 +241,30 @@ def _by_seed(rows: Sequence[Row], first: Sequence[str], second: Sequence[str]) -
 def interval_text(value: Value) -> str:
     """Return a score's interval, or an empty string where it has none."""
     return "" if math.isnan(value.low) else f"{format_value(value.low)} to {format_value(value.high)}"
+
+
+def signed_interval(difference: float, low: float, high: float) -> str:
+    """Return a difference with its interval, in three to six decimals: as many as show its first three digits.
+
+    The interval is left out where it is NaN; a difference of NaN is ``-``.
+    """
+    if math.isnan(difference):
+        return "-"
+    digits = 4 if difference == 0 else min(6, max(3, 2 - math.floor(math.log10(abs(difference)))))
+
+    def signed(value: float) -> str:
+        text = f"{value:+.{digits}f}"
+        return text[1:] if float(text) == 0 else text
+
+    return signed(difference) + ("" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``40 s``, ``12 min``, ``3 h 20 min``, ``9 days``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.0f} days"

@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..report import format_value, short_number
 from ..statistics import CONFIDENCE, MIN_PAIRS
 from .plan import Planned
-from .results import Change, Findings, interval_text
+from .results import Change, Findings, duration, interval_text
 
 LATENCY_SIZE = 128
 """Side of the low-resolution input that the benchmark states latency and memory for."""
@@ -96,7 +96,7 @@ def _cost_lines(findings: Findings) -> list[Line]:
         line("memory, MiB", {k: _mebibytes(c.peak_bytes) for k, c in costs.items()}),
         line("training step, ms", {k: _milliseconds(s.milliseconds) for k, s in steps.items()}),
         line("training memory, MiB", {k: _mebibytes(s.peak_bytes) for k, s in steps.items()}),
-        line("trained for, min", {k: f"{seconds / 60:.3g}" for k, seconds in trained.items()}),
+        line("trained for", {k: duration(seconds) for k, seconds in trained.items()}),
     ]
 
 

@@ -40,6 +40,7 @@ from .results import (
     Findings,
     Value,
     averaged,
+    duration,
     earlier_stages,
     find_changes,
     score,
@@ -417,14 +418,3 @@ def _logged_seconds(folder: Path) -> float:
         except (ValueError, AttributeError, TypeError):
             continue
     return found
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: ``40 s``, ``12 min``, ``3 h 20 min``, ``9 days``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.0f} days"

@@ -68,11 +68,11 @@ def ablate_command(
     if plan_only:
         _show_plan(recipe, budget, seeds)
         return
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
+        console.quiet = errors.quiet = True
     console.print(f"[bold]{escape(plan.ablation.title)}[/bold], budget {budget}: {escape(plan.budget.summary)}")
     for note in plan.budget.notes:
         console.print(f"[dim]{escape(note)}[/dim]", soft_wrap=True)
-    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
-        console.quiet = errors.quiet = True
     from ..ablation.work import ablate
 
     tasks: dict[str, TaskID] = {}
