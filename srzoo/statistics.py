@@ -29,6 +29,9 @@ RANDOM_SEED = 0
 MIN_PAIRS = 6
 """With fewer the two-sided signed-rank test cannot go below 0.05 whatever the scores: its least p is 2 / 2^n."""
 
+MIN_IMAGES = 5
+"""With fewer the bootstrap has too few samples to draw: of three, its interval holds the mean in 3 of 4 cases."""
+
 FloatArray = npt.NDArray[np.float64]
 Scores = dict[str, dict[str, float]]
 """Entry to image to value."""
@@ -41,9 +44,8 @@ class Estimate:
     """A mean over images.
 
     Attributes:
-        low, high: bootstrap interval at ``CONFIDENCE``; NaN where it is undefined, as with one image or a
-            score that is infinite. Below about ten images it is too narrow: with five it holds the true mean
-            in about 85 of 100 draws.
+        low, high: bootstrap interval at ``CONFIDENCE``, widened for few images (:func:`expanded_level`); NaN where it
+            is undefined: with fewer than ``MIN_IMAGES`` images, or a score that is infinite.
         images: on which the score is defined.
     """
 
@@ -314,11 +316,25 @@ def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> Flo
     return _values(np.where(same, 0.0, left - np.where(same, 0.0, right)))
 
 
+def expanded_level(samples: int) -> float:
+    """Return the level a bootstrap interval of so many samples needs to hold the mean as often as ``CONFIDENCE`` says.
+
+    The bootstrap takes the spread of n samples for that of what they come from, too small by sqrt((n - 1) / n), and
+    normal quantiles where Student's belong (T. Hesterberg, "What Teachers Should Know About the Bootstrap", The
+    American Statistician 69, 2015, sec. 4.3). Of five normal samples it holds the mean in 87 of 100 draws as it is, in
+    93 at this level; of ten, in 91 and 94.
+    """
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, samples - 1)
+    return 1 - 2 * float(stats.norm.cdf(-math.sqrt(samples / (samples - 1)) * quantile))
+
+
 def _estimate(values: FloatArray) -> Estimate:
     from scipy import stats
 
     mean = _mean(values)
-    if values.size < 2 or not np.isfinite(values).all():
+    if values.size < MIN_IMAGES or not np.isfinite(values).all():
         return Estimate(mean, math.nan, math.nan, values.size)
     low = high = math.nan
     with warnings.catch_warnings():
@@ -327,7 +343,7 @@ def _estimate(values: FloatArray) -> Estimate:
             low, high = stats.bootstrap(
                 (values,),
                 np.mean,
-                confidence_level=CONFIDENCE,
+                confidence_level=expanded_level(values.size),
                 n_resamples=RESAMPLES,
                 method=method,
                 rng=np.random.default_rng(RANDOM_SEED),
