@@ -14,7 +14,7 @@ from .confinement import leaves_its_folder
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
 from .pretrained import Model
-from .recipe import Training
+from .recipe import Recorded, Training
 from .report import format_value
 
 _USE = {
@@ -94,7 +94,19 @@ def _training(model: Model) -> str:
     with contextlib.suppress(ValueError):  # without the defaults, unless it was trained by another version
         recipe = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(_portable(recipe), sort_keys=False, default_flow_style=None, width=100)
-    return f"## Training\n\nData: {data}.\n\n```yaml\n{text}```"
+    ran = _run(model.entry.recorded, recipe.get("seed", 0))
+    return f"## Training\n\nData: {data}.{ran}\n\n```yaml\n{text}```"
+
+
+def _run(recorded: Recorded | None, seed: object) -> str:
+    """Return what is known of the run, as a sentence after another."""
+    if recorded is None or not recorded.command:
+        return ""
+    length = f": {recorded.steps:,} steps" if recorded.steps else ""
+    time = f" in {recorded.hours:g} hours" if recorded.hours else ""
+    place = f" on {recorded.device}" if recorded.device else ""
+    date = f", {recorded.date}" if recorded.date else ""
+    return f" Trained by `{recorded.command}`, seed {seed}{length}{time}{place}{date}."
 
 
 def _scores(model: Model) -> str:
@@ -122,7 +134,8 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
     """
     entry = model.entry
     stated = (entry.weights.licence if entry.weights is not None else "") or licence
-    written = entry.model_dump(mode="json", exclude_defaults=True, exclude={"name", "weights", "training"})
+    left_out: Any = {"name": True, "weights": True, "training": True, "recorded": {"log"}}  # the log stays where it is
+    written = entry.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     recipe: Any = model.description.get("training") or (entry.training and entry.training.model_dump(mode="json"))
     with contextlib.suppress(ValueError):  # of a recipe that this version cannot read, the card tells
         if recipe:

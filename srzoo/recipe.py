@@ -387,10 +387,12 @@ class Recorded(Model):
     """What a training run and a benchmark of the shipped weights gave, as it came out.
 
     Args:
+        log: file of the run's log, relative to the zoo file.
         scores: dataset to metric to mean value, under ``protocol``.
     """
 
     command: Text = ""
+    log: Text = ""
     device: Text = ""
     date: Text = ""
     steps: PositiveInt | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import srzoo
 from srzoo.benchmark import bench
+from srzoo.card import model_card
 from srzoo.pretrained import load_model, weights_path
 from srzoo.recipe import Training
 from srzoo.weights import file_sha256, read_checkpoint
@@ -43,6 +45,27 @@ def test_weight_file_says_how_it_was_trained_as_the_zoo_does(name: str) -> None:
     _, description = read_checkpoint(path)
     trained = Training.model_validate(description["training"])  # with the defaults of settings that came later
     assert trained.model_copy(update={"validation": None}) == entry.training.model_copy(update={"validation": None})
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_beside_the_weights_is_up_to_date(name: str) -> None:
+    path = weights_path(get_zoo().entry(name))
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    told = "python benchmarks/write_cards.py writes them anew"
+    assert card == model_card(load_model(name), {"safetensors": path.name}, "srzoo"), told
+    assert f"`srzoo train {name}`, seed 0" in card
+
+
+def test_logs_are_those_of_the_recorded_runs() -> None:
+    with_log = [entry for entry in map(get_zoo().entry, SHIPPED) if entry.recorded is not None and entry.recorded.log]
+    assert len(with_log) >= 5
+    for entry in with_log:
+        assert entry.recorded is not None
+        lines = weights_path(entry).with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+        assert Path(entry.recorded.log).name == weights_path(entry).with_suffix(".jsonl").name
+        last = [json.loads(line) for line in lines if "losses" in json.loads(line)][-1]
+        assert last["step"] == entry.recorded.steps
+        assert last["seconds"] / 3600 == pytest.approx(entry.recorded.hours, abs=0.02)
 
 
 def test_all_files_together_stay_small() -> None:
