@@ -39,7 +39,7 @@ def weights_folders() -> list[Path]:
     if root is not None:
         folders.append(root.parent / "weights")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [*folders, cache / "srzoo" / "weights"]
+    return list(dict.fromkeys([*folders, cache / "srzoo" / "weights"]))
 
 
 def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
