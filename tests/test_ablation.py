@@ -372,6 +372,12 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
     again = ablate(recipe, "little", out, announce=said.append)
     assert (again.trained, again.computed, said[-1]) == ([], 0, "5 runs, all trained.")
     assert (out / "table.md").read_text() == text
+    ablate(recipe, "little", out, figure=[])
+    assert "data:image/webp" not in (out / "ablation.html").read_text()
+    ablate(recipe, "little", out, figure=[f"{Path(photos).name}[:6]"])
+    assert (out / "ablation.html").read_text() == page
+    with pytest.raises(UnknownNameError, match=f"nothing of 'elsewhere'. It has {Path(photos).name}"):
+        ablate(recipe, "little", out, figure=["elsewhere"])
     with pytest.raises(InputError, match="holds the ablation tiny at budget little; give another --out"):
         ablate(recipe, "more", out)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,7 @@ def ablate(
     *,
     seeds: int | None = None,
     runs: str | Path | None = None,
+    figure: Sequence[str] | None = None,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> AblationResult:
@@ -98,6 +99,7 @@ def ablate(
         out: folder of the ablation; ``ablations/RECIPE-BUDGET`` by default.
         seeds: runs of every column; the budget's number by default.
         runs: folder of the training runs, which several ablations may share; ``runs`` in ``out`` by default.
+        figure: datasets of the recipe's figure to draw, such as those whose images may be published; all by default.
         progress: called as ``progress(kind, name, done, total, values)``, kind being ``runs``, ``train`` or ``bench``.
         announce: called with a sentence on what is about to be done, the estimate of the time among them.
 
@@ -110,7 +112,7 @@ def ablate(
     folder = Path(out) if out is not None else Path("ablations") / f"{plan.source.name}-{budget}"
     trained = Path(runs) if runs is not None else folder / "runs"
     work = _Work(plan, folder, trained, progress or (lambda *_: None), announce or (lambda _: None))
-    work.check()
+    work.check(figure)
     work.claim()
     work.tell_estimate(processes)
     work.train_all()
@@ -123,8 +125,8 @@ def ablate(
         result.findings = work.find(found)
         images = work.pictures()
         write_tables(result.findings, folder)
-        figure = write_figure(result.findings, images, folder / "figure.png")
-        write_ablation_page(result.findings, figure, folder / "ablation.html")
+        drawn = write_figure(result.findings, images, folder / "figure.png")
+        write_ablation_page(result.findings, drawn, folder / "ablation.html")
     return result
 
 
@@ -154,7 +156,7 @@ class _Work:
 
     # --- before anything is trained -----------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, figure: Sequence[str] | None = None) -> None:
         """Look at everything that could be wrong before the first step."""
         pending = self.pending()
         for run in self.plan.runs():
@@ -165,6 +167,11 @@ class _Work:
         for run in pending:
             preflight(run.entry)
         sets = {own.name: own for own in map(load_image_set, self.plan.budget.data)}
+        shown = {exhibit.dataset for exhibit in self.plan.ablation.figure}
+        for name in figure or ():
+            if name not in shown:
+                guess, known = did_you_mean(name, shown), ", ".join(sorted(shown))
+                raise UnknownNameError(f"The figure shows nothing of {name!r}.{guess} It has {known}.")
         for exhibit in self.plan.ablation.figure:
             images = [item.name for item in sets[exhibit.dataset]] if exhibit.dataset in sets else []
             if images and exhibit.image not in images:
@@ -172,7 +179,8 @@ class _Work:
                     f"{self.plan.source.path}: figure: {exhibit.dataset} has no image {exhibit.image!r}."
                     f"{did_you_mean(exhibit.image, images)}"
                 )
-        self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in sets}
+        wanted = sets.keys() if figure is None else sets.keys() & set(figure)
+        self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in wanted}
 
     def _check_trained(self, run: Run) -> None:
         """See that finished weights are of the settings they would have now: a default may have changed since.

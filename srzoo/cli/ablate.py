@@ -49,6 +49,16 @@ def ablate_command(
             metavar="DIR",
         ),
     ] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            help="Dataset of the recipe's figure to draw, such as one whose images may be published; repeatable.  "
+            "\\[default: all]",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show columns and runs, and train nothing.")] = False,
 ) -> None:
     """Train, benchmark and compare entries that differ by one line each, as a paper's ablation table does.
@@ -97,6 +107,7 @@ def ablate_command(
             out,
             seeds=seeds,
             runs=runs,
+            figure=figure,
             progress=show,
             announce=lambda sentence: progress.console.print(sentence, highlight=False, soft_wrap=True),
         )
