@@ -18,7 +18,15 @@ from .errors import EntryError, MissingWeightsError, PluginError, SrzooError, Un
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
-from .weights import check_composition, check_hash, file_sha256, load_into, read_checkpoint
+from .weights import (
+    check_composition,
+    check_hash,
+    fetched_path,
+    file_sha256,
+    load_into,
+    read_checkpoint,
+    weights_folders,
+)
 from .zoo import Source, Zoo, get_zoo
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -208,7 +216,8 @@ def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
     """Return where an entry's weights lie.
 
     Args:
-        folders: where they may lie; those of the zoo file that the entry is written in by default.
+        folders: where they may lie; those of the zoo file that the entry is written in by default. Beyond them, what
+            ``srzoo weights pull`` fetched is found by its hash.
 
     Raises:
         MissingWeightsError: the entry has none, or the file is not there.
@@ -220,6 +229,7 @@ def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
         if run.is_dir():
             hint = f"to use those of your own run, write {run} in place of the name."
         raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
+    of_zoo = folders is None
     folders = get_zoo().source(entry.name).folders if folders is None else folders
     candidates = [folder / entry.weights.file for folder in folders]
     for path in candidates:
@@ -230,7 +240,13 @@ def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
                     "the folder of its zoo file; put the file itself there."
                 )
             return path
+    for folder in weights_folders():
+        path = fetched_path(entry.weights.sha256, folder)
+        if path.is_file():
+            return path
     source = f" Get it from {entry.weights.url}." if entry.weights.url else ""
+    if source and of_zoo:
+        source = f" 'srzoo weights pull {entry.name}' gets it from {entry.weights.url}."
     raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")
 
 

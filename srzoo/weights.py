@@ -39,7 +39,12 @@ def weights_folders() -> list[Path]:
     if root is not None:
         folders.append(root.parent / "weights")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [*folders, cache / "srzoo" / "weights"]
+    return list(dict.fromkeys([*folders, cache / "srzoo" / "weights"]))
+
+
+def fetched_path(sha256: str, folder: Path) -> Path:
+    """Return where a weights folder keeps an entry's weights that were fetched: under their hash, not under a name."""
+    return folder / "entries" / f"{sha256}.safetensors"
 
 
 def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
