@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -170,8 +170,7 @@ def _load_foreign(path: Path) -> Model:
             entry = Entry(name=path.stem, summary=summary, scale=generator.scale, generator=ref)
         except (AttributeError, ValueError) as error:
             raise PluginError(f"generator {component.full_name!r} says no scale of {path}: {error}.") from None
-        model = _model(path.stem, entry, generator, path, {})
-        return replace(model, size_multiple=int(getattr(generator, "size_multiple", 1)))
+        return _model(path.stem, entry, generator, path, {})
     silent = f"{path} does not say what it is the weights of, as srzoo's own files do. "
     told = silent if path.suffix == ".safetensors" else ""
     told += " ".join(map(str, reasons)) or f"No plugin reads {path}."
@@ -189,8 +188,8 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
     digest = file_sha256(path) if path is not None else ""
     spec = generator_spec(entry)
     generator = generator.eval()
-    radius = spec.receptive_radius
-    return Model(name, entry, generator, spec.size_multiple, digest, seed, recipe, radius, description, path)
+    radius, multiple = spec.receptive_radius, int(getattr(generator, "size_multiple", spec.size_multiple))
+    return Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:

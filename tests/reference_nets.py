@@ -39,11 +39,18 @@ class RRDBNet(nn.Module):
     """With BasicSR's names."""
 
     def __init__(
-        self, features: int, blocks: int, growth: int, steps: int, slope: float = 0.2, scale: float = 0.2
+        self,
+        features: int,
+        blocks: int,
+        growth: int,
+        steps: int,
+        slope: float = 0.2,
+        scale: float = 0.2,
+        unshuffle: int = 1,
     ) -> None:
         super().__init__()
-        self.steps, self.slope = steps, slope
-        self.conv_first = conv(3, features)
+        self.steps, self.slope, self.unshuffle = steps, slope, unshuffle
+        self.conv_first = conv(3 * unshuffle**2, features)
         self.body = nn.Sequential(*(RRDB(features, growth, slope, scale) for _ in range(blocks)))
         self.conv_body = conv(features, features)
         for step in range(1, steps + 1):
@@ -51,12 +58,14 @@ class RRDBNet(nn.Module):
         self.conv_hr, self.conv_last = conv(features, features), conv(features, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        head = self.conv_first(x)
+        height, width = (2**self.steps * side // self.unshuffle for side in x.shape[-2:])
+        x = F.pad(x, (0, -x.shape[-1] % self.unshuffle, 0, -x.shape[-2] % self.unshuffle), "reflect")
+        head = self.conv_first(F.pixel_unshuffle(x, self.unshuffle))
         x = head + self.conv_body(self.body(head))
         for step in range(1, self.steps + 1):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = F.leaky_relu(getattr(self, f"conv_up{step}")(x), self.slope)
-        return self.conv_last(F.leaky_relu(self.conv_hr(x), self.slope))
+        return self.conv_last(F.leaky_relu(self.conv_hr(x), self.slope))[..., :height, :width]
 
 
 class Residual(nn.Module):

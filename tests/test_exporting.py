@@ -34,6 +34,7 @@ LR = torch.rand(2, 3, 13, 22, generator=torch.Generator().manual_seed(0))
 SMALL = {
     "esrgan": ("esrgan-x4", {"num_features": 8, "num_blocks": 2}),  # spandrel reads a growth of 32 alone
     "esrgan x2": ("esrgan-x4", {"num_features": 8, "num_blocks": 1}),
+    "esrgan x1": ("esrgan-x4", {"num_features": 8, "num_blocks": 1}),
     "msrresnet": ("msrresnet-x4", {"num_features": 8, "num_blocks": 2}),
     "edsr": ("edsr-x4", {"num_features": 8, "num_blocks": 2}),
     "lite": ("rrdb-lite-x4", {"num_features": 8, "num_blocks": 1, "block.growth": 4}),
@@ -47,7 +48,7 @@ def trained(tmp_path: Path) -> Callable[..., str]:
     def trained(name: str, **changes: Any) -> str:
         entry, options = SMALL[name]
         overrides = {f"generator.{key}": value for key, value in {**options, **changes}.items()}
-        scale = 2 if name.endswith("x2") else 4
+        scale = int(name[-1]) if name[-2:-1] == "x" else 4
         resolved = get_zoo().entry(entry, {**overrides, "training": None, "scale": scale})
         torch.manual_seed(0)
         path = tmp_path / f"{name.replace(' ', '-')}.safetensors"
@@ -89,7 +90,7 @@ def test_the_esrgan_family_loads_in_spandrel_with_equal_output(
 def test_esrgan_x2_loads_in_spandrel_in_the_layouts_that_have_it(trained: Callable[..., str], tmp_path: Path) -> None:
     spandrel = pytest.importorskip("spandrel", reason="spandrel is in the extra 'test'")
     path = trained("esrgan x2")
-    with pytest.raises(InputError, match=r"layout basicsr-rrdbnet: it has scales 4, not 2"):
+    with pytest.raises(InputError, match=r"layout basicsr-rrdbnet: it enlarges features by 4, not 2"):
         export(path, tmp_path / "out", "pth", layout="basicsr-rrdbnet")
     found = export(path, tmp_path / "out", "pth")
     assert found.layout == "esrgan"
@@ -97,6 +98,20 @@ def test_esrgan_x2_loads_in_spandrel_in_the_layouts_that_have_it(trained: Callab
         assert torch.allclose(
             spandrel.ModelLoader().load_from_file(found.files["pth"]).model.eval()(LR), output_of(path), atol=1e-6
         )
+
+
+@pytest.mark.parametrize(("name", "unshuffle"), [("esrgan x2", 2), ("esrgan x1", 4)])
+def test_real_esrgan_x2_and_x1_load_in_spandrel_with_equal_output(
+    trained: Callable[..., str], tmp_path: Path, name: str, unshuffle: int
+) -> None:
+    spandrel = pytest.importorskip("spandrel", reason="spandrel is in the extra 'test'")
+    path = trained(name, input_unshuffle=unshuffle)
+    for layout in ("basicsr-rrdbnet", "esrgan"):
+        found = export(path, tmp_path / layout, "pth", layout=layout)
+        descriptor = spandrel.ModelLoader().load_from_file(found.files["pth"])
+        assert descriptor.scale == 4 // unshuffle
+        with torch.inference_mode():  # 13x22, which no factor divides
+            assert torch.allclose(descriptor.model.eval()(LR), output_of(path), atol=1e-6)
 
 
 @pytest.mark.parametrize(

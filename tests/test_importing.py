@@ -117,6 +117,9 @@ CASES: dict[str, tuple[str, nn.Module, Any, dict[str, Any]]] = {
     "later esrgan": ("esrgan-rrdbnet", rrdb(), as_later_esrgan(rrdb().state_dict()), {}),
     "later esrgan x2": ("esrgan-rrdbnet", rrdb(1), as_later_esrgan(rrdb(1).state_dict()), {}),
     "basicsr": ("basicsr-rrdbnet", rrdb(), {"params": rrdb().state_dict()}, {}),
+    "Real-ESRGAN x2": ("basicsr-rrdbnet", rrdb(unshuffle=2), {"params_ema": rrdb(unshuffle=2).state_dict()}, {}),
+    "Real-ESRGAN x1": ("basicsr-rrdbnet", rrdb(unshuffle=4), {"params_ema": rrdb(unshuffle=4).state_dict()}, {}),
+    "esrgan unshuffled": ("esrgan", rrdb(unshuffle=2), as_first_esrgan(rrdb(unshuffle=2).state_dict()), {}),
     "mmagic": (
         "basicsr-rrdbnet",
         rrdb(),
@@ -319,7 +322,7 @@ def changed(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
         (changed(conv_hr__weight=torch.ones(8, 8, 1, 1)), "conv_hr.weight is (8, 8, 1, 1) there and (8, 8, 3, 3) here"),
         (changed(conv_last__bias=torch.tensor([0, float("nan"), 0])), "not finite in conv_last.bias"),
         (changed(conv_last__bias=torch.tensor([0, 1, 0])), "conv_last.bias is int64 there and float32 here"),
-        (changed(conv_first__weight=torch.ones(8, 12, 3, 3)), "the image is unshuffled before it"),
+        (rrdb(1, unshuffle=4).state_dict(), "its output would be smaller than its input"),
         (changed(conv_first__weight=torch.ones(8, 1, 3, 3)), "takes 1 channels; generators here take RGB"),
         (changed(conv_first__weight=torch.ones(8)), "has shape (8,), which is not that of a convolution"),
     ],
