@@ -155,7 +155,7 @@ def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
 
 def _load_foreign(path: Path) -> Model:
     """Let generators that read checkpoints of other programs try, in the order of their names."""
-    advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR or EDSR: srzoo weights import {path}"
+    advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR, EDSR or SRGAN: srzoo weights import {path}"
     readers = [c for c in get_registry().find("generator") if path.suffix in cast(GeneratorSpec, c.spec).reads]
     reasons: list[SrzooError] = []
     for component in readers:

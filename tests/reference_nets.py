@@ -125,6 +125,46 @@ class SRResNet(nn.Module):
         return y
 
 
+class NormalisedBlock(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.prelu = conv(features, features), nn.BatchNorm2d(features), nn.PReLU()
+        self.conv2, self.bn2 = conv(features, features), nn.BatchNorm2d(features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
+
+
+class SRGANGenerator(nn.Module):
+    """With the names of leftthomas/SRGAN; ``tanh`` is how it ends there. Statistics are those of some training."""
+
+    def __init__(self, features: int, blocks: int, steps: int, tanh: bool = True) -> None:
+        super().__init__()
+        self.blocks, self.tanh = blocks, tanh
+        self.block1 = nn.Sequential(conv(3, features, 9), nn.PReLU())
+        for block in range(2, blocks + 2):
+            setattr(self, f"block{block}", NormalisedBlock(features))
+        setattr(self, f"block{blocks + 2}", nn.Sequential(conv(features, features), nn.BatchNorm2d(features)))
+        up = [nn.Module() for _ in range(steps)]
+        for step in up:
+            step.conv, step.prelu = conv(features, 4 * features), nn.PReLU()
+        setattr(self, f"block{blocks + 3}", nn.Sequential(*up, conv(features, 3, 9)))
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.normal_(layer.running_mean)
+                nn.init.uniform_(layer.running_var, 0.5, 2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        head = y = self.block1(x)
+        for block in range(2, self.blocks + 3):
+            y = getattr(self, f"block{block}")(y)
+        y = head + y
+        *up, last = getattr(self, f"block{self.blocks + 3}")
+        for step in up:
+            y = step.prelu(F.pixel_shuffle(step.conv(y), 2))
+        return (torch.tanh(last(y)) + 1) / 2 if self.tanh else last(y)
+
+
 class EDSR(nn.Module):
     """With the names of the authors' PyTorch code, on images in [0, range]."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from reference_nets import EDSR, MSRResNet, RRDBNet
+from reference_nets import EDSR, MSRResNet, RRDBNet, SRGANGenerator
 from torch import nn
 from typer.testing import CliRunner
 
@@ -36,6 +36,7 @@ SMALL = {
     "esrgan x2": ("esrgan-x4", {"num_features": 8, "num_blocks": 1}),
     "esrgan x1": ("esrgan-x4", {"num_features": 8, "num_blocks": 1}),
     "msrresnet": ("msrresnet-x4", {"num_features": 8, "num_blocks": 2}),
+    "srgan": ("srresnet-mse-x4", {"num_features": 8, "num_blocks": 2, "output_activation": "tanh"}),
     "edsr": ("edsr-x4", {"num_features": 8, "num_blocks": 2}),
     "lite": ("rrdb-lite-x4", {"num_features": 8, "num_blocks": 1, "block.growth": 4}),
 }
@@ -98,6 +99,23 @@ def test_esrgan_x2_loads_in_spandrel_in_the_layouts_that_have_it(trained: Callab
         assert torch.allclose(
             spandrel.ModelLoader().load_from_file(found.files["pth"]).model.eval()(LR), output_of(path), atol=1e-6
         )
+
+
+def test_srgan_strict_loads_in_its_code_unless_slopes_differ_by_channel(
+    trained: Callable[..., str], tmp_path: Path
+) -> None:
+    path = trained("srgan")
+    with pytest.raises(InputError, match="one PReLU slope for all channels, and here they differ"):
+        export(path, tmp_path / "out", "pth", layout="leftthomas-srgan")
+    tensors, description = read_checkpoint(Path(path))
+    for name, tensor in tensors.items():
+        if tensor.dim() == 1 and f"{name.rpartition('.')[0]}.bias" not in tensors and name.endswith("weight"):
+            tensor.fill_(float(tensor[0]))
+    save_checkpoint(Path(path), tensors, description)
+    network = SRGANGenerator(8, 2, 2).eval()
+    network.load_state_dict(load_pickle(export(path, tmp_path / "out", "pth", layout="leftthomas-srgan").files["pth"]))
+    with torch.inference_mode():
+        assert torch.allclose(network(LR), output_of(path), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "unshuffle"), [("esrgan x2", 2), ("esrgan x1", 4)])

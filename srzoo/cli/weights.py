@@ -143,7 +143,7 @@ def import_weights(
         str, typer.Option("--part", help="The part of the file, such as params_ema or params.", metavar="NAME")
     ] = "",
 ) -> None:
-    """Convert a checkpoint of ESRGAN, BasicSR, mmagic, KAIR or EDSR to a file that every command takes.
+    """Convert a checkpoint of ESRGAN, BasicSR, mmagic, KAIR, EDSR or SRGAN to a file that every command takes.
 
     The layout is recognised by the tensors' names, and features, blocks, growth and scale are read from their shapes.
     Nothing in the file is executed. 'srzoo list layout' shows what is recognised.
