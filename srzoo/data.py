@@ -152,7 +152,8 @@ def load_image_set(name: str) -> ImageSet:
     where = f"under SRZOO_DATA ({root})" if root is not None else "(SRZOO_DATA is not set)"
     raise UnknownNameError(
         f"No dataset is called {name!r} {where}, and there is no such folder.{did_you_mean(name, known)} "
-        f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well."
+        f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well"
+        f"{', and NAME[:3] or NAME[3:] is a part of a set' if '[' in name else ''}."
     )
 
 

@@ -444,6 +444,7 @@ LOWER = {"higher_is_better": False}
 TINY = {"value_range": (0, 0.001)}
 SQRT = loss(lambda sr, hr: torch.sqrt(((sr - hr) ** 2).mean()))
 FAULTS: list[tuple[str, str, Build]] = [
+    ("factory", "defines no 'Blok'", ("block", "srzoo.conformance.parts:Blok", {})),
     ("pure-build", "the random generator of torch", ("block", Seeds, {})),
     ("pure-build", "the random generator of NumPy", ("block", block(reseeds), {})),
     ("pure-build", "torch.backends.cudnn.benchmark", ("block", ChangesDefaults, {})),
@@ -570,6 +571,14 @@ def test_a_metric_without_a_reference_is_not_asked_to_be_best_at_equal_images() 
     told = one(subject_of("metric", metric(contrast), {}))
     assert told.status == "fail"
     assert "full_reference=False" in told.reason
+
+
+def test_a_factory_that_cannot_be_loaded_is_told_once_and_without_a_line_of_ours() -> None:
+    subject = subject_of("block", "srzoo.conformance.parts:Blok", {})
+    findings = [one(subject) for one in checks_of("block")]
+    assert [f.check for f in findings if f.status == "fail"] == ["factory"]
+    assert {f.status for f in findings if f.check != "factory"} == {"n/a"}
+    assert not any(".py, line" in f.reason for f in findings)
 
 
 def test_settings_that_a_component_changes_are_put_back() -> None:

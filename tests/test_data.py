@@ -238,3 +238,9 @@ def test_a_copy_of_a_file_is_the_same_image_whatever_it_is_called(tmp_path: Path
     assert shared_images([two], [one]) == ["two/copy"]
     (tmp_path / "two" / "copy.png").unlink()  # where a file is gone, reading it tells
     assert shared_images([two], [one]) == []
+
+
+@pytest.mark.parametrize("name", ["photos[3", "photos[-3:]", "photos[1:2:3]"])
+def test_a_part_that_is_none_is_told_how_one_is_written(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"NAME\[:3\] or NAME\[3:\] is a part of a set"):
+        load_image_set(name)

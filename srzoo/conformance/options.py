@@ -17,10 +17,16 @@ from ..specs import KINDS
 from .data import examine
 from .losses import evaluate
 from .metrics import measure
-from .outcome import NETWORKS, Failed, listed, promise, require
+from .outcome import FACTORY, NETWORKS, Failed, listed, promise, require
 from .subject import Case, Subject, images, refusal
 
 COMPONENTS = tuple(kind for kind in KINDS if kind != "layout")  # which computes nothing
+
+
+@promise(FACTORY, *COMPONENTS)
+def factory(subject: Subject) -> None:
+    """Its factory can be loaded, and says what it takes."""
+    require(not subject.broken, subject.broken)
 
 
 @promise("defaults", *COMPONENTS)

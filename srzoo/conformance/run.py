@@ -16,6 +16,7 @@ from .subject import Subject
 
 CHECKS: tuple[Check, ...] = (
     *package.CHECKS,
+    options.factory,
     *effects.CHECKS,  # before a check that builds the component and so hides what building changes
     *options.CHECKS,
     *networks.CHECKS,

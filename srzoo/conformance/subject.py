@@ -79,6 +79,15 @@ class Subject:
         """Its options, slots and supplied arguments."""
         return signature_of(self.component)
 
+    @cached_property
+    def broken(self) -> str:
+        """Why its factory cannot be had, which leaves nothing to check; empty where it can."""
+        try:
+            _ = self.signature
+        except Exception as error:  # whatever importing it raises
+            return str(error)
+        return ""
+
     @property
     def examples(self) -> tuple[Mapping[str, Any], ...]:
         """Sets of options to try it with, the smallest first."""
