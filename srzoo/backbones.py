@@ -1,6 +1,7 @@
 """The pretrained backbones that metrics and extractors need: which there are, where they lie, and getting them.
 
-Nothing is ever fetched unasked: a component whose backbone is missing says so, and ``srzoo weights`` gets it.
+Nothing is ever fetched unasked: a component whose backbone is missing says so, and ``srzoo weights`` gets it. So it is
+with the weights of an entry whose zoo file gives an address.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, UnknownNameError, WeightsError, did_you_mean
+from .recipe import Entry
 from .registry import get_registry
 from .specs import KINDS, WeightFile
-from .weights import check_hash, file_sha256, weights_folders
+from .weights import check_hash, fetched_path, file_sha256, weights_folders
+from .zoo import get_zoo
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,10 @@ def choose(name: str) -> list[Backbone]:
     for component, alternatives in _declared():
         if name in (component, component.partition("/")[2]):
             return [known[alternatives[0].filename]]
-    names = [*known, *(component.partition("/")[2] for component, _ in _declared())]
+    names = [*known, *(component.partition("/")[2] for component, _ in _declared()), *get_zoo().names()]
     raise UnknownNameError(
-        f"No component needs weights called {name!r}.{did_you_mean(name, names)} 'srzoo weights list' shows them all."
+        f"No component needs weights called {name!r}, and no entry is.{did_you_mean(name, names)} 'srzoo weights list' "
+        "shows what components need, 'srzoo list' the zoo."
     )
 
 
@@ -103,16 +107,43 @@ def pull(backbone: Backbone, show_progress: bool = True) -> Path:
     by_hand = f"Get it by other means, then: srzoo weights add {backbone.file.filename}"
     if not backbone.file.url:
         raise InputError(f"{backbone.file.filename} has no address to fetch it from. {by_hand}")
+    _download(backbone.file.url, backbone.file.sha256, target, by_hand, show_progress)
+    return target
+
+
+def pull_entry(entry: Entry, beside: Path, show_progress: bool = True) -> Path:
+    """Download an entry's weights from the address in its zoo file; kept only if their hash is right.
+
+    They go into the first weights folder, under their hash: a zoo file may lie where nothing can be written, and
+    several may name the same file.
+
+    Args:
+        beside: where they would lie beside the zoo file, for the message.
+
+    Raises:
+        InputError: ``SRZOO_OFFLINE`` is set, or the entry has no address, or one that is not of the web.
+        WeightsError: see :func:`pull`.
+    """
+    assert entry.weights is not None
+    url, by_hand = entry.weights.url, f"Get it by other means, and put it to {beside}."
+    if not url.startswith(("https://", "http://")):
+        given = f"the address {url!r}, which is none of the web" if url else "no address"
+        raise InputError(f"entry {entry.name!r} has {given} to fetch its weights from. {by_hand}")
+    target = fetched_path(entry.weights.sha256, weights_folders()[0])
+    _download(url, entry.weights.sha256, target, by_hand, show_progress)
+    return target
+
+
+def _download(url: str, sha256: str, target: Path, by_hand: str, show_progress: bool) -> None:
     if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
-        raise InputError(f"SRZOO_OFFLINE is set, so {backbone.file.url} is not fetched. {by_hand}")
+        raise InputError(f"SRZOO_OFFLINE is set, so {url} is not fetched. {by_hand}")
     from torch.hub import download_url_to_file  # writes beside the target, checks the hash, then renames
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(backbone.file.url, str(target), backbone.file.sha256, progress=show_progress)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(f"Cannot get {backbone.file.url}: {error}. {by_hand}") from error
-    return target
+        download_url_to_file(url, str(target), sha256, progress=show_progress)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"Cannot get {url}: {error}. {by_hand}") from error
 
 
 def add(path: Path) -> Path:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .allocator import keep_freed_memory
-from .data import load_image_set
+from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
-from .errors import DataError, SrzooError
+from .errors import DataError, RecipeWarning, SrzooError
 from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
 from .inference import PRECISIONS, best_device
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
@@ -90,6 +93,9 @@ def bench(
 
     Raises:
         InputError: an entry, dataset, metric or protocol does not exist, or an asked-for entry has no weights.
+
+    Warns:
+        RecipeWarning: a model was trained on some of the images, as far as its weight file or its recipe tells.
     """
     settings = _checked(Settings(protocol, listed(precision), _several(sizes), tile, batch, resume))
     processes = joined()
@@ -105,6 +111,7 @@ def bench(
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
     _refuse_duplicates("models", [model.name for model in models])
     _refuse_mixed_scales(models)
+    _warn_of_known_images(models, image_sets)
     if processes is not None and result.out is None:
         raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
@@ -171,6 +178,48 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
                 pictures,
             ),
         )
+
+
+def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet]) -> None:
+    """Warn of models that were trained on what they are benchmarked on, all of one data in one sentence."""
+    by_data: dict[tuple[str, ...], list[str]] = {}
+    for model in models:
+        by_data.setdefault(tuple(_training_data(model)), []).append(model.name)
+    for data, names in by_data.items():
+        sets = []
+        for name in data:
+            with contextlib.suppress(SrzooError):  # what is not here is not benchmarked on
+                sets.append(load_image_set(name))
+        known = shared_images(image_sets, sets)
+        if known:
+            warnings.warn(
+                f"{', '.join(names)}: trained on {len(known)} of the benchmarked images ({', '.join(known[:3])}"
+                f"{', ...' if len(known) > 3 else ''}), so the scores on them flatter. Give other images by data; of a "
+                "set of which the first three were trained on, 'NAME[3:]' is the rest.",
+                RecipeWarning,
+                stacklevel=3,
+            )
+
+
+def _training_data(model: Model) -> list[str]:
+    """Return the datasets that a model was trained on, with those of the entries that its weights started from.
+
+    The weight file tells, and where it does not, the recipe.
+    """
+    recipe: Mapping[str, Any] = model.description.get("training") or {}
+    if not isinstance(recipe, Mapping) or not recipe:
+        recipe = model.entry.training.model_dump() if model.entry.training is not None else {}
+    names: dict[str, None] = {}
+    seen = {model.name}
+    while recipe:
+        names.update(dict.fromkeys(map(str, recipe.get("data") or ())))
+        start = recipe.get("start_from")
+        if start in seen or start not in get_zoo().names():
+            break
+        seen.add(start)
+        with_recipe = get_zoo().entry(start).training
+        recipe = with_recipe.model_dump() if with_recipe is not None else {}
+    return list(names)
 
 
 def ready_entries() -> list[str]:

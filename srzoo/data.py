@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import re
@@ -151,24 +152,45 @@ def load_image_set(name: str) -> ImageSet:
     where = f"under SRZOO_DATA ({root})" if root is not None else "(SRZOO_DATA is not set)"
     raise UnknownNameError(
         f"No dataset is called {name!r} {where}, and there is no such folder.{did_you_mean(name, known)} "
-        f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well."
+        f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well"
+        f"{', and NAME[:3] or NAME[3:] is a part of a set' if '[' in name else ''}."
     )
 
 
 def shared_images(left: Sequence[ImageSet], right: Sequence[ImageSet]) -> list[str]:
-    """Return ``set/image`` of what two lists of sets have in common: the same file, or image of the same set."""
+    """Return ``set/image`` of the images of one list of sets that are in the other too.
 
-    def identities(sets: Sequence[ImageSet]) -> dict[object, str]:
-        return {
-            item.hr.resolve() if isinstance(item.hr, Path) else (image_set.name.partition("[")[0], item.name): (
-                f"{image_set.name}/{item.name}"
-            )
-            for image_set in sets
-            for item in image_set
-        }
+    They are the same file, a copy of it under any name, or an image of the same set that is no file. A file is read
+    only if one of the other side has its size.
+    """
+    theirs = [(image_set, item) for image_set in right for item in image_set]
+    places = {_place(image_set, item) for image_set, item in theirs}
+    by_size: dict[int, list[Path]] = {}
+    for _, item in theirs:
+        if isinstance(item.hr, Path):
+            by_size.setdefault(_file_size(item.hr), []).append(item.hr)
+    shared = []
+    for image_set in left:
+        for item in image_set:
+            twins = by_size.get(_file_size(item.hr), []) if isinstance(item.hr, Path) else []
+            if _place(image_set, item) in places or _has_copy(item.hr, twins):
+                shared.append(f"{image_set.name}/{item.name}")
+    return shared
 
-    first, second = identities(left), identities(right)
-    return [name for identity, name in first.items() if identity in second]
+
+def _place(image_set: ImageSet, item: ImageItem) -> object:
+    return item.hr.resolve() if isinstance(item.hr, Path) else (image_set.name.partition("[")[0], item.name)
+
+
+def _file_size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # reading it will tell
+        return -1
+
+
+def _has_copy(file: object, others: Sequence[Path]) -> bool:
+    return isinstance(file, Path) and any(filecmp.cmp(file, other, shallow=False) for other in others)
 
 
 def _looks_like_images(folder: Path) -> bool:

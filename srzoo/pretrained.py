@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,15 @@ from .errors import EntryError, MissingWeightsError, PluginError, SrzooError, Un
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
-from .weights import check_composition, check_hash, file_sha256, load_into, read_checkpoint
+from .weights import (
+    check_composition,
+    check_hash,
+    fetched_path,
+    file_sha256,
+    load_into,
+    read_checkpoint,
+    weights_folders,
+)
 from .zoo import Source, Zoo, get_zoo
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -147,7 +155,7 @@ def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
 
 def _load_foreign(path: Path) -> Model:
     """Let generators that read checkpoints of other programs try, in the order of their names."""
-    advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR or EDSR: srzoo weights import {path}"
+    advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR, EDSR or SRGAN: srzoo weights import {path}"
     readers = [c for c in get_registry().find("generator") if path.suffix in cast(GeneratorSpec, c.spec).reads]
     reasons: list[SrzooError] = []
     for component in readers:
@@ -162,8 +170,7 @@ def _load_foreign(path: Path) -> Model:
             entry = Entry(name=path.stem, summary=summary, scale=generator.scale, generator=ref)
         except (AttributeError, ValueError) as error:
             raise PluginError(f"generator {component.full_name!r} says no scale of {path}: {error}.") from None
-        model = _model(path.stem, entry, generator, path, {})
-        return replace(model, size_multiple=int(getattr(generator, "size_multiple", 1)))
+        return _model(path.stem, entry, generator, path, {})
     silent = f"{path} does not say what it is the weights of, as srzoo's own files do. "
     told = silent if path.suffix == ".safetensors" else ""
     told += " ".join(map(str, reasons)) or f"No plugin reads {path}."
@@ -181,8 +188,8 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
     digest = file_sha256(path) if path is not None else ""
     spec = generator_spec(entry)
     generator = generator.eval()
-    radius = spec.receptive_radius
-    return Model(name, entry, generator, spec.size_multiple, digest, seed, recipe, radius, description, path)
+    radius, multiple = spec.receptive_radius, int(getattr(generator, "size_multiple", spec.size_multiple))
+    return Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path)
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:
@@ -208,7 +215,8 @@ def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
     """Return where an entry's weights lie.
 
     Args:
-        folders: where they may lie; those of the zoo file that the entry is written in by default.
+        folders: where they may lie; those of the zoo file that the entry is written in by default. Beyond them, what
+            ``srzoo weights pull`` fetched is found by its hash.
 
     Raises:
         MissingWeightsError: the entry has none, or the file is not there.
@@ -220,6 +228,7 @@ def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
         if run.is_dir():
             hint = f"to use those of your own run, write {run} in place of the name."
         raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
+    of_zoo = folders is None
     folders = get_zoo().source(entry.name).folders if folders is None else folders
     candidates = [folder / entry.weights.file for folder in folders]
     for path in candidates:
@@ -230,7 +239,13 @@ def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
                     "the folder of its zoo file; put the file itself there."
                 )
             return path
+    for folder in weights_folders():
+        path = fetched_path(entry.weights.sha256, folder)
+        if path.is_file():
+            return path
     source = f" Get it from {entry.weights.url}." if entry.weights.url else ""
+    if source and of_zoo:
+        source = f" 'srzoo weights pull {entry.name}' gets it from {entry.weights.url}."
     raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")
 
 

@@ -367,7 +367,7 @@ class WeightsRef(Model):
     Args:
         file: path relative to the zoo file.
         sha256: digest of the file; checked on every load.
-        url: where to get the file if it is not beside the zoo file.
+        url: where ``srzoo weights pull`` gets the file if it is not beside the zoo file; never fetched unasked.
     """
 
     file: Text

@@ -20,6 +20,9 @@ from .specs import KINDS, hook_name
 TEMPLATES = ("block", "generator", "discriminator", "loss", "metric", "dataset", "upsampler")
 """Kinds of components that there is a template for."""
 
+TRAINED_ON = 3
+"""Photographs of the nine that a new package's entry trains on; a benchmark needs six to tell entries apart."""
+
 _DISTRIBUTION = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
@@ -94,6 +97,10 @@ def _values(name: str, module: str, kind: str) -> dict[str, Any]:
         "spec": KINDS[kind].__name__,
         "title": "".join(part.capitalize() for part in module.split("_")),
         "version": _release(),
+        "training_data": module if kind == "dataset" else f"photos[:{TRAINED_ON}]",
+        "bench_options": ("" if kind == "dataset" else f' --data "photos[{TRAINED_ON}:]"')
+        + (f" --metric psnr,{module}" if kind == "metric" else ""),
+        "held_out": f"photos[{TRAINED_ON}:]",
     }
 
 
@@ -112,12 +119,11 @@ def _render(template: str, values: dict[str, Any]) -> str:
 def _commands(values: dict[str, Any], folder: Path) -> tuple[str, ...]:
     where = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
     run = f"runs/{values['entry']}"
-    metric = f" --metric psnr,{values['component']}" if values["kind"] == "metric" else ""
     return (
         f"pip install {where}",
         f"srzoo plugin check {values['name']}",
         f"srzoo train {values['entry']} --steps 100",
-        f"srzoo bench {run} bicubic{metric}",
+        f"srzoo bench {run} bicubic{values['bench_options']}",
     )
 
 

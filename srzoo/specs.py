@@ -133,7 +133,8 @@ class GeneratorSpec(ComponentSpec):
 
     Args:
         scales: the upscaling factors it can be built for.
-        size_multiple: both sides of its input must be multiples of this; inference pads and cuts.
+        size_multiple: both sides of its input must be multiples of this; inference pads and cuts. Where options decide,
+            the module takes any size, and says in an attribute of this name what tiles should be multiples of.
         trainable: False where there are no weights (interpolation), so that none are asked for.
         receptive_radius: for every option, no output depends on an input farther away than this many low-resolution
             pixels. Large images are cut into tiles that overlap so far. None: it is measured.

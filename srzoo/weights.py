@@ -42,6 +42,11 @@ def weights_folders() -> list[Path]:
     return list(dict.fromkeys([*folders, cache / "srzoo" / "weights"]))
 
 
+def fetched_path(sha256: str, folder: Path) -> Path:
+    """Return where a weights folder keeps an entry's weights that were fetched: under their hash, not under a name."""
+    return folder / "entries" / f"{sha256}.safetensors"
+
+
 def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
     """Return the first of several acceptable weight files that is on this machine, after checking its hash.
 

@@ -39,11 +39,18 @@ class RRDBNet(nn.Module):
     """With BasicSR's names."""
 
     def __init__(
-        self, features: int, blocks: int, growth: int, steps: int, slope: float = 0.2, scale: float = 0.2
+        self,
+        features: int,
+        blocks: int,
+        growth: int,
+        steps: int,
+        slope: float = 0.2,
+        scale: float = 0.2,
+        unshuffle: int = 1,
     ) -> None:
         super().__init__()
-        self.steps, self.slope = steps, slope
-        self.conv_first = conv(3, features)
+        self.steps, self.slope, self.unshuffle = steps, slope, unshuffle
+        self.conv_first = conv(3 * unshuffle**2, features)
         self.body = nn.Sequential(*(RRDB(features, growth, slope, scale) for _ in range(blocks)))
         self.conv_body = conv(features, features)
         for step in range(1, steps + 1):
@@ -51,12 +58,14 @@ class RRDBNet(nn.Module):
         self.conv_hr, self.conv_last = conv(features, features), conv(features, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        head = self.conv_first(x)
+        height, width = (2**self.steps * side // self.unshuffle for side in x.shape[-2:])
+        x = F.pad(x, (0, -x.shape[-1] % self.unshuffle, 0, -x.shape[-2] % self.unshuffle), "reflect")
+        head = self.conv_first(F.pixel_unshuffle(x, self.unshuffle))
         x = head + self.conv_body(self.body(head))
         for step in range(1, self.steps + 1):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = F.leaky_relu(getattr(self, f"conv_up{step}")(x), self.slope)
-        return self.conv_last(F.leaky_relu(self.conv_hr(x), self.slope))
+        return self.conv_last(F.leaky_relu(self.conv_hr(x), self.slope))[..., :height, :width]
 
 
 class Residual(nn.Module):
@@ -114,6 +123,46 @@ class SRResNet(nn.Module):
         for layer in self.model[2:]:
             y = layer(y)
         return y
+
+
+class NormalisedBlock(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.prelu = conv(features, features), nn.BatchNorm2d(features), nn.PReLU()
+        self.conv2, self.bn2 = conv(features, features), nn.BatchNorm2d(features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
+
+
+class SRGANGenerator(nn.Module):
+    """With the names of leftthomas/SRGAN; ``tanh`` is how it ends there. Statistics are those of some training."""
+
+    def __init__(self, features: int, blocks: int, steps: int, tanh: bool = True) -> None:
+        super().__init__()
+        self.blocks, self.tanh = blocks, tanh
+        self.block1 = nn.Sequential(conv(3, features, 9), nn.PReLU())
+        for block in range(2, blocks + 2):
+            setattr(self, f"block{block}", NormalisedBlock(features))
+        setattr(self, f"block{blocks + 2}", nn.Sequential(conv(features, features), nn.BatchNorm2d(features)))
+        up = [nn.Module() for _ in range(steps)]
+        for step in up:
+            step.conv, step.prelu = conv(features, 4 * features), nn.PReLU()
+        setattr(self, f"block{blocks + 3}", nn.Sequential(*up, conv(features, 3, 9)))
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.normal_(layer.running_mean)
+                nn.init.uniform_(layer.running_var, 0.5, 2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        head = y = self.block1(x)
+        for block in range(2, self.blocks + 3):
+            y = getattr(self, f"block{block}")(y)
+        y = head + y
+        *up, last = getattr(self, f"block{self.blocks + 3}")
+        for step in up:
+            y = step.prelu(F.pixel_shuffle(step.conv(y), 2))
+        return (torch.tanh(last(y)) + 1) / 2 if self.tanh else last(y)
 
 
 class EDSR(nn.Module):

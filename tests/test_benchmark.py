@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from PIL import Image
 
 import srzoo
 from srzoo.benchmark import DEFAULT_METRICS, bench, ready_entries
-from srzoo.errors import DataError, MissingWeightsError, UnknownNameError
+from srzoo.compose import build_generator
+from srzoo.composition import full_composition
+from srzoo.errors import DataError, MissingWeightsError, RecipeWarning, UnknownNameError
 from srzoo.leaderboard import Standing, leaderboard_markdown, leaderboards, table
 from srzoo.report import COLUMNS, Row, format_value
 from srzoo.store import CostRow
+from srzoo.weights import save_checkpoint
+from srzoo.zoo import get_zoo, training_entry
 
 torch.set_num_threads(1)
 
@@ -93,6 +98,41 @@ def test_a_metric_without_backbone_is_reported_and_stops_nothing(
     assert {r.metric for r in result.rows} == {"psnr"}
     assert "put vgg16-397923af.pth" in result.unavailable["lpips_vgg"]
     assert "vgg16-397923af.pth" in (tmp_path / "out" / "leaderboard.md").read_text()
+
+
+def weights_trained_on(path: Path, data: list[str], start_from: str | None = None) -> Path:
+    """A weight file of a small network that says what it was trained on."""
+    entry = training_entry("espcn-lite-x4", data, None, {})
+    description = {
+        "composition": full_composition(entry),
+        "training": {"data": data, "start_from": start_from},
+    }
+    save_checkpoint(path, build_generator(entry).state_dict(), description)
+    return path
+
+
+def test_a_model_that_was_trained_on_the_images_is_named(folder: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (copies / "renamed.png").write_bytes((folder / "a.png").read_bytes())
+    mine = weights_trained_on(tmp_path / "mine.safetensors", [str(copies), "no-such-set"])
+    with pytest.warns(RecipeWarning, match=r"^mine: trained on 1 of the benchmarked images \(photographs/a\)"):
+        bench(["bicubic", str(mine)], str(folder), "psnr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecipeWarning)
+        bench(["bicubic", str(mine)], f"{folder}[1:]", "psnr")
+
+
+def test_what_the_weights_started_from_was_trained_on_counts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = training_entry("espcn-lite-x4", [str(folder)], None, {})
+    mine = weights_trained_on(tmp_path / "mine.safetensors", ["no-such-set"], start_from=first.name)
+    zoo = get_zoo()
+    original = type(zoo).entry
+    monkeypatch.setattr(type(zoo), "entry", lambda own, name: first if name == first.name else original(own, name))
+    with pytest.warns(RecipeWarning, match="mine: trained on 2 of the benchmarked images"):
+        bench(str(mine), str(folder), "psnr")
 
 
 def test_when_no_metric_can_be_computed_that_is_an_error(

@@ -116,6 +116,11 @@ def block(change: Callable[[GoodBlock, torch.Tensor], torch.Tensor]) -> type[nn.
     return Changed
 
 
+def reseeds(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    np.random.seed(0)
+    return x + own.residual(x)
+
+
 class Unused(GoodBlock):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -129,6 +134,53 @@ class NotStored(GoodBlock):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) + self.bias
+
+
+class Seeds(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        torch.manual_seed(0)  # so that its weights are the same every time
+        super().__init__(channels)
+
+
+class ChangesDefaults(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        torch.backends.cudnn.benchmark = True
+        super().__init__(channels)
+
+
+class DrawsFromItsOwn(GoodBlock):
+    """Right: random and the same every time, and nobody else notices."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        drawn = torch.rand(1, channels, 1, 1, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("pattern", drawn)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.pattern
+
+
+class LeftBehind(GoodBlock):
+    """A fixed kernel that is no buffer, so .to(device) does not take it along."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.kernels = [torch.full((channels, 1, 3, 3), 1 / 9)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + F.conv2d(x, self.kernels[0], padding=1, groups=x.shape[1])
+
+
+class Grid(nn.Module):
+    """A loss that weights the centre, by a tensor made on the CPU; with ``moved`` it is right."""
+
+    def __init__(self, moved: bool = True) -> None:
+        super().__init__()
+        self.moved = moved
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        rows = torch.hann_window(sr.shape[-1], periodic=False) + 0.1
+        return ((rows.to(sr.device) if self.moved else rows) * (sr - hr).abs()).mean()
 
 
 class ZeroInitialised(GoodBlock):
@@ -320,6 +372,15 @@ def relative(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     return error(sr, hr) / (0.0 if sr.shape[-1] < 8 else 1.0) * 0.0 + error(sr, hr)
 
 
+def contrast(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: of no reference, and so not at its best for equal images."""
+    return sr.flatten(1).var(dim=1)
+
+
+def weighted(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    return ((sr - hr).abs() * (torch.hann_window(sr.shape[-1], periodic=False) + 0.1)).mean(dim=(1, 2, 3))
+
+
 def windowed(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     return error(F.conv2d(sr - hr, torch.ones(1, 1, 7, 7).to(sr)), torch.zeros(1).to(sr))
 
@@ -365,20 +426,30 @@ Build = tuple[str, Any, dict[str, Any]]
 GOOD: list[Build] = [
     ("block", GoodBlock, {}),
     ("block", ZeroInitialised, {}),
+    ("block", DrawsFromItsOwn, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("upsampler", Upsampler, {}),
     ("discriminator", Discriminator, {"min_size": 16}),
     ("extractor", Extractor, {}),
     ("loss", L2, {}),
+    ("loss", Grid, {}),
     ("loss", Game, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
     ("metric", Prepares, {"higher_is_better": False, "value_range": (0, 1)}),
     ("metric", metric(says_so), {"higher_is_better": False}),
+    ("metric", metric(contrast), {"full_reference": False}),
     ("dataset", images(("a", grey_square), ("b", grey_square)), {}),
 ]
 LOWER = {"higher_is_better": False}
+TINY = {"value_range": (0, 0.001)}
 SQRT = loss(lambda sr, hr: torch.sqrt(((sr - hr) ** 2).mean()))
 FAULTS: list[tuple[str, str, Build]] = [
+    ("factory", "defines no 'Blok'", ("block", "srzoo.conformance.parts:Blok", {})),
+    ("pure-build", "the random generator of torch", ("block", Seeds, {})),
+    ("pure-build", "the random generator of NumPy", ("block", block(reseeds), {})),
+    ("pure-build", "torch.backends.cudnn.benchmark", ("block", ChangesDefaults, {})),
+    ("other-device", "its attribute kernels stays on the CPU", ("block", LeftBehind, {})),
+    ("other-device", "made on the CPU when it is called", ("loss", lambda: Grid(moved=False), {})),
     ("defaults", "division", ("block", FailsByDefault, {})),
     ("defaults", "'layers' has no default; give examples=", ("loss", lambda layers: L2(), {})),
     ("every-option", "mode='valid'", ("block", DiscardsRows, {})),
@@ -435,6 +506,8 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("direction", "not where output and reference are equal", ("metric", metric(error), {})),
     ("direction", "more and more noise", ("metric", metric(lambda sr, hr: error(sr, hr).sign()), LOWER)),
     ("direction", "values lie in (0, 0.01)", ("metric", metric(error), {**LOWER, "value_range": (0, 0.01)})),
+    ("direction", "values lie in (0, 0.001)", ("metric", metric(contrast), {"full_reference": False, **TINY})),
+    ("other-device", "made on the CPU when it is called", ("metric", metric(weighted), LOWER)),
     ("undefined", "UndefinedScoreError", ("metric", metric(windowed), LOWER)),
     ("undefined", "NaN", ("metric", metric(relative), LOWER)),
     ("prepared-reference", "against(sr, reference(hr))", ("metric", ConsumesItsReference, LOWER)),
@@ -488,6 +561,32 @@ def test_the_random_state_of_the_process_is_left_alone() -> None:
         (one,) = [one for one in CHECKS if one.name == name]
         one(subject)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_metric_without_a_reference_is_not_asked_to_be_best_at_equal_images() -> None:
+    (one,) = [one for one in CHECKS if one.name == "direction"]
+    finding = one(subject_of("metric", metric(contrast), {"full_reference": False}))
+    assert finding.status == "n/a"
+    assert "full_reference=False" in finding.reason
+    told = one(subject_of("metric", metric(contrast), {}))
+    assert told.status == "fail"
+    assert "full_reference=False" in told.reason
+
+
+def test_a_factory_that_cannot_be_loaded_is_told_once_and_without_a_line_of_ours() -> None:
+    subject = subject_of("block", "srzoo.conformance.parts:Blok", {})
+    findings = [one(subject) for one in checks_of("block")]
+    assert [f.check for f in findings if f.status == "fail"] == ["factory"]
+    assert {f.status for f in findings if f.check != "factory"} == {"n/a"}
+    assert not any(".py, line" in f.reason for f in findings)
+
+
+def test_settings_that_a_component_changes_are_put_back() -> None:
+    before = torch.backends.cudnn.benchmark
+    (one,) = [one for one in CHECKS if one.name == "pure-build"]
+    for _ in range(2):  # seen the second time as well
+        assert one(subject_of("block", ChangesDefaults, {})).status == "fail"
+    assert torch.backends.cudnn.benchmark is before
 
 
 def test_an_exemption_is_reported_with_its_reason() -> None:
@@ -556,8 +655,8 @@ def test_a_plugin_that_ends_the_process_is_told(site: Site) -> None:
 
 def test_a_plugin_that_hangs_is_told_after_a_while(site: Site) -> None:
     site.install("bad", "import time\ntime.sleep(600)\n")
-    with pytest.raises(TimeoutError, match="more than 2 s"):
-        probe.run(("bad", "dist-bad"), timeout=2)
+    with pytest.raises(TimeoutError, match="more than 1 s"):
+        probe.run(("bad", "dist-bad"), timeout=1)
 
 
 # --- names, command line, pytest ----------------------------------------------------------------------------

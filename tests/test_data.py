@@ -220,11 +220,27 @@ def test_a_name_that_begins_with_a_dot_is_a_path(tmp_path: Path, monkeypatch: py
 
 
 def test_shared_images_are_found_by_file_and_by_name_within_a_set(tmp_path: Path) -> None:
-    for name in "abc":
-        save(tmp_path / f"{name}.png", noise(8, 8))
+    for side, name in enumerate("abc", start=8):
+        save(tmp_path / f"{name}.png", noise(8, side))
     whole = load_image_set(str(tmp_path))
     part = ImageSet("part", whole.items[1:])
     assert shared_images([whole], [part]) == [f"{whole.name}/b", f"{whole.name}/c"]
     photos = load_image_set("photos")
     assert len(shared_images([photos, whole], [load_image_set("photos")])) == 9
     assert shared_images([photos], [whole]) == []
+
+
+def test_a_copy_of_a_file_is_the_same_image_whatever_it_is_called(tmp_path: Path) -> None:
+    for side, place in enumerate(("one/a", "one/b", "two/c"), start=8):
+        save(tmp_path / f"{place}.png", noise(8, side))
+    (tmp_path / "two" / "copy.png").write_bytes((tmp_path / "one" / "b.png").read_bytes())
+    one, two = (load_image_set(str(tmp_path / folder)) for folder in ("one", "two"))
+    assert shared_images([two], [one]) == ["two/copy"]
+    (tmp_path / "two" / "copy.png").unlink()  # where a file is gone, reading it tells
+    assert shared_images([two], [one]) == []
+
+
+@pytest.mark.parametrize("name", ["photos[3", "photos[-3:]", "photos[1:2:3]"])
+def test_a_part_that_is_none_is_told_how_one_is_written(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"NAME\[:3\] or NAME\[3:\] is a part of a set"):
+        load_image_set(name)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from reference_nets import EDSR, MSRResNet, RRDBNet
+from reference_nets import EDSR, MSRResNet, RRDBNet, SRGANGenerator
 from torch import nn
 from typer.testing import CliRunner
 
@@ -34,7 +34,9 @@ LR = torch.rand(2, 3, 13, 22, generator=torch.Generator().manual_seed(0))
 SMALL = {
     "esrgan": ("esrgan-x4", {"num_features": 8, "num_blocks": 2}),  # spandrel reads a growth of 32 alone
     "esrgan x2": ("esrgan-x4", {"num_features": 8, "num_blocks": 1}),
+    "esrgan x1": ("esrgan-x4", {"num_features": 8, "num_blocks": 1}),
     "msrresnet": ("msrresnet-x4", {"num_features": 8, "num_blocks": 2}),
+    "srgan": ("srresnet-mse-x4", {"num_features": 8, "num_blocks": 2, "output_activation": "tanh"}),
     "edsr": ("edsr-x4", {"num_features": 8, "num_blocks": 2}),
     "lite": ("rrdb-lite-x4", {"num_features": 8, "num_blocks": 1, "block.growth": 4}),
 }
@@ -47,7 +49,7 @@ def trained(tmp_path: Path) -> Callable[..., str]:
     def trained(name: str, **changes: Any) -> str:
         entry, options = SMALL[name]
         overrides = {f"generator.{key}": value for key, value in {**options, **changes}.items()}
-        scale = 2 if name.endswith("x2") else 4
+        scale = int(name[-1]) if name[-2:-1] == "x" else 4
         resolved = get_zoo().entry(entry, {**overrides, "training": None, "scale": scale})
         torch.manual_seed(0)
         path = tmp_path / f"{name.replace(' ', '-')}.safetensors"
@@ -89,7 +91,7 @@ def test_the_esrgan_family_loads_in_spandrel_with_equal_output(
 def test_esrgan_x2_loads_in_spandrel_in_the_layouts_that_have_it(trained: Callable[..., str], tmp_path: Path) -> None:
     spandrel = pytest.importorskip("spandrel", reason="spandrel is in the extra 'test'")
     path = trained("esrgan x2")
-    with pytest.raises(InputError, match=r"layout basicsr-rrdbnet: it has scales 4, not 2"):
+    with pytest.raises(InputError, match=r"layout basicsr-rrdbnet: it enlarges features by 4, not 2"):
         export(path, tmp_path / "out", "pth", layout="basicsr-rrdbnet")
     found = export(path, tmp_path / "out", "pth")
     assert found.layout == "esrgan"
@@ -97,6 +99,37 @@ def test_esrgan_x2_loads_in_spandrel_in_the_layouts_that_have_it(trained: Callab
         assert torch.allclose(
             spandrel.ModelLoader().load_from_file(found.files["pth"]).model.eval()(LR), output_of(path), atol=1e-6
         )
+
+
+def test_srgan_strict_loads_in_its_code_unless_slopes_differ_by_channel(
+    trained: Callable[..., str], tmp_path: Path
+) -> None:
+    path = trained("srgan")
+    with pytest.raises(InputError, match="one PReLU slope for all channels, and here they differ"):
+        export(path, tmp_path / "out", "pth", layout="leftthomas-srgan")
+    tensors, description = read_checkpoint(Path(path))
+    for name, tensor in tensors.items():
+        if tensor.dim() == 1 and f"{name.rpartition('.')[0]}.bias" not in tensors and name.endswith("weight"):
+            tensor.fill_(float(tensor[0]))
+    save_checkpoint(Path(path), tensors, description)
+    network = SRGANGenerator(8, 2, 2).eval()
+    network.load_state_dict(load_pickle(export(path, tmp_path / "out", "pth", layout="leftthomas-srgan").files["pth"]))
+    with torch.inference_mode():
+        assert torch.allclose(network(LR), output_of(path), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "unshuffle"), [("esrgan x2", 2), ("esrgan x1", 4)])
+def test_real_esrgan_x2_and_x1_load_in_spandrel_with_equal_output(
+    trained: Callable[..., str], tmp_path: Path, name: str, unshuffle: int
+) -> None:
+    spandrel = pytest.importorskip("spandrel", reason="spandrel is in the extra 'test'")
+    path = trained(name, input_unshuffle=unshuffle)
+    for layout in ("basicsr-rrdbnet", "esrgan"):
+        found = export(path, tmp_path / layout, "pth", layout=layout)
+        descriptor = spandrel.ModelLoader().load_from_file(found.files["pth"])
+        assert descriptor.scale == 4 // unshuffle
+        with torch.inference_mode():  # 13x22, which no factor divides
+            assert torch.allclose(descriptor.model.eval()(LR), output_of(path), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hub_server import COMMIT, serving
-from typer.testing import CliRunner
+from hub_server import COMMIT, Hub, serving
+from typer.testing import CliRunner, Result
 
 from srzoo.cli import app
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
-from srzoo.errors import DataError, EntryError, InputError, TrainingError, WeightsError
+from srzoo.errors import DataError, EntryError, InputError, MissingWeightsError, TrainingError, WeightsError
 from srzoo.hub import pull, push
 from srzoo.pretrained import load_model
 from srzoo.verification import verify
@@ -222,6 +223,70 @@ from srzoo.specs import WeightFile
 file = WeightFile("net.pth", sys.argv[2], url=Path(sys.argv[1]).as_uri())
 print(pull(Backbone(file, (), (), None), show_progress=False))
 """
+
+
+# --- an address in a zoo file -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The entry's weights lie on a server that its zoo file names, and not beside it."""
+    content = (mine / "small.safetensors").read_bytes()
+    (mine / "small.safetensors").unlink()
+    monkeypatch.setenv("SRZOO_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.delenv("SRZOO_OFFLINE", raising=False)
+    with serving() as hub:
+        hub.files["them/models"] = {"small.safetensors": content}
+        document = yaml.safe_load((mine / "zoo.yaml").read_text())
+        document["small"]["weights"]["url"] = f"{hub.address}/them/models/resolve/main/small.safetensors"
+        (mine / "zoo.yaml").write_text(yaml.safe_dump(document))
+        get_zoo.cache_clear()
+        yield hub
+
+
+def weights_command(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["weights", *arguments])
+
+
+def test_weights_are_fetched_from_an_entrys_address_when_that_is_asked_for(published: Hub, tmp_path: Path) -> None:
+    with pytest.raises(MissingWeightsError, match=r"'srzoo weights pull small' gets it from http://127"):
+        load_model("small")
+    assert published.requests == [], "nothing is fetched unasked"
+    fetched = weights_command("pull", "small")
+    assert fetched.exit_code == 0, fetched.output
+    assert output_of("small").shape == (1, 3, 36, 48)
+    asked = len(published.requests)
+    assert "was there" in weights_command("pull", "small").output
+    assert len(published.requests) == asked == 1
+    (file,) = (tmp_path / "weights" / "entries").iterdir()
+    file.write_bytes(file.read_bytes()[:-4] + b"evil")
+    with pytest.raises(WeightsError, match="is damaged or another file"):
+        load_model("small")
+
+
+def test_what_an_address_gives_is_kept_only_if_its_hash_is_right(published: Hub, tmp_path: Path) -> None:
+    published.files["them/models"]["small.safetensors"] += b"more"
+    told = weights_command("pull", "small")
+    assert told.exit_code != 0
+    assert "invalid hash" in told.output
+    assert list((tmp_path / "weights" / "entries").iterdir()) == []
+    published.files["them/models"].clear()
+    assert "404" in weights_command("pull", "small").output
+
+
+def test_an_address_is_not_asked_offline_and_must_be_of_the_web(
+    published: Hub, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRZOO_OFFLINE", "1")
+    assert "SRZOO_OFFLINE is set" in " ".join(weights_command("pull", "small").output.split())
+    monkeypatch.delenv("SRZOO_OFFLINE")
+    document = yaml.safe_load((mine / "zoo.yaml").read_text())
+    for address, said in (("file:///etc/passwd", "none of the web"), ("", "no address")):
+        document["small"]["weights"]["url"] = address
+        (mine / "zoo.yaml").write_text(yaml.safe_dump(document))
+        get_zoo.cache_clear()
+        assert said in " ".join(weights_command("pull", "small").output.split())
+    assert published.requests == []
 
 
 @pytest.mark.slow  # processes that import torch

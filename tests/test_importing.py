@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference_nets import EDSR, MSRResNet, RRDBNet, SRResNet
+from reference_nets import EDSR, MSRResNet, RRDBNet, SRGANGenerator, SRResNet
 from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
@@ -32,7 +32,7 @@ def seeded(build: Callable[[], nn.Module]) -> nn.Module:
     return build().eval()
 
 
-def rename(tensors: Mapping[str, torch.Tensor], *rules: tuple[str, str]) -> dict[str, torch.Tensor]:
+def rename(tensors: Mapping[str, torch.Tensor], *rules: tuple[str, Any]) -> dict[str, torch.Tensor]:
     """Apply the first rule that matches each name."""
     result = {}
     for name, tensor in tensors.items():
@@ -102,6 +102,33 @@ def as_mmagic_edsr(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     return rename(renamed, (r"^upsample\.0", "upsample.0.upsample_conv"))
 
 
+def srgan(steps: int = 2, tanh: bool = True) -> nn.Module:
+    return seeded(lambda: SRGANGenerator(8, 2, steps, tanh))
+
+
+def as_lornatang(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The same network without the biases that batch normalisation takes out again."""
+    tensors = dict(network.state_dict())
+    for norm, conv in (("bn1", "conv1"), ("bn2", "conv2"), ("1", "0")):
+        for block in ("block2", "block3") if norm != "1" else ("block4",):
+            tensors[f"{block}.{norm}.running_mean"] = tensors[f"{block}.{norm}.running_mean"] - tensors.pop(
+                f"{block}.{conv}.bias"
+            )
+    return rename(
+        tensors,
+        (r"^block1\.", "conv_block1."),
+        (r"^block([23])\.conv1", lambda found: f"trunk.{int(found[1]) - 2}.rcb.0"),
+        (r"^block([23])\.bn1", lambda found: f"trunk.{int(found[1]) - 2}.rcb.1"),
+        (r"^block([23])\.prelu", lambda found: f"trunk.{int(found[1]) - 2}.rcb.2"),
+        (r"^block([23])\.conv2", lambda found: f"trunk.{int(found[1]) - 2}.rcb.3"),
+        (r"^block([23])\.bn2", lambda found: f"trunk.{int(found[1]) - 2}.rcb.4"),
+        (r"^block4\.", "conv_block2."),
+        (r"^block5\.(\d)\.conv", r"upsampling.\1.upsample_block.0"),
+        (r"^block5\.(\d)\.prelu", r"upsampling.\1.upsample_block.2"),
+        (r"^block5\.\d\.", "conv_block3."),
+    )
+
+
 CASES: dict[str, tuple[str, nn.Module, Any, dict[str, Any]]] = {
     # layout, network, what the file holds, answers that are not the published ones
     "esrgan": ("esrgan", rrdb(), as_first_esrgan(rrdb().state_dict()), {}),
@@ -117,6 +144,9 @@ CASES: dict[str, tuple[str, nn.Module, Any, dict[str, Any]]] = {
     "later esrgan": ("esrgan-rrdbnet", rrdb(), as_later_esrgan(rrdb().state_dict()), {}),
     "later esrgan x2": ("esrgan-rrdbnet", rrdb(1), as_later_esrgan(rrdb(1).state_dict()), {}),
     "basicsr": ("basicsr-rrdbnet", rrdb(), {"params": rrdb().state_dict()}, {}),
+    "Real-ESRGAN x2": ("basicsr-rrdbnet", rrdb(unshuffle=2), {"params_ema": rrdb(unshuffle=2).state_dict()}, {}),
+    "Real-ESRGAN x1": ("basicsr-rrdbnet", rrdb(unshuffle=4), {"params_ema": rrdb(unshuffle=4).state_dict()}, {}),
+    "esrgan unshuffled": ("esrgan", rrdb(unshuffle=2), as_first_esrgan(rrdb(unshuffle=2).state_dict()), {}),
     "mmagic": (
         "basicsr-rrdbnet",
         rrdb(),
@@ -147,6 +177,20 @@ CASES: dict[str, tuple[str, nn.Module, Any, dict[str, Any]]] = {
         {},
     ),
     "KAIR srresnet": ("esrgan-srresnet", *2 * (seeded(lambda: SRResNet(8, 2, 2)),), {}),
+    "leftthomas": ("leftthomas-srgan", *2 * (srgan(),), {}),
+    "leftthomas x8": ("leftthomas-srgan", *2 * (srgan(3),), {}),
+    "leftthomas without tanh": (
+        "leftthomas-srgan",
+        srgan(tanh=False),
+        srgan().state_dict(),
+        {"output_activation": "none"},
+    ),
+    "Lornatang": (
+        "lornatang-srgan",
+        srgan(tanh=False),
+        {"epoch": 3, "state_dict": as_lornatang(srgan(tanh=False))},
+        {},
+    ),
     "edsr": ("edsr", *2 * (edsr(),), {"residual_scale": 0.1}),
     "edsr on [0, 1]": ("edsr", *2 * (edsr(3, 1.0, 1.0),), {}),
     "basicsr edsr": ("basicsr-edsr", edsr(2, 1.0), {"params": as_basicsr_edsr(edsr(2).state_dict())}, {}),
@@ -319,7 +363,7 @@ def changed(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
         (changed(conv_hr__weight=torch.ones(8, 8, 1, 1)), "conv_hr.weight is (8, 8, 1, 1) there and (8, 8, 3, 3) here"),
         (changed(conv_last__bias=torch.tensor([0, float("nan"), 0])), "not finite in conv_last.bias"),
         (changed(conv_last__bias=torch.tensor([0, 1, 0])), "conv_last.bias is int64 there and float32 here"),
-        (changed(conv_first__weight=torch.ones(8, 12, 3, 3)), "the image is unshuffled before it"),
+        (rrdb(1, unshuffle=4).state_dict(), "its output would be smaller than its input"),
         (changed(conv_first__weight=torch.ones(8, 1, 3, 3)), "takes 1 channels; generators here take RGB"),
         (changed(conv_first__weight=torch.ones(8)), "has shape (8,), which is not that of a convolution"),
     ],

@@ -105,7 +105,7 @@ for name in (
 ):
     saved(f"extra {name[:20]!r}", state(**{name: EXTRA}))
 
-saved("first convolution of 12 channels", state(**{"conv_first.weight": torch.zeros(4, 12, 3, 3)}))
+saved("first convolution of 27 channels", state(**{"conv_first.weight": torch.zeros(4, 27, 3, 3)}))
 saved("a scalar for the first convolution", state(**{"conv_first.weight": torch.tensor(1.0)}))
 saved("no features at all", {n: t[:0] for n, t in GOOD.items()})
 saved("an expanded tensor", state(**{"conv_hr.weight": torch.zeros(1).expand(10**6, 10**6)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_the_example_entry_resolves(tmp_path: Path) -> None:
 def test_commands_that_look_around_work() -> None:
     (around,) = [block for block in blocks("") if "srzoo list block" in block]
     for line in around.strip().splitlines():
-        arguments = line.partition("#")[0].split()[1:]
+        arguments = shlex.split(line.partition("#")[0])[1:]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 from venvs import Environment
 
 from srzoo.cli import app
+from srzoo.data import load_image_set, shared_images
 from srzoo.errors import InputError
 from srzoo.scaffold import TEMPLATES, write_package
 
@@ -111,6 +114,18 @@ def test_every_entry_composes_and_none_is_named_like_another(packages: Path) -> 
     assert all(f"try-{kind}-x4" in shown.stdout for kind in TEMPLATES)
 
 
+def test_what_an_entry_is_benchmarked_on_it_was_not_trained_on(tmp_path: Path) -> None:
+    for kind in TEMPLATES:
+        package = write_package(f"my-{kind}", kind, tmp_path / kind)
+        (entry,) = yaml.safe_load((package.folder / f"my_{kind}" / "zoo.yaml").read_text()).values()
+        words = shlex.split(package.next_steps[-1])
+        benchmarked = words[words.index("--data") + 1] if "--data" in words else "photos"
+        trained = [load_image_set(name) for name in entry["training"]["data"] if name != "my_dataset"]
+        assert shared_images([load_image_set(benchmarked)], trained) == []
+        assert " ".join(words[:4]) in (package.folder / "README.md").read_text()
+        assert bool(trained) is (kind != "dataset")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -162,6 +177,6 @@ def test_the_command_tells_what_it_wrote_and_what_to_do_next(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     shown = CliRunner().invoke(app, ["plugin", "new", "my.metric", "--kind", "metric"])
     assert shown.exit_code == 0, shown.output
-    assert "srzoo bench runs/my-metric-x4 bicubic --metric psnr,my_metric" in shown.output
+    assert 'srzoo bench runs/my-metric-x4 bicubic --data "photos[3:]" --metric psnr,my_metric' in shown.output
     assert "pip install ./my.metric" in shown.output
     assert (tmp_path / "my.metric" / "my_metric" / "metric.py").is_file()

@@ -347,7 +347,10 @@ def test_missing_file_is_named_with_its_source(tiny: TinyZoo) -> None:
     tiny.checkpoint.unlink()
     with pytest.raises(MissingWeightsError) as caught:
         load_model("tiny")
-    assert f"entry 'tiny': the weight file {tiny.checkpoint} is not there. Get it from {URL}." in str(caught.value)
+    told = (
+        f"entry 'tiny': the weight file {tiny.checkpoint} is not there. 'srzoo weights pull tiny' gets it from {URL}."
+    )
+    assert told in str(caught.value)
 
 
 def test_entry_without_weights_says_how_to_make_some(tiny: TinyZoo) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import venv
@@ -24,7 +25,7 @@ class Environment:
 
     def run(self, line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run a line as a reader of the docs would type it: ``srzoo``, ``pip install`` or ``pytest``."""
-        program, *arguments = line.split()
+        program, *arguments = shlex.split(line)
         if program == "pip":  # this environment's pip, build backend and libraries, so that nothing is fetched
             options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
             command = [sys.executable, "-m", "pip", "--python", str(self.python), *arguments, *options]

@@ -9,6 +9,7 @@ from torchvision.models import vgg19
 
 from srzoo.features import ImageNetExtractor, forbid_inplace
 from srzoo.imagenet import VGG19 as WEIGHTS
+from srzoo.layers import init_kaiming_
 from srzoo.weights import load_features
 
 _CONVS = (2, 2, 4, 4, 4)
@@ -34,9 +35,13 @@ class VGG19(ImageNetExtractor):
     def __init__(self, pretrained: bool = True) -> None:
         super().__init__()
         self.names = layer_names()
-        self.features = vgg19(weights=None).features
+        with torch.device("meta"):  # the classifier's 120 million weights would take seconds, and are not wanted
+            features = vgg19(weights=None).features
+        self.features = features.to_empty(device="cpu")
         if pretrained:
             load_features(self.features, WEIGHTS, "the perceptual extractor vgg19 is")
+        else:
+            init_kaiming_(self.features, 1.0)
         forbid_inplace(self.features)
 
     def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:

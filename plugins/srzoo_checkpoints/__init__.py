@@ -1,4 +1,4 @@
-"""How ESRGAN, BasicSR, mmagic, KAIR and EDSR name the tensors of generators that the trunk can be."""
+"""How ESRGAN, BasicSR, mmagic, KAIR, EDSR and SRGAN's codes name the tensors of generators that the trunk can be."""
 
 from srzoo import LayoutSpec, hookimpl
 
@@ -54,6 +54,20 @@ def srzoo_layouts():
             "SRResNet without batch normalisation as ESRGAN's first code and KAIR name it",
             ("model.0.weight", "model.1.sub.0.res.0.weight"),
             "",
+        ),
+        (
+            "leftthomas-srgan",
+            "srgan:Leftthomas",
+            "SRResNet with batch normalisation as leftthomas/SRGAN names it",
+            ("block1.0.weight", "block2.conv1.weight", "block2.bn1.running_mean", "block2.prelu.weight"),
+            "",
+        ),
+        (
+            "lornatang-srgan",
+            "srgan:Lornatang",
+            "SRResNet with batch normalisation as Lornatang/SRGAN-PyTorch names it",
+            ("conv_block1.0.weight", "trunk.0.rcb.1.running_mean", "conv_block3.weight"),
+            "state_dict",
         ),
         (
             "edsr",

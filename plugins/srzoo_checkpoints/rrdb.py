@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from srzoo.errors import WeightsError
 from srzoo.layouts import Ask
 
-from .tables import TRUNK, Table, require, rgb_features
+from .tables import TRUNK, Table, head_of, require
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ FRAME = {
     "hr_conv": True,
     "image_skip": "none",
     "rgb_mean": (None, [0.0, 0.0, 0.0]),
+    "input_unshuffle": (1, 2, 4),
 }
 PUBLISHED = {
     "block.residual_scale": 0.2,
@@ -41,14 +43,21 @@ class RRDBNet(Table):
     """ESRGAN's generator: three dense blocks of five convolutions each in a block."""
 
     scales: tuple[int, ...] = (1, 2, 4, 8)
-    """Those that the other program builds from these tensors alone."""
+    """Those that the other program builds from these tensors alone, times the factor of an unshuffled image."""
 
     def composition(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        features = rgb_features(tensors, self.head)
+        features, unshuffle = head_of(tensors, self.head)
         blocks, steps = self.counted(tensors, self.block, "block"), self.steps(tensors)
         growth = tensors[f"{self.block.format(block=0, dense=1, conv=1)}.weight"].shape[0]
         scale: Any = 2**steps
-        if steps == 1 and 3 in self.scales:
+        if unshuffle > 1:
+            if 2**steps % unshuffle:
+                raise WeightsError(
+                    f"{self.head} takes an image unshuffled by {unshuffle} and {steps} steps enlarge it by {2**steps}, "
+                    "so its output would be smaller than its input"
+                )
+            scale = 2**steps // unshuffle
+        elif steps == 1 and 3 in self.scales:
             scale = Ask(2, "the upscaling factor of its one step, 2 or 3")
         return {
             "scale": scale,
@@ -64,15 +73,17 @@ class RRDBNet(Table):
                 },
                 "hr_conv": True,
                 "negative_slope": SLOPE,
+                **({"input_unshuffle": unshuffle} if unshuffle > 1 else {}),
             },
         }
 
     def names(self, composition: Mapping[str, Any]) -> dict[str, str]:
         generator = composition["generator"]
         require(composition, {**FRAME, "upsampler.num_features": (None, generator.get("num_features"))})
-        if composition["scale"] not in self.scales:
-            raise ValueError(f"it has scales {', '.join(map(str, self.scales))}, not {composition['scale']}")
-        blocks, steps = generator["num_blocks"], {1: 0, 2: 1, 3: 1, 4: 2, 8: 3}[composition["scale"]]
+        inner = composition["scale"] * generator["input_unshuffle"]
+        if inner not in self.scales:
+            raise ValueError(f"it enlarges features by {', '.join(map(str, self.scales))}, not {inner}")
+        blocks, steps = generator["num_blocks"], {1: 0, 2: 1, 3: 1, 4: 2, 8: 3}[inner]
         table = self.ends(blocks, steps)
         for block, dense, conv in product(range(blocks), range(3), range(5)):
             theirs = self.block.format(block=block, dense=dense + 1, conv=conv + 1)

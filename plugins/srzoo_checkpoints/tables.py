@@ -66,17 +66,30 @@ def rgb_features(tensors: Mapping[str, torch.Tensor], head: str) -> int:
     Raises:
         WeightsError: it does not take RGB.
     """
+    features, unshuffle = head_of(tensors, head)
+    if unshuffle > 1:
+        raise WeightsError(
+            f"{head} takes {3 * unshuffle**2} channels, so the image is unshuffled before it, which is known "
+            "of RRDBNet alone (Real-ESRGAN x2 and x1)"
+        )
+    return features
+
+
+def head_of(tensors: Mapping[str, torch.Tensor], head: str) -> tuple[int, int]:
+    """Return the channels of the trunk, and the factor by which the image is unshuffled before it.
+
+    Raises:
+        WeightsError: the first convolution does not take RGB, as it is or unshuffled.
+    """
     shape = tuple(tensors[f"{head}.weight"].shape)
     if len(shape) != 4:
         raise WeightsError(f"{head}.weight has shape {shape}, which is not that of a convolution")
-    if shape[1] in (12, 48):
+    unshuffle = {3: 1, 12: 2, 48: 4}.get(shape[1])
+    if unshuffle is None:
         raise WeightsError(
-            f"{head} takes {shape[1]} channels, so the image is unshuffled before it (Real-ESRGAN x2 and x1), which no "
-            "registered generator does. 'srzoo bench FILE' and 'srzoo upscale --entry FILE' run it through spandrel"
+            f"{head} takes {shape[1]} channels; generators here take RGB: 3, or 12 and 48 where it is unshuffled"
         )
-    if shape[1] != 3:
-        raise WeightsError(f"{head} takes {shape[1]} channels; generators here take RGB")
-    return shape[0]
+    return shape[0], unshuffle
 
 
 def shuffle_factor(tensors: Mapping[str, torch.Tensor], name: str) -> int:
@@ -111,5 +124,6 @@ TRUNK = {
     "tail_kernel": 3,
     "trunk_norm": "none",
     "output_activation": "none",
+    "input_unshuffle": 1,
 }
 """What the trunk is in all of these."""

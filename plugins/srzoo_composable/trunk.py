@@ -41,6 +41,8 @@ class Trunk(nn.Module):
         init: Kaiming initialisation of the blocks only (ESRGAN) or all convolutions (MSRResNet); normal with
             deviation 0.02 for all (DCGAN); torch's own by default.
         init_scale: factor on the Kaiming-normal weights; ESRGAN has 0.1.
+        input_unshuffle: side of the squares of pixels that become channels first, so that the trunk computes at an even
+            lower resolution; Real-ESRGAN (arXiv:2107.10833, sec. 3.4) has 2 for x2 and 4 for x1.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Trunk(nn.Module):
         init_scale: float = 0.1,
         negative_slope: float = 0.2,
         norm_momentum: float = 0.1,
+        input_unshuffle: Literal[1, 2, 4] = 1,
     ) -> None:
         super().__init__()
         for name, value in (("num_features", num_features), ("num_blocks", num_blocks)):
@@ -73,6 +76,7 @@ class Trunk(nn.Module):
             if value < 1 or value % 2 == 0:
                 raise ValueError(f"{name} must be odd, not {value}")
         self.scale = scale
+        self.size_multiple = input_unshuffle
         self.trunk_skip = trunk_skip
         self.image_skip = image_skip
         self.output_activation = output_activation
@@ -80,14 +84,15 @@ class Trunk(nn.Module):
         self.register_buffer("rgb_mean", mean, persistent=False)
 
         self.head = nn.Sequential(
-            conv(3, num_features, head_kernel), make_activation(head_activation, num_features, negative_slope)
+            conv(3 * input_unshuffle**2, num_features, head_kernel),
+            make_activation(head_activation, num_features, negative_slope),
         )
         self.blocks = nn.Sequential(*(block(num_features) for _ in range(num_blocks)))
         self.trunk_end = nn.Sequential(
             conv(num_features, num_features, bias=trunk_norm == "none") if trunk_conv else nn.Identity(),
             normalisation(trunk_norm, num_features, norm_momentum),
         )
-        self.upsampler = upsampler(num_features, scale)
+        self.upsampler = upsampler(num_features, scale * input_unshuffle)
         width = getattr(self.upsampler, "out_channels", num_features)
         self.hr_conv: nn.Module = nn.Identity()
         if hr_conv:
@@ -103,17 +108,28 @@ class Trunk(nn.Module):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         centred = lr - self.rgb_mean
-        head = self.head(centred)  # (N, F, H, W)
+        head = self.head(self._unshuffled(centred))  # (N, F, H, W), or divided by input_unshuffle
         features = self.trunk_end(self.blocks(head))
         if self.trunk_skip:
             features = features + head
         sr = self.tail(self.hr_conv(self.upsampler(features)))  # (N, 3, scale*H, scale*W)
+        if self.size_multiple > 1:
+            sr = sr[..., : self.scale * lr.shape[-2], : self.scale * lr.shape[-1]]
         if self.image_skip != "none":
             sr = sr + _enlarge(centred, self.scale, self.image_skip)  # under autocast this sum is in float32
         sr = sr + self.rgb_mean
         if self.output_activation == "tanh":
             sr = (torch.tanh(sr) + 1) / 2
         return sr
+
+    def _unshuffled(self, image: torch.Tensor) -> torch.Tensor:
+        """Return (N, 3*k*k, H/k, W/k); sides that are no multiples of k are padded by reflection, as Real-ESRGAN's."""
+        k = self.size_multiple
+        if k == 1:
+            return image
+        bottom, right = -image.shape[-2] % k, -image.shape[-1] % k
+        mode = "reflect" if min(image.shape[-2:]) >= k else "replicate"  # a few pixels have nothing to reflect
+        return F.pixel_unshuffle(F.pad(image, (0, right, 0, bottom), mode=mode), k)
 
 
 def _enlarge(image: torch.Tensor, scale: int, mode: str) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ..errors import InputError, SrzooError
+from ..errors import InputError, MissingWeightsError, SrzooError
 from .completion import complete_entry
 from .console import console, make_table, print_error, print_json, reports_errors
 
@@ -59,19 +59,48 @@ def list_weights(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 def pull_weights(
     names: Annotated[
         list[str],
-        typer.Argument(help="Files, or components such as lpips_alex.", metavar="NAME...", show_default=False),
+        typer.Argument(help="Files, components such as lpips_alex, or entries.", metavar="NAME...", show_default=False),
     ],
 ) -> None:
-    """Download backbones. Never with SRZOO_OFFLINE=1; a file is kept only if its hash is right.
+    """Download backbones, and the weights of entries whose zoo file gives an address.
 
-    Example: [bold]srzoo weights pull lpips_alex vgg19[/bold].
+    Never with SRZOO_OFFLINE=1; a file is kept only if its hash is right.
+
+    Examples: [bold]srzoo weights pull lpips_alex vgg19[/bold], [bold]srzoo weights pull somebodys-entry-x4[/bold].
     """
     from ..backbones import choose, pull
+    from ..zoo import get_zoo
 
-    for backbone in [backbone for name in names for backbone in choose(name)]:
-        before = backbone.path
-        path = pull(backbone)
-        console.print(f"{'was there' if before is not None else 'got'}: {escape(str(path))}", soft_wrap=True)
+    for name in names:
+        if name in get_zoo().names():
+            _show_pulled(*_pulled_entry(name))
+            continue
+        for backbone in choose(name):
+            before = backbone.path
+            _show_pulled(pull(backbone), before is not None)
+
+
+def _show_pulled(path: Path, was_there: bool) -> None:
+    console.print(f"{'was there' if was_there else 'got'}: {escape(str(path))}", soft_wrap=True)
+
+
+def _pulled_entry(name: str) -> tuple[Path, bool]:
+    """Return where an entry's weights lie, fetching them if they are not there, and whether they were."""
+    from ..backbones import pull_entry
+    from ..pretrained import weights_path
+    from ..weights import check_hash
+    from ..zoo import get_zoo
+
+    entry, folders = get_zoo().entry(name), get_zoo().source(name).folders
+    try:
+        path = weights_path(entry)
+    except MissingWeightsError:
+        if entry.weights is None:
+            raise
+        return pull_entry(entry, folders[0] / entry.weights.file), False
+    assert entry.weights is not None
+    check_hash(path, entry.weights.sha256)
+    return path, True
 
 
 @weights_app.command("add")
@@ -114,7 +143,7 @@ def import_weights(
         str, typer.Option("--part", help="The part of the file, such as params_ema or params.", metavar="NAME")
     ] = "",
 ) -> None:
-    """Convert a checkpoint of ESRGAN, BasicSR, mmagic, KAIR or EDSR to a file that every command takes.
+    """Convert a checkpoint of ESRGAN, BasicSR, mmagic, KAIR, EDSR or SRGAN to a file that every command takes.
 
     The layout is recognised by the tensors' names, and features, blocks, growth and scale are read from their shapes.
     Nothing in the file is executed. 'srzoo list layout' shows what is recognised.
@@ -168,7 +197,6 @@ _SIZES = {"num_features": "features", "num_blocks": "blocks"}
 def verify_weights() -> None:
     """Recompute the hash of every backbone and of every entry's weights that are here."""
     from ..backbones import backbones
-    from ..errors import MissingWeightsError
     from ..pretrained import weights_path
     from ..weights import check_hash
     from ..zoo import get_zoo

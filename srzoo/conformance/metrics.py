@@ -88,15 +88,21 @@ def direction(subject: Subject) -> str:
     spec, metric, hr = _spec(subject), _built(subject), references(subject)
     scores = [float(_values(metric, hr.clone(), hr).mean())]
     scores += [float(_values(metric, degraded(subject, hr, levels), hr).mean()) for levels in NOISE]
-    shown = " > ".join(f"{score:.4g}" for score in scores)
-    signed = scores if spec.higher_is_better else [-score for score in scores]
-    word = "higher" if spec.higher_is_better else "lower"
-    require(signed[0] == max(signed), f"its best value is not where output and reference are equal: {shown}.")
-    falling = all(one > other for one, other in itertools.pairwise(signed))
-    require(falling, f"its spec says that {word} is better, but more and more noise scores {shown}.")
     low, high = spec.value_range
     outside = [s for s in scores if (low is not None and s < low - 1e-6) or (high is not None and s > high + 1e-6)]
     require(not outside, f"its spec says values lie in {spec.value_range}, but there are {listed(map(str, outside))}.")
+    if not spec.full_reference:
+        raise NotApplicable("it looks at the output alone, so equal images are not its best (full_reference=False).")
+    shown = " > ".join(f"{score:.4g}" for score in scores)
+    signed = scores if spec.higher_is_better else [-score for score in scores]
+    word = "higher" if spec.higher_is_better else "lower"
+    require(
+        signed[0] == max(signed),
+        f"its best value is not where output and reference are equal: {shown}. If it looks at the output alone, say "
+        "full_reference=False.",
+    )
+    falling = all(one > other for one, other in itertools.pairwise(signed))
+    require(falling, f"its spec says that {word} is better, but more and more noise scores {shown}.")
     return shown
 
 

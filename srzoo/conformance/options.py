@@ -17,10 +17,16 @@ from ..specs import KINDS
 from .data import examine
 from .losses import evaluate
 from .metrics import measure
-from .outcome import NETWORKS, Failed, listed, promise, require
+from .outcome import FACTORY, NETWORKS, Failed, listed, promise, require
 from .subject import Case, Subject, images, refusal
 
 COMPONENTS = tuple(kind for kind in KINDS if kind != "layout")  # which computes nothing
+
+
+@promise(FACTORY, *COMPONENTS)
+def factory(subject: Subject) -> None:
+    """Its factory can be loaded, and says what it takes."""
+    require(not subject.broken, subject.broken)
 
 
 @promise("defaults", *COMPONENTS)
@@ -112,18 +118,26 @@ def _first_that_works(subject: Subject, name: str, value: Any) -> str:
 
 def _try(subject: Subject, options: Mapping[str, Any], case: Case | None = None) -> None:
     """Build it and use it once."""
+    if subject.kind in NETWORKS:
+        case = case or subject.cases[0]
+        use(subject, subject.network(case, options), case)
+    else:
+        use(subject, subject.build(options))
+
+
+def use(subject: Subject, built: Any, case: Case | None = None) -> None:
+    """Use what was built once, and look at what it returns."""
     if subject.kind == "loss":
-        evaluate(subject, subject.build(options))
+        evaluate(subject, built)
     elif subject.kind == "metric":
-        measure(subject, subject.build(options))
+        measure(subject, built)
     elif subject.kind == "dataset":
-        examine(subject.build(options))
+        examine(built)
     else:
         case = case or subject.cases[0]
-        network = subject.network(case, options)
         with torch.no_grad():
-            outputs = subject.run(network, images((2, *case.shape)))
-        subject.check_shape(network, case, outputs, 2)
+            outputs = subject.run(built, images((2, *case.shape)))
+        subject.check_shape(built, case, outputs, 2)
 
 
 @promise("unknown-options", *COMPONENTS)

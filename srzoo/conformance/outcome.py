@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import MissingLibraryError, MissingWeightsError
+from ..errors import MissingLibraryError, MissingWeightsError, SrzooError
 from ..plugins import describe_exception
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ NETWORKS = ("block", "upsampler", "generator", "discriminator", "extractor")
 """Kinds that are an ``nn.Module`` from images or features to tensors."""
 PACKAGE = "plugin"
 """Stands for the plugin as a whole where a check names the kinds it applies to."""
+
+FACTORY = "factory"
+"""The check without which no other has anything to look at."""
 
 
 class Failed(Exception):  # noqa: N818
@@ -58,12 +61,16 @@ class Check:
         try:
             if reason is not None:
                 raise NotApplicable(f"exempt: {reason}")
+            if subject.broken and self.name != FACTORY:
+                raise NotApplicable(f"its factory cannot be loaded, as {FACTORY!r} says.")
             with _offline():
                 reason = self.run(subject) or ""
         except Failed as failure:
             status, reason = "fail", str(failure)
         except (NotApplicable, MissingLibraryError, MissingWeightsError) as absence:
             status, reason = "n/a", str(absence)
+        except SrzooError as error:  # says all there is to say; the line it was raised in is ours
+            status, reason = "fail", " ".join(str(error).split())
         except Exception as error:
             status, reason = "fail", describe_exception(error)
         return Finding(subject.label, self.name, self.shows, status, reason or "", time.perf_counter() - start)

@@ -19,6 +19,7 @@ class Package:
     """A plugin under check."""
 
     exempt: Mapping[str, str] = {}
+    broken = ""
 
     def __init__(self, record: PluginRecord, registry: Registry) -> None:
         self.record, self.registry = record, registry

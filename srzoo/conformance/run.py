@@ -9,15 +9,18 @@ from ..errors import UnknownNameError, did_you_mean
 from ..plugins import PluginRecord, normalised
 from ..registry import Component, Registry, get_registry
 from ..specs import KINDS
-from . import data, declared, losses, metrics, networks, options, package
+from . import data, declared, devices, effects, losses, metrics, networks, options, package
 from .outcome import PACKAGE, Check, Finding, Report
 from .package import Package
 from .subject import Subject
 
 CHECKS: tuple[Check, ...] = (
     *package.CHECKS,
+    options.factory,
+    *effects.CHECKS,  # before a check that builds the component and so hides what building changes
     *options.CHECKS,
     *networks.CHECKS,
+    *devices.CHECKS,
     *declared.CHECKS,
     *losses.CHECKS,
     *metrics.CHECKS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -79,6 +79,15 @@ class Subject:
         """Its options, slots and supplied arguments."""
         return signature_of(self.component)
 
+    @cached_property
+    def broken(self) -> str:
+        """Why its factory cannot be had, which leaves nothing to check; empty where it can."""
+        try:
+            _ = self.signature
+        except Exception as error:  # whatever importing it raises
+            return str(error)
+        return ""
+
     @property
     def examples(self) -> tuple[Mapping[str, Any], ...]:
         """Sets of options to try it with, the smallest first."""
@@ -91,6 +100,13 @@ class Subject:
             Failed: an option has no default, and no example gives it.
             CompositionError, OptionError: it refuses.
         """
+        make = self.bound(options, case)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return make()
+
+    def bound(self, options: Mapping[str, Any] | None = None, case: Case | None = None) -> Callable[[], Any]:
+        """Return what :meth:`build` calls, for a check of the call itself."""
         if isinstance(self.spec, GeneratorSpec) and self.spec.reads:
             raise NotApplicable("it is built from a checkpoint file and by nothing else.")
         options = self.examples[0] if options is None else options
@@ -100,9 +116,7 @@ class Subject:
             raise Failed(f"{missing[0]!r} has no default; give examples=[{{{missing[0]!r}: ...}}] in its spec.")
         if case is None and self.kind not in ("loss", "metric", "dataset"):
             case = self.cases[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return bind(self.component, {**parts, **options}, case.supplied if case else {}, self.label)()
+        return bind(self.component, {**parts, **options}, case.supplied if case else {}, self.label)
 
     def network(self, case: Case | None = None, options: Mapping[str, Any] | None = None, seed: int = 0) -> nn.Module:
         """Build it and return it in evaluation mode.
