@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.progress import TaskID
 
 from .completion import complete_component_or_plugin, complete_template
 from .console import console, make_table, print_json, reports_errors
@@ -79,10 +80,12 @@ def check_plugin(
     from ..conformance.run import check
 
     with make_progress() as progress:
-        task = progress.add_task("checking", total=None, values="")
+        tasks: list[TaskID] = []  # none as long as the name is not known to be a plugin's
 
         def show(done: int, total: int, current: str) -> None:
-            progress.update(task, completed=done, total=total, values=current)
+            if not tasks:
+                tasks.append(progress.add_task("checking", total=total, values=""))
+            progress.update(tasks[0], completed=done, total=total, values=current)
 
         report = check(name, thorough, show)
     if as_json:

@@ -67,7 +67,8 @@ def every_option(subject: Subject) -> str:
             if sentence:
                 refused.append(f"{option.name}={value!r}")
     note = f", {listed(refused)} refused" if refused else ""
-    return f"{len(subject.examples)} sets of options and {tried} other values{note}"
+    count = len(subject.examples)
+    return f"{count} set{'s' if count != 1 else ''} of options and {tried} other value{'s' if tried != 1 else ''}{note}"
 
 
 def alternatives(option: Option) -> Iterator[tuple[Any, bool]]:
