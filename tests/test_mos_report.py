@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -339,13 +340,41 @@ def test_opinions_stand_in_the_leaderboard_and_on_the_page(
     assert "mos of 7 raters" in (out / "report.html").read_text()
     alone = CliRunner().invoke(app, ["leaderboard", str(folder)], terminal_width=140)
     assert "mos of 7 raters" in " ".join(alone.output.split()) and "HR" not in alone.output
-    again = bench("bicubic,nearest", photos, "psnr", out=out, pictures=0)
+    assert "mos of 7 raters" in (out / "leaderboard.md").read_text()
+    again = bench("bicubic,nearest", photos, "psnr", out=out, pictures=1)
     assert again.computed == 0, "the store is what it was for the benchmark"
+    assert {row.metric for row in again.rows} == {"psnr", "mos"}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_opinions_outlive_a_later_benchmark_of_the_same_outputs(tmp_path: Path, photos: str, resume: bool) -> None:
+    from srzoo.benchmark import bench
+    from srzoo.mos.making import new_study
+    from srzoo.mos.scores import enter_scores
+
+    out = tmp_path / "bench"
+    study = new_study(tmp_path / "study", "bicubic", photos, versions="nearest", examples=0)
+    bench("bicubic,nearest", photos, "psnr", out=out, pictures=0)
+    opinions = {(v.label, shown.dataset, shown.image): 3.0 for v in study.versions for shown in study.images}
+    enter_scores(study, opinions, {study.images[0].dataset: 7}, out, "y")
+    asked = {"metrics": "psnr,ssim", "out": out, "pictures": 1, "resume": resume}
+    found = CliRunner().invoke(app, ["bench", "bicubic", "--data", photos, "--out", str(out), "--metric", "psnr"])
+    assert "mos of 7 raters" in " ".join(found.output.split()), found.output
+    both = bench("bicubic,nearest", photos, **asked)
+    assert list(both.directions) == ["psnr", "ssim", "mos"]
+    assert sum(row.metric == "mos" for row in both.rows) == 24
+    for text in ((out / "report.html").read_text(), (out / "leaderboard.md").read_text()):
+        assert "mos of 7 raters" in text
+    assert ",mos,y,3.0" in (out / "results.csv").read_text()
+    other = bench("bicubic", photos, "psnr", protocol="rgb", out=out, pictures=1)
+    assert {row.metric for row in other.rows} == {"psnr"}, "entered under y"
+    with sqlite3.connect(out / "results.sqlite") as database:
+        database.execute("UPDATE scores SET image_digest = 'others' WHERE metric = 'mos' AND entry = 'bicubic'")
+    database.close()
+    assert {row.entry for row in bench("bicubic,nearest", photos, **asked).rows if row.metric == "mos"} == {"nearest"}
 
 
 def test_another_model_of_the_same_name_is_not_taken_for_the_one_that_was_rated(tmp_path: Path, photos: str) -> None:
-    import sqlite3
-
     from srzoo.benchmark import bench
     from srzoo.mos.making import new_study
     from srzoo.mos.scores import read_benchmark
