@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -318,8 +319,6 @@ def test_one_pixel_of_an_image_is_one_pixel_of_the_screen(tmp_path: Path, ratio:
 
 
 def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path) -> None:
-    import signal
-
     study, secret = made_up_study(tmp_path / "study", examples=0, calibration=(), repeats=0)
     ratings = open_ratings(tmp_path / "study", study, secret)
     rater = ratings.add_rater()
@@ -344,12 +343,38 @@ def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path) -> 
     server.start()
     browser.get(f"{server.url}/r/{rater.token}/rate")  # what was not sent is sent by the page that is opened next
     page.ready("4 of 16")
-    assert last_values(ratings, 0) == {0: 4, 1: 2, 2: 1}
+    page.until(lambda: last_values(ratings, 0) == {0: 4, 1: 2, 2: 1}, "the third answer")
     assert len(ratings.history()) == 3
     server.stop()
     ratings.close()
     log = browser.get_log("browser")
     assert log and all("ERR_CONNECTION_" in entry["message"] for entry in log), log
+
+
+def test_what_waited_in_one_browser_does_not_undo_what_was_said_on_another_device(browser: Any, tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study", examples=0, calibration=(), repeats=0)
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    rater = ratings.add_rater()
+    with served(tmp_path / "study") as server:
+        page = Page(browser)
+        browser.get(f"{server.url}/r/{rater.token}/rate")
+        page.ready("1 of 16")
+        server.stop(signal.SIGKILL)
+        for number in (1, 2):
+            page.ready(f"{number} of 16")
+            page.key("1", 49)
+        page.says("No connection")
+        ratings.rate(rater.token, 0, 5, "on-the-phone", replaces=0)
+        server.start()
+        page.until(lambda: last_values(ratings, 0) == {0: 5, 1: 1}, "the second answer")
+        page.ready("3 of 16")
+        page.key("Backspace", 8)
+        page.ready("2 of 16")
+        page.key("2", 50)
+        page.ready("3 of 16")
+        page.until(lambda: last_values(ratings, 0) == {0: 5, 1: 2}, "the change")
+    ratings.close()
+    browser.get_log("browser")  # of the server that was gone
 
 
 @pytest.mark.parametrize("question", ["nicer", pytest.param("closer", marks=pytest.mark.slow)])

@@ -42,6 +42,7 @@ class Answer(BaseModel):
     value: int = Field(ge=1, le=5)
     milliseconds: int | None = Field(default=None, ge=0, le=86_400_000)
     pixel_ratio: float | None = Field(default=None, gt=0, le=32)
+    replaces: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
 def create_app(folder: str | Path) -> FastAPI:

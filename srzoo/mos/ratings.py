@@ -273,15 +273,20 @@ class RatingStore:
         key: str,
         milliseconds: int | None = None,
         pixel_ratio: float | None = None,
+        replaces: int | None = None,
     ) -> Rater:
         """Keep an answer and return the rater as it is then; it is on disk when this returns.
 
         The same answer under the same key is kept once, however often it is sent. Under another key it is a change.
 
+        Args:
+            replaces: revision of the answer that the rater saw here, 0 for none; None for whichever there is. An answer
+                that waited on one device does not undo what was said later on another.
+
         Raises:
             UnknownRaterError: no rater has this token.
             RefusedRatingError: the position has not been reached; the value is none of the scale; the key was used for
-                another answer, or for one that was changed since.
+                another answer, or for one that was changed since; the answer is another one than ``replaces`` says.
         """
         with self._writing() as connection:
             rater = self._by_token(connection, token, lock=True)
@@ -302,6 +307,8 @@ class RatingStore:
                 return rater
             if any(row.key == key for row in earlier):
                 raise RefusedRatingError("this answer was given before, and was changed since")
+            if replaces is not None and replaces != len(here):
+                raise RefusedRatingError("it was answered elsewhere meanwhile")
             now = _now()
             row = Rating(rater.id, position, len(here) + 1, value, key, milliseconds, pixel_ratio, now)
             connection.execute(_ratings.insert().values(vars(row)))
@@ -309,17 +316,17 @@ class RatingStore:
             connection.execute(_raters.update().where(_raters.c.id == rater.id).values(done=done, seen=now))
             return Rater(**{**vars(rater), "done": done, "seen": now})
 
-    def value(self, rater: Rater, position: int) -> int | None:
-        """Return what a rater answered at a position, or None."""
+    def value(self, rater: Rater, position: int) -> tuple[int | None, int]:
+        """Return what a rater answered at a position, and the revision of it; None and 0 without an answer."""
         query = (
-            sa.select(_ratings.c.value)
+            sa.select(_ratings.c.value, _ratings.c.revision)
             .where(_ratings.c.rater == rater.id, _ratings.c.position == position)
             .order_by(_ratings.c.revision.desc())
             .limit(1)
         )
         with self._engine.connect() as connection:
-            found = connection.scalar(query)
-        return None if found is None else int(found)
+            found = connection.execute(query).one_or_none()
+        return (None, 0) if found is None else (found.value, found.revision)
 
     def history(self) -> list[Rating]:
         """Return all answers with all that were changed since, by rater, position and revision."""

@@ -76,11 +76,13 @@ class Site:
         """Return what the page needs to show a trial, and what was answered before."""
         parts = range(len(self._files(rater, position)))
         names = [self.secret.stimulus(rater.id, position, part) for part in parts]
+        value, revision = self.ratings.value(rater, position) if position < rater.done else (None, 0)
         return {
             "position": position,
             "example": rater.plan[position].kind == EXAMPLE,
             "images": [f"/r/{rater.token}/images/{name}" for name in names],
-            "value": self.ratings.value(rater, position) if position < rater.done else None,
+            "value": value,
+            "revision": revision,
         }
 
     def window(self, rater: Rater, position: int) -> list[dict[str, Any]]:
