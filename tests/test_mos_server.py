@@ -14,7 +14,7 @@ import pytest
 from mos_load import rate_under_fire, stored
 from mos_studies import Client, made_up_study, postgres, served
 
-from srzoo.mos.ratings import Rater, open_ratings
+from srzoo.mos.ratings import Rater, RatingStore, open_ratings
 from srzoo.mos.study import Secret, Study
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -52,8 +52,34 @@ def test_sqlite_writes_ahead_and_waits_for_the_disk(tmp_path: Path) -> None:
     study, secret = made_up_study(tmp_path / "study")
     ratings = open_ratings(tmp_path / "study", study, secret)
     with ratings._engine.connect() as connection:
-        settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
-    assert settings == ["wal", 2], "FULL"
+        names = ("journal_mode", "synchronous", "fullfsync")
+        settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+    assert settings == ["wal", 2, 1], "FULL"
+    ratings.close()
+
+
+def test_postgresql_waits_for_the_disk_where_its_role_would_not(postgres_url: str, tmp_path: Path) -> None:
+    import psycopg
+
+    study, _ = made_up_study(tmp_path / "study")
+    for role, session in (("off", "on"), ("local", "local")):
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(f"ALTER ROLE rater SET synchronous_commit = {role}")
+        ratings = RatingStore(study, postgres_url)
+        ratings.add_rater()
+        with ratings._engine.connect() as kept:
+            assert kept.exec_driver_sql("SHOW synchronous_commit").scalar() == session
+        ratings.close()
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE rater RESET synchronous_commit")
+
+
+def test_names_links_and_tokens_are_for_the_owner_alone(tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study")
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    ratings.add_rater("Anna")
+    private = {path.name: path.stat().st_mode & 0o077 for path in (tmp_path / "study").iterdir() if path.is_file()}
+    assert {name for name, mode in private.items() if mode == 0} >= {"secret.json", "mos.sqlite", "mos.sqlite-wal"}
     ratings.close()
 
 

@@ -2,8 +2,8 @@
 
 A rating is a row that is never changed: a rater who changes an answer adds a row of the next revision, and the last
 one counts. A method that writes returns once the database has the row on disk, so that whoever is told so may rely on
-it: SQLite runs in write-ahead mode with ``synchronous = FULL``, PostgreSQL with the ``synchronous_commit`` it has by
-default. What is sent twice under one key is stored once.
+it: SQLite runs in write-ahead mode with ``synchronous = FULL``, and on a Mac with ``fullfsync``; of PostgreSQL's
+``synchronous_commit`` everything goes but ``off``. What is sent twice under one key is stored once.
 """
 
 from __future__ import annotations
@@ -387,21 +387,46 @@ def _engine(url: str) -> sa.Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     try:
         if parsed.get_backend_name() == "postgresql":
-            return sa.create_engine(parsed, pool_size=CONNECTIONS)
+            engine = sa.create_engine(parsed, pool_size=CONNECTIONS)
+            sa.event.listen(engine, "connect", _set_up_postgresql)
+            return engine
         settings = {"timeout": 30, "isolation_level": None}
         engine = sa.create_engine(parsed, pool_size=CONNECTIONS, connect_args=settings)
     except ImportError:
         raise InputError(
             "PostgreSQL needs a driver that is not installed: pip install 'srzoo[mos-postgres]'."
         ) from None
+    if parsed.database and parsed.database != ":memory:":
+        _make_private(Path(parsed.database))
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
+def _make_private(path: Path) -> None:
+    """Make a file that its owner alone reads, for it holds names and links; what SQLite puts beside it is as private.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise DataError(f"The database {path} cannot be opened: {error.strerror}.") from error
+
+
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
+    settings = ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "secure_delete = ON", "foreign_keys = ON")
+    for setting in settings:
         connection.execute(f"PRAGMA {setting}")
+
+
+def _set_up_postgresql(connection: Any, _: object) -> None:
+    """See to it that a commit waits for the disk, whatever the server or the role is set to."""
+    connection.autocommit = True  # a setting that a transaction makes goes when that is rolled back
+    if connection.execute("SHOW synchronous_commit").fetchone()[0] == "off":
+        connection.execute("SET synchronous_commit = on")
+    connection.autocommit = False
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

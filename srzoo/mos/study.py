@@ -195,15 +195,17 @@ def load_study(folder: str | os.PathLike[str]) -> tuple[Study, Secret]:
 
 
 def save_study(folder: Path, study: Study, secret: Secret) -> None:
-    """Write both files into a folder that holds the images already.
+    """Write both files into a folder that holds the images already; they are on disk when this returns.
 
     Raises:
         OSError: it cannot be written.
     """
-    (folder / STUDY_FILE).write_text(study.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    descriptor = os.open(folder / SECRET_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(secret.model_dump_json(indent=1) + "\n")
+    for name, content, mode in ((STUDY_FILE, study, 0o666), (SECRET_FILE, secret, 0o600)):
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(content.model_dump_json(indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # without the key, ratings that are on disk say nothing
 
 
 def _read(model: type[Model], path: Path) -> Model:
