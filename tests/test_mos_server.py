@@ -128,7 +128,7 @@ def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) ->
         {"value": [3]}, {"position": -1}, {"position": 2}, {"position": 10**9}, {"position": "1"}, {"position": 1.0},
         {"key": "short"}, {"key": "x" * 65}, {"key": "' OR 1=1 --"}, {"key": "<script>alert(1)</script>"}, {"key": 5},
         {"milliseconds": -1}, {"milliseconds": 10**12}, {"pixel_ratio": 0}, {"pixel_ratio": 1e9}, {"rater": other.id},
-        {"revision": 7}, {"version": "HR"},
+        {"revision": 7}, {"version": "HR"}, {"replaces": -1}, {"replaces": "0"}, {"replaces": 3},
     ):  # fmt: skip
         yield "POST", f"{r}/ratings", json.dumps({**good, **wrong}).encode(), JSON
     for body in (b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 2000, b'{"key": NaN}'):
@@ -146,6 +146,8 @@ def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) ->
     for method, path in (("POST", r), ("POST", f"{r}/rate"), ("DELETE", admin), ("GET", f"{r}/ratings"), ("PUT", "/")):
         yield method, path, b"", {}
     yield "GET", f"{admin}/invite", b"", {}
+    for path in (f"{r}/", f"{r}/rate/", f"{admin}/", f"/join/{secret.open}/"):
+        yield "GET", path, b"", {"Host": "elsewhere.example"}
 
 
 def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def create_app(folder: str | Path) -> FastAPI:
         site.ratings.close()
 
     app = FastAPI(title=study.title, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False  # to an address that the request made up, and that may lack the proxy's https
     app.state.site = site
     app.add_middleware(Bounds)
     app.include_router(router)
@@ -191,9 +192,9 @@ def welcome(rater: Known, site: ThisSite) -> Response:
 
 
 @router.get("/r/{token}/rate")
-def rate_page(rater: Known, site: ThisSite) -> Response:
-    """The page that asks."""
-    if rater.finished:
+def rate_page(rater: Known, site: ThisSite, last: bool = False) -> Response:
+    """The page that asks; after the last answer only who wants to change it."""
+    if rater.finished and not last:
         return RedirectResponse(f"/r/{rater.token}", 303)
     if rater.begun is None:
         site.ratings.begin(rater)

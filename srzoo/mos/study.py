@@ -13,7 +13,6 @@ A study is a folder:
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -172,7 +171,7 @@ class Secret(_Frozen):
         It is a keyed hash (HMAC-SHA256), so that it says nothing to whoever lacks the key.
         """
         text = f"{rater} {position} {part}".encode()
-        digest = hmac.new(bytes.fromhex(self.key), text, hashlib.sha256).digest()
+        digest = hmac.digest(bytes.fromhex(self.key), text, "sha256")
         return base64.urlsafe_b64encode(digest[:15]).decode("ascii")
 
 

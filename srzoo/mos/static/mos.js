@@ -13,7 +13,7 @@ const store = `mos ${state.address}`;
 
 const trials = new Map(); // position to {position, example, images, value, revision}
 const pictures = new Map(); // address to a promise of a decoded image
-let position = state.done; // of what is shown
+let position = state.start; // of what is shown
 let shownAt = 0; // 0 while nothing may be answered
 let queue = unsent(); // answers that the server has not confirmed
 let sending = false;
