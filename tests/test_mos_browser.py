@@ -26,6 +26,17 @@ ENTRIES = ("srgan-lite-x4", "rrdb-lite-x4", "srresnet-lite-x4")
 PHONE = {"width": 390, "height": 780, "deviceScaleFactor": 3, "mobile": True}
 DESK = {"width": 1280, "height": 860, "deviceScaleFactor": 1, "mobile": False}
 
+FITS = """
+const boxes = [...document.querySelectorAll("button, #count")].filter((b) => !b.hidden && b.checkVisibility());
+const inside = boxes.every((b) => {
+  const r = b.getBoundingClientRect();
+  return r.left >= 0 && r.right <= innerWidth && r.bottom <= innerHeight && (b.id === "count" || r.height >= 30);
+});
+const words = [...document.querySelectorAll("#answers button")].every((b) => b.scrollWidth <= b.clientWidth);
+const [count, pause] = ["count", "pause"].map((id) => document.getElementById(id).getBoundingClientRect());
+return inside && words && count.right <= pause.left;
+"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -173,6 +184,16 @@ def test_a_rater_at_a_desk_rates_by_key(browser: Any, server: Server, opened: An
         page.ready(f"{number} of {asked_of(study)}")
         page.key(str(grade_of(number)), 48 + grade_of(number))
     page.says("answers are kept. You may close")
+    page.find("#last").click()
+    page.ready(f"{asked_of(study)} of {asked_of(study)}")
+    given = page.find("#answers button[aria-pressed='true']").get_attribute("value")
+    assert given == str(grade_of(asked_of(study)))
+    page.key("Backspace", 8)
+    page.ready(f"{asked_of(study) - 1} of {asked_of(study)}")
+    for number in (asked_of(study) - 1, asked_of(study)):
+        page.ready(f"{number} of {asked_of(study)}")
+        page.key(str(grade_of(number)), 48 + grade_of(number))
+    page.says("answers are kept. You may close")
     values = last_values(ratings, slot)
     assert [values[study.examples + n - 1] for n in range(1, asked_of(study) + 1)] == [
         grade_of(n) for n in range(1, asked_of(study) + 1)
@@ -192,13 +213,11 @@ def test_a_rater_with_a_phone_rates_by_touch(browser: Any, server: Server, opene
     for number in range(1, asked_of(study) + 1):
         page.ready(f"{number} of {asked_of(study)}")
         if number == 2:
-            inside = page.run(
-                "return [...document.querySelectorAll('button')].filter(b => !b.hidden && b.checkVisibility())"
-                ".every(b => { const r = b.getBoundingClientRect();"
-                " return r.left >= 0 && r.right <= innerWidth && r.bottom <= innerHeight && r.height >= 30 })"
-            )
-            assert inside, "all buttons are within reach"
-            assert page.run("return document.documentElement.scrollWidth") == 390
+            for width in (320, 390):
+                page.cdp("Emulation.setDeviceMetricsOverride", **{**PHONE, "width": width})
+                page.until(lambda width=width: page.run("return innerWidth") == width, "the narrower screen")
+                assert page.run(FITS), f"all is within reach, and nothing overlaps, on {width} pixels"
+                assert page.run("return document.documentElement.scrollWidth") == width
         page.tap(f"#answers button[value='{grade_of(number)}']")
     page.says("answers are kept. You may close")
     assert len(last_values(ratings, rater.slot)) == len(rater.plan)
