@@ -101,6 +101,22 @@ def test_a_random_clicker_is_screened_out_and_nobody_else(raters: int) -> None:
     assert np.mean([s.rejected for screenings in found for s in screenings[1:]]) < 0.02
 
 
+@pytest.mark.parametrize("answers", [10, 15])
+def test_who_stops_early_is_not_taken_for_a_clicker(answers: int) -> None:
+    """Few answers cannot be told from chance, whoever gave them, which is no reason to leave them out."""
+    draw = np.random.default_rng(12)
+    honest, clickers = [], []
+    for _ in range(60):
+        grades = simulated(draw, 13, clickers=1)
+        for rater in range(4):
+            grades.values[rater].reshape(-1)[draw.permutation(30)[answers:]] = np.nan
+        clicker, *others = analysis.screen(grades)
+        clickers.append(clicker.rejected)
+        honest += [s.rejected for s in others[:3]]
+    assert np.mean(honest) < 0.03
+    assert np.mean(clickers) > 0.6
+
+
 def test_a_strict_rater_is_kept_and_one_who_gives_the_same_grade_is_not() -> None:
     grades = simulated(np.random.default_rng(7), 20)
     grades.values[0] = np.clip(grades.values[0] - 1, 1, 5)
@@ -148,6 +164,14 @@ def test_tests_find_differences_that_are_there_and_hold_their_level() -> None:
         false.append(analysis.differences(grades, range(5), [4, 5])[0].told_apart)
     assert all(found)
     assert np.mean(false) <= 0.1
+    assert [analysis.raters_needed(pairs) for pairs in (1, 6, 15, 66)] == [6, 8, 10, 12]
+    for raters, told_apart in ((9, False), (10, True)):
+        unanimous = np.tile(np.arange(6.0), (raters, 5, 1))
+        every = analysis.differences(
+            Grades(tuple(range(raters)), unanimous, np.full(raters, np.nan)), range(5), range(6)
+        )
+        assert {d.told_apart for d in every} == {told_apart}
+        assert {d.verdict for d in every} == ({"p = 0.029"} if told_apart else {"too few raters"})
     assert analysis.differences(simulated(draw, 5), range(5), [0, 1])[0].verdict == "too few raters"
 
 
@@ -203,6 +227,18 @@ def test_who_chooses_by_a_coin_is_screened_out() -> None:
     assert np.mean([s.rejected for screenings in found for s in screenings[1:]]) < 0.02
 
 
+def test_honest_raters_are_kept_where_versions_hardly_differ() -> None:
+    draw = np.random.default_rng(13)
+    found = [pairs.screen(simulated_choices(draw, 10, np.array([0.6, -0.4, 0.1, -0.3]), 6)) for _ in range(30)]
+    assert np.mean([s.p >= analysis.CHANCE for screenings in found for s in screenings]) > 0.3, "like coins"
+    assert np.mean([s.rejected for screenings in found for s in screenings]) < 0.02
+
+
+def test_two_raters_cannot_screen_each_other() -> None:
+    found = pairs.screen(simulated_choices(np.random.default_rng(0), 2, np.array([1.0, -1.0]), 40, clickers=1))
+    assert [s.answers for s in found] == [0, 0] and not any(s.rejected for s in found)
+
+
 # --- metrics ------------------------------------------------------------------------------------------------
 
 
@@ -249,10 +285,17 @@ def rated(folder: Path, raters: int = 9, clickers: int = 1, **changes: Any) -> A
 
 
 def test_a_study_is_reported(tmp_path: Path) -> None:
-    _, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+    study, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+    answered = ratings.raters(), ratings.ratings()
     ratings.close()
     result = CliRunner().invoke(app, ["mos", "report", str(tmp_path / "study")], terminal_width=120)
     assert result.exit_code == 0, result.output
+    found = make_report(study, *answered)
+    asked = len(study.images) * len(study.versions)
+    assert found.answers == 8 * asked, "examples, repeats and who is left out do not count"
+    assert not any("Tests between" in note for note in found.notes)
+    few = make_report(study, answered[0], [a for a in answered[1] if a.rater <= answered[0][5].id])
+    assert any("Tests between all pairs of 4 versions need 8 raters" in note for note in few.notes)
     assert "8 of 9 raters kept" in result.output and "rater 1 left out" in result.output
     page = (tmp_path / "study" / "report.html").read_text()
     assert "Good &lt;b&gt;images&lt;/b&gt;" in page and "<i>rater" not in page
