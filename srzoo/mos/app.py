@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from .database import CONNECTIONS
 from .limits import Bounds
 from .plan import EXAMPLE
 from .progress import count_states, export_csv, progress_rows
-from .ratings import CONNECTIONS, Rater, RefusedRatingError, UnknownRaterError, open_ratings
+from .ratings import Rater, RefusedRatingError, UnknownRaterError, open_ratings
 from .site import Site
 from .study import load_study
 

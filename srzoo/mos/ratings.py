@@ -23,13 +23,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import DataError, InputError
+from .database import CONNECTIONS, cause, open_engine
 from .plan import Trial, make_plan
 from .study import DATABASE_FILE, DATABASE_VARIABLE, Secret, Study, new_token
 
 MAX_NAME = 80
 """Characters of a rater's name."""
-CONNECTIONS = 12
-"""Kept open: as many as the server has threads, since opening one takes longer than what it is opened for."""
 
 _metadata = sa.MetaData()
 _raters = sa.Table(
@@ -139,13 +138,13 @@ class RatingStore:
 
     def __init__(self, study: Study, url: str) -> None:
         self.study = study
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         self._lock = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
         self.where = self._engine.url.render_as_string(hide_password=True)
         try:
             _metadata.create_all(self._engine)
         except SQLAlchemyError as error:
-            raise DataError(f"The database {self.where} cannot be opened: {_cause(error)}.") from error
+            raise DataError(f"The database {self.where} cannot be opened: {cause(error)}.") from error
 
     def warm_up(self) -> None:
         """Open all connections and put each question once, so that the first raters need not wait for it."""
@@ -374,69 +373,6 @@ def _rater(row: sa.Row[Any]) -> Rater:
 @lru_cache(maxsize=512)  # read for every rating, and never changed
 def _plan(text: str) -> tuple[Trial, ...]:
     return tuple(Trial(kind, image, tuple(versions)) for kind, image, versions in json.loads(text))
-
-
-def _engine(url: str) -> sa.Engine:
-    try:
-        parsed = sa.make_url(url)
-    except SQLAlchemyError:
-        raise InputError(f"{url!r} is no URL of a database; write postgresql://user:password@host/name.") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise InputError(f"Studies live in SQLite or PostgreSQL, not in {parsed.get_backend_name()}.")
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    try:
-        if parsed.get_backend_name() == "postgresql":
-            engine = sa.create_engine(parsed, pool_size=CONNECTIONS)
-            sa.event.listen(engine, "connect", _set_up_postgresql)
-            return engine
-        settings = {"timeout": 30, "isolation_level": None}
-        engine = sa.create_engine(parsed, pool_size=CONNECTIONS, connect_args=settings)
-    except ImportError:
-        raise InputError(
-            "PostgreSQL needs a driver that is not installed: pip install 'srzoo[mos-postgres]'."
-        ) from None
-    if parsed.database and parsed.database != ":memory:":
-        _make_private(Path(parsed.database))
-    sa.event.listen(engine, "connect", _set_up_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _make_private(path: Path) -> None:
-    """Make a file that its owner alone reads, for it holds names and links; what SQLite puts beside it is as private.
-
-    Raises:
-        DataError: it cannot be made.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise DataError(f"The database {path} cannot be opened: {error.strerror}.") from error
-
-
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    settings = ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "secure_delete = ON", "foreign_keys = ON")
-    for setting in settings:
-        connection.execute(f"PRAGMA {setting}")
-
-
-def _set_up_postgresql(connection: Any, _: object) -> None:
-    """See to it that a commit waits for the disk, whatever the server or the role is set to."""
-    connection.autocommit = True  # a setting that a transaction makes goes when that is rolled back
-    if connection.execute("SHOW synchronous_commit").fetchone()[0] == "off":
-        connection.execute("SET synchronous_commit = on")
-    connection.autocommit = False
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    """Begin a transaction as what it is: a reader that were to write later would fail where another has written."""
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().rstrip(".").splitlines()[0]
 
 
 def _now() -> int:

@@ -31,6 +31,9 @@ IMAGES = "images"
 DATABASE_FILE = "mos.sqlite"
 DATABASE_VARIABLE = "SRZOO_MOS_DATABASE"
 
+OPEN_RATERS = 500
+"""How many there may be before nobody else may join through the open link, which may have got around."""
+
 Mode = Literal["rating", "pair"]
 Question = Literal["nicer", "closer"]
 
@@ -104,7 +107,7 @@ class Study(_Frozen):
         repeats: how many of them are shown a second time, for each rater's consistency.
         examples: how many calibration examples are shown before.
         introduction: text for raters, paragraphs separated by empty lines.
-        open_raters: how many may join through the open link.
+        open_raters: how many raters there may be before nobody else may join through the open link.
     """
 
     format: Literal[1] = 1
@@ -121,7 +124,7 @@ class Study(_Frozen):
     repeats: int = 0
     trials: int | None = None
     introduction: str = ""
-    open_raters: int = 500
+    open_raters: int = Field(default=OPEN_RATERS, ge=0)
     srzoo: str = ""
 
     @property
