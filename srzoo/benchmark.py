@@ -17,7 +17,7 @@ from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
-from .report import RowWriter
+from .report import RowWriter, panel_notes
 from .results import read_opinions
 from .scoring import available_metrics
 from .store import Pictures
@@ -164,6 +164,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         return
     notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
+    notes += panel_notes(result.panels)
     text = leaderboard_markdown(
         result.leaderboards,
         result.directions,

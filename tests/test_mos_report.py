@@ -407,7 +407,7 @@ def test_opinions_outlive_a_later_benchmark_of_the_same_outputs(tmp_path: Path, 
     assert list(both.directions) == ["psnr", "ssim", "mos"]
     assert sum(row.metric == "mos" for row in both.rows) == 24
     for text in ((out / "report.html").read_text(), (out / "leaderboard.md").read_text()):
-        assert "mos of 7 raters" in text
+        assert "mos of 7 raters" in text and "How far another panel might differ" in text
     assert ",mos,y,3.0" in (out / "results.csv").read_text()
     other = bench("bicubic", photos, "psnr", protocol="rgb", out=out, pictures=1)
     assert {row.metric for row in other.rows} == {"psnr"}, "entered under y"

@@ -13,7 +13,7 @@ from ..composition import plugin_versions
 from ..errors import DataError, InputError
 from ..leaderboard import leaderboard_markdown, leaderboards
 from ..page import PageData, page_costs, write_page
-from ..report import Row
+from ..report import Row, panel_notes
 from ..results import Merged, merge, read_scores
 from ..store import Environment, Question, Store, Subject
 from .correlation import Opinions
@@ -113,6 +113,7 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         DataError: they cannot be written.
     """
     merged = merge([folder])
+    notes = [*notes, *panel_notes(merged.panels)]
     device = ", ".join(dict.fromkeys(cost.device for costs in merged.costs.values() for cost in costs))
     data = PageData(
         merged.rows,
