@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,11 +85,10 @@ def test_names_links_and_tokens_are_for_the_owner_alone(tmp_path: Path) -> None:
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
-def rows(folder: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "mos.sqlite") as database:
-        found = [r for table in ("mos_raters", "mos_ratings") for r in database.execute(f"SELECT * FROM {table}")]
-    database.close()
-    return found
+def rows(ratings: RatingStore) -> list[tuple[Any, ...]]:
+    with ratings._engine.connect() as database:
+        tables = [f"SELECT * FROM {table} ORDER BY id" for table in ("mos_raters", "mos_ratings")]
+        return [tuple(row) for query in tables for row in database.exec_driver_sql(query)]
 
 
 def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) -> Iterator[tuple[str, str, bytes, dict]]:
@@ -109,7 +107,16 @@ def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) ->
     ):  # fmt: skip
         yield "GET", path, b"", {}
     forged = [other.token[:-1] + "A", other.token.swapcase(), "A" * 22, "", "0", other.token + "=", other.token[:21]]
-    forged += ["%27%20OR%201=1--", "..", secret.open, secret.admin, secret.key[:22]]
+    forged += [
+        "%27%20OR%201=1--",
+        "..",
+        secret.open,
+        secret.admin,
+        secret.key[:22],
+        "%00" * 22,
+        "%ff" * 22,
+        "%C3%A9" * 22,
+    ]
     for number, token in enumerate(forged):  # fewer in all than would be slowed down, so that each is looked at
         if number % 2:
             yield "GET", f"/r/{token}/rate", b"", {}
@@ -150,15 +157,15 @@ def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) ->
         yield "GET", path, b"", {"Host": "elsewhere.example"}
 
 
-def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path) -> None:
+def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path, database: str) -> None:
     study, secret = made_up_study(tmp_path / "study", open_raters=3)
-    ratings = open_ratings(tmp_path / "study", study, secret)
+    ratings = stored(tmp_path / "study", database, study, secret)
     mine, other = ratings.add_rater("Anna"), ratings.add_rater("Bo")
     ratings.rate(mine.token, 0, 1, "replayed-key")
     ratings.rate(mine.token, 0, 2, "another-key-now")
-    before = rows(tmp_path / "study")
+    before = rows(ratings)
     found = []
-    with served(tmp_path / "study") as server:
+    with served(tmp_path / "study", database) as server:
         client = Client(server.port)
         for method, path, body, headers in hostile_requests(study, secret, mine, other):
             status, text, _ = client.ask(method, path, body, headers)
@@ -166,7 +173,7 @@ def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path) -> None:
             assert 400 <= status < 500 and status != 429, (method, path, body[:80], status)
             assert b"Traceback" not in text and str(tmp_path).encode() not in text
             client.close()
-        assert rows(tmp_path / "study") == before
+        assert rows(ratings) == before
         for raw in (
             b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 70_000,
             b"POST /r/x/ratings HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
@@ -181,7 +188,7 @@ def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path) -> None:
                 found.append(400)
         status, kept = client.rate(mine.token, 0, 2, "another-key-now")
         assert (status, kept["done"]) == (200, 1), "what was kept is acknowledged again"
-        assert rows(tmp_path / "study") == before
+        assert rows(ratings) == before
     assert len(found) >= 100
     ratings.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ from .study import load_study
 
 SECONDS_EACH = 5
 """What an answer takes, for the estimate that raters are told."""
-TOKEN_LENGTH = 22
+TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+"""What :func:`srzoo.mos.study.new_token` draws. Nothing else reaches the database, which may not take every text."""
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ ThisSite = Annotated[Site, Depends(site_of)]
 
 async def paced(token: str, request: Request, site: ThisSite) -> str:
     """Return a token that a person may have; refuse one that asks faster than a person can."""
-    if len(token) != TOKEN_LENGTH:
+    if not TOKEN.fullmatch(token):
         raise _unknown(site, request)
     if not site.requests.allows(token):
         raise HTTPException(429, "Too fast; wait a moment.", {"Retry-After": "5"})
