@@ -20,7 +20,8 @@ from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
-from .report import RowWriter
+from .report import RowWriter, panel_notes
+from .results import read_opinions
 from .scoring import available_metrics
 from .store import Pictures
 from .tiling import SMALLEST_TILE
@@ -38,12 +39,14 @@ class BenchResult(Findings):
         leaderboards: one for each dataset.
         directions: metric to whether higher is better, in the order asked for.
         unavailable: metric to the reason why it could not be computed here.
+        panels: dataset to metric to how many people it is the opinion of, where the folder holds a study's scores.
         out: folder with ``results.sqlite``, ``results.csv`` and ``leaderboard.md``, if one was given.
     """
 
     leaderboards: list[Leaderboard] = field(default_factory=list)
     directions: dict[str, bool] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+    panels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     out: Path | None = None
 
     @property
@@ -122,6 +125,7 @@ def bench(
     else:
         run.together(image_sets, processes)
     if processes is None or processes.is_main_process:
+        _recall_opinions(result)
         _write(result, settings, device_name(device), run.pictures())
     return result
 
@@ -145,6 +149,16 @@ def _checked(settings: Settings) -> Settings:
     return settings
 
 
+def _recall_opinions(result: BenchResult) -> None:
+    """Add what people said about the same outputs, which a study has put into the folder."""
+    if result.out is None:
+        return
+    found = read_opinions(result.out, result.rows)
+    result.rows += found.rows
+    result.directions = {**result.directions, **found.directions}
+    result.panels = found.panels
+
+
 def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictures) -> None:
     """Rank the entries, and write what people read."""
     ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
@@ -157,8 +171,16 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         return
     notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
+    notes += panel_notes(result.panels)
     text = leaderboard_markdown(
-        result.leaderboards, result.directions, settings.protocol, device, settings.sizes[0], notes, costs=result.costs
+        result.leaderboards,
+        result.directions,
+        settings.protocol,
+        device,
+        settings.sizes[0],
+        notes,
+        costs=result.costs,
+        panels=result.panels,
     )
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
@@ -176,6 +198,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
                 settings.sizes[0],
                 notes,
                 pictures,
+                panels=result.panels,
             ),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .report import Row, cost_table, format_value, short_number
+from .report import Row, cost_table, format_value, panel_text, short_number
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
 
@@ -128,6 +128,7 @@ def leaderboard_markdown(
     notes: Sequence[str] = (),
     seeds: Sequence[SeedGroup] = (),
     costs: Mapping[str, Sequence[CostRow]] = MappingProxyType({}),
+    panels: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> str:
     """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
     lines = [
@@ -140,7 +141,8 @@ def leaderboard_markdown(
     ]
     for board in boards:
         header, cells = table(board, higher_is_better)
-        lines += [f"## {board.dataset} ({board.images} images)", "", "| " + " | ".join(header) + " |"]
+        images = ", ".join(filter(None, [f"{board.images} images", panel_text(panels.get(board.dataset, {}))]))
+        lines += [f"## {board.dataset} ({images})", "", "| " + " | ".join(header) + " |"]
         lines.append("|--:|---" + "|--:" * (len(header) - 2) + "|")
         for standing, row in zip(board.standings, cells, strict=True):
             for column, metric in enumerate(higher_is_better, start=2):

@@ -61,6 +61,17 @@ def panel_text(panels: Mapping[str, int]) -> str:
     return ", ".join(f"{metric} of {raters} raters" for metric, raters in panels.items())
 
 
+def panel_notes(panels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return what a reader of a leaderboard with opinions has to know of their intervals; nothing without opinions."""
+    metrics = " and ".join(dict.fromkeys(metric for asked in panels.values() for metric in asked))
+    if not metrics:
+        return []
+    return [
+        f"{metrics}: the interval and the tests are over images, as those of the other metrics, given what these "
+        "people said. How far another panel might differ is in the report of the study, and is mostly more."
+    ]
+
+
 class RowWriter:
     """Appends rows to ``results.csv`` as they come, so that an interrupted run leaves what it had.
 

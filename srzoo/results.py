@@ -106,6 +106,54 @@ def read_panels(folder: Path) -> dict[tuple[str, str, str], int]:
     return {(metric, dataset, protocol): raters for metric, dataset, protocol, raters in rows}
 
 
+@dataclass(frozen=True)
+class Opinions:
+    """What people said about a run's outputs.
+
+    Attributes:
+        directions: metric to whether higher is better.
+        panels: dataset to metric to how many people it is the opinion of.
+    """
+
+    rows: tuple[Row, ...] = ()
+    directions: Mapping[str, bool] = field(default_factory=dict)
+    panels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def read_opinions(folder: Path, rows: Iterable[Row]) -> Opinions:
+    """Return the opinions that a run folder holds of the outputs that some rows score.
+
+    Opinions of other weights, another composition or another image of the same name are none of them.
+
+    Args:
+        rows: of one protocol, with labels as entries.
+
+    Raises:
+        InputError: the folder holds no results.
+    """
+    asked = {(row.entry, row.dataset, row.image, row.protocol) for row in rows}
+    panels = read_panels(folder)
+    scores = [s for s in read_scores(folder) if _place(s) in asked] if panels else []
+    own = {_place(s): s.image_digest for s in scores if (s.metric, s.dataset, s.protocol) not in panels}
+    found = [
+        s for s in scores
+        if (s.metric, s.dataset, s.protocol) in panels and own.get(_place(s)) == s.image_digest
+    ]  # fmt: skip
+    raters: dict[str, dict[str, int]] = {}
+    for score in found:
+        count = panels[score.metric, score.dataset, score.protocol]
+        raters.setdefault(score.dataset, {})[score.metric] = count
+    return Opinions(
+        tuple(Row(*_place(s)[:3], s.metric, s.protocol, s.value) for s in found),
+        {score.metric: score.higher_is_better for score in found},
+        raters,
+    )
+
+
+def _place(score: Score) -> tuple[str, str, str, str]:
+    return labelled(score.entry, score.precision), score.dataset, score.image, score.protocol
+
+
 def _open_existing(folder: Path) -> sqlite3.Connection:
     path = folder if folder.is_file() else folder / FILE
     if not path.is_file():

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,17 @@ from srzoo.mos.study import IMAGES, Secret, Study, load_study
 ENTRIES = ("srgan-lite-x4", "rrdb-lite-x4", "srresnet-lite-x4")
 PHONE = {"width": 390, "height": 780, "deviceScaleFactor": 3, "mobile": True}
 DESK = {"width": 1280, "height": 860, "deviceScaleFactor": 1, "mobile": False}
+
+FITS = """
+const boxes = [...document.querySelectorAll("button, #count")].filter((b) => !b.hidden && b.checkVisibility());
+const inside = boxes.every((b) => {
+  const r = b.getBoundingClientRect();
+  return r.left >= 0 && r.right <= innerWidth && r.bottom <= innerHeight && (b.id === "count" || r.height >= 30);
+});
+const words = [...document.querySelectorAll("#answers button")].every((b) => b.scrollWidth <= b.clientWidth);
+const [count, pause] = ["count", "pause"].map((id) => document.getElementById(id).getBoundingClientRect());
+return inside && words && count.right <= pause.left;
+"""
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +184,16 @@ def test_a_rater_at_a_desk_rates_by_key(browser: Any, server: Server, opened: An
         page.ready(f"{number} of {asked_of(study)}")
         page.key(str(grade_of(number)), 48 + grade_of(number))
     page.says("answers are kept. You may close")
+    page.find("#last").click()
+    page.ready(f"{asked_of(study)} of {asked_of(study)}")
+    given = page.find("#answers button[aria-pressed='true']").get_attribute("value")
+    assert given == str(grade_of(asked_of(study)))
+    page.key("Backspace", 8)
+    page.ready(f"{asked_of(study) - 1} of {asked_of(study)}")
+    for number in (asked_of(study) - 1, asked_of(study)):
+        page.ready(f"{number} of {asked_of(study)}")
+        page.key(str(grade_of(number)), 48 + grade_of(number))
+    page.says("answers are kept. You may close")
     values = last_values(ratings, slot)
     assert [values[study.examples + n - 1] for n in range(1, asked_of(study) + 1)] == [
         grade_of(n) for n in range(1, asked_of(study) + 1)
@@ -191,13 +213,11 @@ def test_a_rater_with_a_phone_rates_by_touch(browser: Any, server: Server, opene
     for number in range(1, asked_of(study) + 1):
         page.ready(f"{number} of {asked_of(study)}")
         if number == 2:
-            inside = page.run(
-                "return [...document.querySelectorAll('button')].filter(b => !b.hidden && b.checkVisibility())"
-                ".every(b => { const r = b.getBoundingClientRect();"
-                " return r.left >= 0 && r.right <= innerWidth && r.bottom <= innerHeight && r.height >= 30 })"
-            )
-            assert inside, "all buttons are within reach"
-            assert page.run("return document.documentElement.scrollWidth") == 390
+            for width in (320, 390):
+                page.cdp("Emulation.setDeviceMetricsOverride", **{**PHONE, "width": width})
+                page.until(lambda width=width: page.run("return innerWidth") == width, "the narrower screen")
+                assert page.run(FITS), f"all is within reach, and nothing overlaps, on {width} pixels"
+                assert page.run("return document.documentElement.scrollWidth") == width
         page.tap(f"#answers button[value='{grade_of(number)}']")
     page.says("answers are kept. You may close")
     assert len(last_values(ratings, rater.slot)) == len(rater.plan)
@@ -318,8 +338,6 @@ def test_one_pixel_of_an_image_is_one_pixel_of_the_screen(tmp_path: Path, ratio:
 
 
 def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path) -> None:
-    import signal
-
     study, secret = made_up_study(tmp_path / "study", examples=0, calibration=(), repeats=0)
     ratings = open_ratings(tmp_path / "study", study, secret)
     rater = ratings.add_rater()
@@ -344,12 +362,38 @@ def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path) -> 
     server.start()
     browser.get(f"{server.url}/r/{rater.token}/rate")  # what was not sent is sent by the page that is opened next
     page.ready("4 of 16")
-    assert last_values(ratings, 0) == {0: 4, 1: 2, 2: 1}
+    page.until(lambda: last_values(ratings, 0) == {0: 4, 1: 2, 2: 1}, "the third answer")
     assert len(ratings.history()) == 3
     server.stop()
     ratings.close()
     log = browser.get_log("browser")
     assert log and all("ERR_CONNECTION_" in entry["message"] for entry in log), log
+
+
+def test_what_waited_in_one_browser_does_not_undo_what_was_said_on_another_device(browser: Any, tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study", examples=0, calibration=(), repeats=0)
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    rater = ratings.add_rater()
+    with served(tmp_path / "study") as server:
+        page = Page(browser)
+        browser.get(f"{server.url}/r/{rater.token}/rate")
+        page.ready("1 of 16")
+        server.stop(signal.SIGKILL)
+        for number in (1, 2):
+            page.ready(f"{number} of 16")
+            page.key("1", 49)
+        page.says("No connection")
+        ratings.rate(rater.token, 0, 5, "on-the-phone", replaces=0)
+        server.start()
+        page.until(lambda: last_values(ratings, 0) == {0: 5, 1: 1}, "the second answer")
+        page.ready("3 of 16")
+        page.key("Backspace", 8)
+        page.ready("2 of 16")
+        page.key("2", 50)
+        page.ready("3 of 16")
+        page.until(lambda: last_values(ratings, 0) == {0: 5, 1: 2}, "the change")
+    ratings.close()
+    browser.get_log("browser")  # of the server that was gone
 
 
 @pytest.mark.parametrize("question", ["nicer", pytest.param("closer", marks=pytest.mark.slow)])

@@ -109,6 +109,8 @@ def test_padding_makes_files_equal_and_leaves_the_picture() -> None:
         ({"entries": "", "versions": "hr,bicubic", "mode": "pair", "question": "closer"}, InputError, "Nothing is"),
         ({"versions": "bicubic,nearest", "mode": "pair", "question": "closer"}, InputError, "add hr"),
         ({"calibration": "PHOTOS"}, InputError, "are asked about; give other ones"),
+        ({"database": "mysql://a/b"}, InputError, "not in mysql"),
+        ({"database": "postgresql://u:p@127.0.0.1:1/x"}, DataError, r"u:\*\*\*@127.0.0.1:1/x\?.* cannot be opened"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_study_is_refused_and_leaves_nothing(
@@ -217,9 +219,10 @@ def test_a_study_from_the_command_line(tmp_path: Path, photos: str) -> None:
     text.write_text("Purpose.\n\nContact: <lab@example.org>")
     study = str(tmp_path / "study")
     made = run(app, ["mos", "new", study, "--entries", "bicubic", "--data", photos, "--size", "48", "--examples", "2",
-                     "--introduction", str(text), "--seed", "3"])  # fmt: skip
+                     "--introduction", str(text), "--seed", "3", "--open-raters", "7"])  # fmt: skip
     assert made.exit_code == 0, made.output
     assert "12 images in 3 versions (bicubic, HR, nearest); a rater is asked 41 times" in made.output
+    assert load_study(study)[0].open_raters == 7
     invited = run(app, ["mos", "invite", study, "Anna", "Bo", "--url", "https://mos.example.org/"])
     links = [line.split("\t") for line in invited.output.splitlines()]
     assert [link[0] for link in links] == ["1", "2"] and links[0][2] == "Anna"

@@ -40,7 +40,20 @@ def test_an_answer_is_kept_once_and_a_change_keeps_the_first(ratings: RatingStor
     assert found == [(0, 1, 4), (0, 2, 2), (1, 1, 5)]
     assert [(r.position, r.value) for r in ratings.ratings()] == [(0, 2), (1, 5)]
     assert (ratings.history()[0].milliseconds, ratings.history()[0].pixel_ratio) == (1200, 2.0)
-    assert ratings.value(rater, 0) == 2 and ratings.value(rater, 7) is None
+    assert ratings.value(rater, 0) == (2, 2) and ratings.value(rater, 7) == (None, 0)
+
+
+def test_an_answer_that_waited_does_not_undo_a_later_one(ratings: RatingStore) -> None:
+    """A phone was offline with answers to 0 and 1 while 0 was answered, and changed, at a desk."""
+    rater = ratings.add_rater()
+    ratings.rate(rater.token, 0, 4, "desk-0001", replaces=0)
+    ratings.rate(rater.token, 0, 5, "desk-0002", replaces=1)
+    for stale in (0, 1, 3):
+        with pytest.raises(RefusedRatingError, match="answered elsewhere"):
+            ratings.rate(rater.token, 0, 1, "phone-0001", replaces=stale)
+    assert ratings.rate(rater.token, 1, 2, "phone-0002", replaces=0).done == 2
+    assert ratings.rate(rater.token, 0, 5, "desk-0002", replaces=1).done == 2, "sent again"
+    assert [(r.position, r.value) for r in ratings.ratings()] == [(0, 5), (1, 2)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,22 @@ def test_a_random_clicker_is_screened_out_and_nobody_else(raters: int) -> None:
     assert np.mean([s.rejected for screenings in found for s in screenings[1:]]) < 0.02
 
 
+@pytest.mark.parametrize("answers", [10, 15])
+def test_who_stops_early_is_not_taken_for_a_clicker(answers: int) -> None:
+    """Few answers cannot be told from chance, whoever gave them, which is no reason to leave them out."""
+    draw = np.random.default_rng(12)
+    honest, clickers = [], []
+    for _ in range(60):
+        grades = simulated(draw, 13, clickers=1)
+        for rater in range(4):
+            grades.values[rater].reshape(-1)[draw.permutation(30)[answers:]] = np.nan
+        clicker, *others = analysis.screen(grades)
+        clickers.append(clicker.rejected)
+        honest += [s.rejected for s in others[:3]]
+    assert np.mean(honest) < 0.03
+    assert np.mean(clickers) > 0.6
+
+
 def test_a_strict_rater_is_kept_and_one_who_gives_the_same_grade_is_not() -> None:
     grades = simulated(np.random.default_rng(7), 20)
     grades.values[0] = np.clip(grades.values[0] - 1, 1, 5)
@@ -147,6 +164,14 @@ def test_tests_find_differences_that_are_there_and_hold_their_level() -> None:
         false.append(analysis.differences(grades, range(5), [4, 5])[0].told_apart)
     assert all(found)
     assert np.mean(false) <= 0.1
+    assert [analysis.raters_needed(pairs) for pairs in (1, 6, 15, 66)] == [6, 8, 10, 12]
+    for raters, told_apart in ((9, False), (10, True)):
+        unanimous = np.tile(np.arange(6.0), (raters, 5, 1))
+        every = analysis.differences(
+            Grades(tuple(range(raters)), unanimous, np.full(raters, np.nan)), range(5), range(6)
+        )
+        assert {d.told_apart for d in every} == {told_apart}
+        assert {d.verdict for d in every} == ({"p = 0.029"} if told_apart else {"too few raters"})
     assert analysis.differences(simulated(draw, 5), range(5), [0, 1])[0].verdict == "too few raters"
 
 
@@ -202,6 +227,18 @@ def test_who_chooses_by_a_coin_is_screened_out() -> None:
     assert np.mean([s.rejected for screenings in found for s in screenings[1:]]) < 0.02
 
 
+def test_honest_raters_are_kept_where_versions_hardly_differ() -> None:
+    draw = np.random.default_rng(13)
+    found = [pairs.screen(simulated_choices(draw, 10, np.array([0.6, -0.4, 0.1, -0.3]), 6)) for _ in range(30)]
+    assert np.mean([s.p >= analysis.CHANCE for screenings in found for s in screenings]) > 0.3, "like coins"
+    assert np.mean([s.rejected for screenings in found for s in screenings]) < 0.02
+
+
+def test_two_raters_cannot_screen_each_other() -> None:
+    found = pairs.screen(simulated_choices(np.random.default_rng(0), 2, np.array([1.0, -1.0]), 40, clickers=1))
+    assert [s.answers for s in found] == [0, 0] and not any(s.rejected for s in found)
+
+
 # --- metrics ------------------------------------------------------------------------------------------------
 
 
@@ -248,10 +285,17 @@ def rated(folder: Path, raters: int = 9, clickers: int = 1, **changes: Any) -> A
 
 
 def test_a_study_is_reported(tmp_path: Path) -> None:
-    _, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+    study, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+    answered = ratings.raters(), ratings.ratings()
     ratings.close()
     result = CliRunner().invoke(app, ["mos", "report", str(tmp_path / "study")], terminal_width=120)
     assert result.exit_code == 0, result.output
+    found = make_report(study, *answered)
+    asked = len(study.images) * len(study.versions)
+    assert found.answers == 8 * asked, "examples, repeats and who is left out do not count"
+    assert not any("Tests between" in note for note in found.notes)
+    few = make_report(study, answered[0], [a for a in answered[1] if a.rater <= answered[0][5].id])
+    assert any("Tests between all pairs of 4 versions need 8 raters" in note for note in few.notes)
     assert "8 of 9 raters kept" in result.output and "rater 1 left out" in result.output
     page = (tmp_path / "study" / "report.html").read_text()
     assert "Good &lt;b&gt;images&lt;/b&gt;" in page and "<i>rater" not in page
@@ -339,13 +383,41 @@ def test_opinions_stand_in_the_leaderboard_and_on_the_page(
     assert "mos of 7 raters" in (out / "report.html").read_text()
     alone = CliRunner().invoke(app, ["leaderboard", str(folder)], terminal_width=140)
     assert "mos of 7 raters" in " ".join(alone.output.split()) and "HR" not in alone.output
-    again = bench("bicubic,nearest", photos, "psnr", out=out, pictures=0)
+    assert "mos of 7 raters" in (out / "leaderboard.md").read_text()
+    again = bench("bicubic,nearest", photos, "psnr", out=out, pictures=1)
     assert again.computed == 0, "the store is what it was for the benchmark"
+    assert {row.metric for row in again.rows} == {"psnr", "mos"}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_opinions_outlive_a_later_benchmark_of_the_same_outputs(tmp_path: Path, photos: str, resume: bool) -> None:
+    from srzoo.benchmark import bench
+    from srzoo.mos.making import new_study
+    from srzoo.mos.scores import enter_scores
+
+    out = tmp_path / "bench"
+    study = new_study(tmp_path / "study", "bicubic", photos, versions="nearest", examples=0)
+    bench("bicubic,nearest", photos, "psnr", out=out, pictures=0)
+    opinions = {(v.label, shown.dataset, shown.image): 3.0 for v in study.versions for shown in study.images}
+    enter_scores(study, opinions, {study.images[0].dataset: 7}, out, "y")
+    asked = {"metrics": "psnr,ssim", "out": out, "pictures": 1, "resume": resume}
+    found = CliRunner().invoke(app, ["bench", "bicubic", "--data", photos, "--out", str(out), "--metric", "psnr"])
+    assert "mos of 7 raters" in " ".join(found.output.split()), found.output
+    both = bench("bicubic,nearest", photos, **asked)
+    assert list(both.directions) == ["psnr", "ssim", "mos"]
+    assert sum(row.metric == "mos" for row in both.rows) == 24
+    for text in ((out / "report.html").read_text(), (out / "leaderboard.md").read_text()):
+        assert "mos of 7 raters" in text and "How far another panel might differ" in text
+    assert ",mos,y,3.0" in (out / "results.csv").read_text()
+    other = bench("bicubic", photos, "psnr", protocol="rgb", out=out, pictures=1)
+    assert {row.metric for row in other.rows} == {"psnr"}, "entered under y"
+    with sqlite3.connect(out / "results.sqlite") as database:
+        database.execute("UPDATE scores SET image_digest = 'others' WHERE metric = 'mos' AND entry = 'bicubic'")
+    database.close()
+    assert {row.entry for row in bench("bicubic,nearest", photos, **asked).rows if row.metric == "mos"} == {"nearest"}
 
 
 def test_another_model_of_the_same_name_is_not_taken_for_the_one_that_was_rated(tmp_path: Path, photos: str) -> None:
-    import sqlite3
-
     from srzoo.benchmark import bench
     from srzoo.mos.making import new_study
     from srzoo.mos.scores import read_benchmark

@@ -129,7 +129,7 @@ def bench_command(
             resume=resume,
             progress=show,
         )
-    _print_boards(result.leaderboards, result.directions, protocol)
+    _print_boards(result.leaderboards, result.directions, protocol, result.panels)
     if len(sizes or ()) > 1:
         _print_costs(result.costs)
     size = sizes[0] if sizes else LATENCY_SIZE

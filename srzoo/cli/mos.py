@@ -83,6 +83,9 @@ def new_command(
         Path | None,
         typer.Option("--introduction", help="Text file for raters: purpose, contact, consent.", metavar="FILE"),
     ] = None,
+    open_raters: Annotated[
+        int, typer.Option("--open-raters", help="With so many raters nobody else may join by the open link.", min=0)
+    ] = 500,
     database: Annotated[
         str,
         typer.Option(
@@ -123,6 +126,7 @@ def new_command(
             trials=trials,
             title=title,
             introduction=text,
+            open_raters=open_raters,
             database=database,
             progress=show,
         )

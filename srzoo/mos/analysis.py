@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -19,15 +19,12 @@ import numpy.typing as npt
 from ..statistics import CONFIDENCE, LEVEL, RANDOM_SEED, RESAMPLES, holm
 from .answers import FloatArray, Grades
 
-MIN_RATERS = 6
-"""With fewer, a signed-rank test cannot go below 0.05 whatever they say."""
-
 _EXACT = 13
 """Up to so many raters all 2^n signs are tried, as scipy does; with more it approximates by the normal distribution."""
 MIN_ANSWERS = 10
 """With fewer, whether a rater's answers are related to those of the others is not judged."""
 CHANCE = 0.01
-"""Level at which they must be."""
+"""Level of both tests that decide it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,8 @@ class Difference:
         first, second: indices of versions.
         mean: of ``first - second``, over raters.
         low, high: its bootstrap interval over raters.
-        p: Wilcoxon's signed-rank test on the raters' differences, two-sided; None with fewer than ``MIN_RATERS``.
+        p: Wilcoxon's signed-rank test on the raters' differences, two-sided; None with fewer than
+            :func:`raters_needed`.
         p_holm: adjusted by Holm's method for all pairs of the table.
     """
 
@@ -91,6 +89,8 @@ class Screening:
         answers: how many were counted.
         correlation: Spearman's, with the mean of the other raters over stimuli; NaN where it is undefined.
         p: probability of such a correlation by chance, one-sided; NaN with fewer than ``MIN_ANSWERS``.
+        p_typical: probability of so small a correlation in somebody who is related to the others as the median rater
+            is, one-sided; NaN where ``p`` is, or with fewer than two raters.
         repeats: share of repeats answered alike; NaN without any.
     """
 
@@ -100,6 +100,7 @@ class Screening:
     answers: int
     correlation: float
     p: float
+    p_typical: float
     repeats: float
 
     @property
@@ -110,8 +111,11 @@ class Screening:
 
     @property
     def unrelated(self) -> bool:
-        """Whether the answers cannot be told from those of somebody who does not look."""
-        return self.p >= CHANCE
+        """Whether the answers go with those of somebody who does not look, and not with those of a typical rater.
+
+        The first alone would say little of few answers, which cannot be told from chance whoever gave them.
+        """
+        return self.p >= CHANCE and self.p_typical < CHANCE
 
     @property
     def rejected(self) -> bool:
@@ -211,7 +215,8 @@ def differences(grades: Grades, images: Sequence[int], versions: Sequence[int]) 
 
 def tested(pairs: Sequence[tuple[int, int]], by_rater: Sequence[FloatArray]) -> list[Difference]:
     """Return the differences with intervals and tests, given one value for each rater."""
-    p_values = [_signed_rank(values) for values in by_rater]
+    needed = raters_needed(len(pairs))
+    p_values = [_signed_rank(values) if values.size >= needed else None for values in by_rater]
     adjusted = iter(holm([p for p in p_values if p is not None]))
     found = []
     for (first, second), values, p in zip(pairs, by_rater, p_values, strict=True):
@@ -223,7 +228,16 @@ def tested(pairs: Sequence[tuple[int, int]], by_rater: Sequence[FloatArray]) -> 
     return found
 
 
-def _signed_rank(values: FloatArray) -> float | None:
+def raters_needed(pairs: int) -> int:
+    """Return how many raters so many comparisons need; with fewer no test can tell anything apart, whatever they say.
+
+    Where all n raters agree on the order, the signed-rank test gives 2 / 2^n, which Holm's method multiplies by the
+    number of comparisons: 6 raters for two versions, 10 for six, 12 for SRGAN's twelve.
+    """
+    return math.floor(1 + math.log2(max(pairs, 1) / LEVEL)) + 1
+
+
+def _signed_rank(values: FloatArray) -> float:
     """Return the p value of Wilcoxon's test, equal raters left out.
 
     Means of grades are often tied, where scipy's exact test flips the signs one by one; what is summed here is the
@@ -231,8 +245,6 @@ def _signed_rank(values: FloatArray) -> float | None:
     """
     from scipy import stats
 
-    if values.size < MIN_RATERS:
-        return None
     unequal = np.round(values[np.abs(values) > 1e-9], 9)  # what differs by rounding alone is tied
     if unequal.size < 2 or unequal.size > _EXACT:
         return float(stats.wilcoxon(unequal).pvalue) if unequal.size else 1.0
@@ -272,8 +284,9 @@ def screen(grades: Grades) -> list[Screening]:
     their number); somebody who is strict throughout is kept. With five raters or fewer nobody can be that far from a
     mean that includes the own answer, and where raters differ much a random clicker hides in the spread: in simulations
     the rule finds 3 of 10. So that a second rule is needed, which is ours: rejected is whose answers do not rise with
-    the mean of the others (Spearman's correlation, one-sided, at the level of ``CHANCE``), which one random clicker of
-    100 passes.
+    the mean of the others more than by chance (Spearman's correlation, one-sided, at the level of ``CHANCE``), and less
+    than those of the median rater do (by Fisher's transformation, at the same level). Of 100 random clickers one passes
+    the former, and of 100 raters like the median one the latter rejects one.
     """
     table = _stimuli(grades.values)
     means, deviations, limits = _limits(table)
@@ -285,8 +298,26 @@ def screen(grades: Grades) -> list[Screening]:
         below = int(np.sum(own[counted] <= (means - limits)[counted]))
         others = _nanmean(np.delete(table, index, axis=0), axis=0) if table.shape[0] > 1 else np.full_like(own, np.nan)
         answers = int(np.sum(~np.isnan(own)))
-        found.append(Screening(number, above, below, answers, *_relation(own, others), float(grades.repeats[index])))
-    return found
+        correlation, p = _relation(own, others)
+        found.append(Screening(number, above, below, answers, correlation, p, math.nan, float(grades.repeats[index])))
+    return _compared_with_the_median(found)
+
+
+def _compared_with_the_median(found: Sequence[Screening]) -> list[Screening]:
+    """Fill in ``p_typical``: the other raters' median correlation is what a rater of this panel has."""
+    from scipy import stats
+
+    done = []
+    for index, own in enumerate(found):
+        p = math.nan
+        others = [s.correlation for s in (*found[:index], *found[index + 1 :]) if not math.isnan(s.correlation)]
+        if others and not math.isnan(own.p):
+            correlation = 0.0 if math.isnan(own.correlation) else own.correlation
+            ours, theirs = np.arctanh(np.clip([correlation, np.median(others)], -0.999, 0.999))
+            # of Spearman's correlation (Fieller, Hartley and Pearson, Biometrika 44, 1957)
+            p = float(stats.norm.cdf((ours - theirs) * math.sqrt((own.answers - 3) / 1.06)))
+        done.append(replace(own, p_typical=p))
+    return done
 
 
 def _limits(table: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,16 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from .database import CONNECTIONS
 from .limits import Bounds
 from .plan import EXAMPLE
 from .progress import count_states, export_csv, progress_rows
-from .ratings import CONNECTIONS, Rater, RefusedRatingError, UnknownRaterError, open_ratings
+from .ratings import Rater, RefusedRatingError, UnknownRaterError, open_ratings
 from .site import Site
 from .study import load_study
 
 SECONDS_EACH = 5
 """What an answer takes, for the estimate that raters are told."""
-TOKEN_LENGTH = 22
+TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+"""What :func:`srzoo.mos.study.new_token` draws. Nothing else reaches the database, which may not take every text."""
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class Answer(BaseModel):
     value: int = Field(ge=1, le=5)
     milliseconds: int | None = Field(default=None, ge=0, le=86_400_000)
     pixel_ratio: float | None = Field(default=None, gt=0, le=32)
+    replaces: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
 def create_app(folder: str | Path) -> FastAPI:
@@ -60,6 +64,7 @@ def create_app(folder: str | Path) -> FastAPI:
         site.ratings.close()
 
     app = FastAPI(title=study.title, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False  # to an address that the request made up, and that may lack the proxy's https
     app.state.site = site
     app.add_middleware(Bounds)
     app.include_router(router)
@@ -83,7 +88,7 @@ ThisSite = Annotated[Site, Depends(site_of)]
 
 async def paced(token: str, request: Request, site: ThisSite) -> str:
     """Return a token that a person may have; refuse one that asks faster than a person can."""
-    if len(token) != TOKEN_LENGTH:
+    if not TOKEN.fullmatch(token):
         raise _unknown(site, request)
     if not site.requests.allows(token):
         raise HTTPException(429, "Too fast; wait a moment.", {"Retry-After": "5"})
@@ -190,9 +195,9 @@ def welcome(rater: Known, site: ThisSite) -> Response:
 
 
 @router.get("/r/{token}/rate")
-def rate_page(rater: Known, site: ThisSite) -> Response:
-    """The page that asks."""
-    if rater.finished:
+def rate_page(rater: Known, site: ThisSite, last: bool = False) -> Response:
+    """The page that asks; after the last answer only who wants to change it."""
+    if rater.finished and not last:
         return RedirectResponse(f"/r/{rater.token}", 303)
     if rater.begun is None:
         site.ratings.begin(rater)

@@ -30,7 +30,20 @@ from ..scoring import upscaled
 from ..store import REFERENCE
 from ..zoo import get_zoo
 from .plan import alternatives
-from .study import IMAGES, STUDY_FILE, Example, Mode, Question, Secret, Shown, Study, Version, new_token, save_study
+from .study import (
+    IMAGES,
+    OPEN_RATERS,
+    STUDY_FILE,
+    Example,
+    Mode,
+    Question,
+    Secret,
+    Shown,
+    Study,
+    Version,
+    new_token,
+    save_study,
+)
 
 LOWEST = "nearest"
 """The entry that calibration shows as the lowest grade, as SRGAN's study did."""
@@ -61,6 +74,7 @@ def new_study(
     trials: int | None = None,
     title: str = "",
     introduction: str = "",
+    open_raters: int = OPEN_RATERS,
     database: str = "",
     progress: Progress | None = None,
 ) -> Study:
@@ -72,15 +86,18 @@ def new_study(
         versions: further versions beside the entries; ``hr`` is the high-resolution image.
         size: the largest side shown, in pixels; larger images are cut, and no image is ever scaled.
         crop: which part of a larger image: where the high-resolution image has most detail, its centre, or a random
-        one. calibration: dataset that the examples are of; it shares no image with ``data``.
+            one.
+        calibration: dataset that the examples are of; it shares no image with ``data``.
         examples: how many, half of them lowest and half highest; 0 for none.
         repeats: how many trials are shown twice; a tenth of them by default.
         trials: how many each rater is asked at most; all by default.
+        open_raters: how many raters there may be before nobody else may join through the open link.
         database: URL of a PostgreSQL database for raters and ratings; SQLite in the folder by default.
         progress: called as ``progress(what, done, all)``.
 
     Raises:
         InputError: the folder holds a study already; an entry, dataset or option is wrong.
+        DataError: the database cannot be opened, or the folder not be written.
     """
     target = Path(folder)
     if (target / STUDY_FILE).exists():
@@ -95,6 +112,10 @@ def new_study(
         raise InputError(f"A study compares at least two versions; there is only {labels[0] if labels else 'none'}.")
     if mode == "pair" and question == "closer" and REFERENCE not in labels:
         raise InputError("'closer' compares with the high-resolution image; add hr to the versions.")
+    if database:
+        from .database import check_database
+
+        check_database(database)  # before minutes of rendering
     draw = Random(f"{seed} crops")
     with _folder_in_the_making(target) as made:
         renderer = _Renderer(made / IMAGES, models, scale, size, crop, draw)
@@ -116,6 +137,7 @@ def new_study(
             repeats=0,
             trials=trials,
             introduction=introduction.strip(),
+            open_raters=open_raters,
             srzoo=__version__,
         )
         asked = len(images) * len(alternatives(study))

@@ -44,8 +44,9 @@ class PairScreening:
     Attributes:
         rater: number from 1.
         agreed: share of choices that were those of most of the others, where they were not divided equally.
-        answers: how many were compared.
+        answers: how many were compared, with at least two others each.
         p: probability of agreeing so much by chance, clear pairs counting for more.
+        p_typical: probability of agreeing so little where one chooses as the others do.
         left: share of choices for the left one.
         repeats: share of repeats answered alike.
     """
@@ -54,13 +55,17 @@ class PairScreening:
     agreed: float
     answers: int
     p: float
+    p_typical: float
     left: float
     repeats: float
 
     @property
     def rejected(self) -> bool:
-        """Whether agreement is not above chance, at the level of ``CHANCE``; not judged by a few answers."""
-        return self.answers >= MIN_ANSWERS and self.p >= CHANCE
+        """Whether agreement is not above chance, and below that of the others, both at the level of ``CHANCE``.
+
+        The first alone would reject honest raters where versions hardly differ. Few answers are not judged.
+        """
+        return self.answers >= MIN_ANSWERS and self.p >= CHANCE and self.p_typical < CHANCE
 
     @property
     def reason(self) -> str:
@@ -143,8 +148,8 @@ def screen(choices: Choices) -> list[PairScreening]:
     """Return every rater's screening: whether choices go with those of the others more than a coin would.
 
     ITU-R BT.500's rule is made for grades, so this one is ours: each choice counts for or against by how clear the
-    others are about the pair, the sum is compared with that of a coin (normal approximation, one-sided, level
-    ``CHANCE``).
+    others are about the pair. The sum is compared with that of a coin, and with that of somebody who chooses as each of
+    the others does (normal approximations, one-sided).
     """
     from scipy import stats
 
@@ -154,13 +159,19 @@ def screen(choices: Choices) -> list[PairScreening]:
         others = np.delete(table, index, axis=0)
         asked = np.sum(~np.isnan(others), axis=0)
         clarity = np.nansum(others, axis=0) / np.maximum(asked, 1) - 0.5  # from -0.5 to 0.5, 0 where divided equally
-        clear = ~np.isnan(table[index]) & (asked > 0) & (np.abs(clarity) > 1e-9)
+        clear = ~np.isnan(table[index]) & (asked > 1) & (np.abs(clarity) > 1e-9)
         own, weight = table[index, clear] - 0.5, clarity[clear]
         count = int(clear.sum())
-        p = float(stats.norm.sf(np.sum(own * weight) / (0.5 * np.linalg.norm(weight)))) if count else math.nan
+        p = p_typical = math.nan
+        if count:
+            total, deviation = float(np.sum(own * weight)), 0.5 * float(np.linalg.norm(weight))
+            p = float(stats.norm.sf(total / deviation))
+            # The others' shares scatter, by which the sum of their squares alone would expect too much.
+            scatter = (0.25 - weight**2) / (asked[clear] - 1)
+            p_typical = float(stats.norm.cdf((total - np.sum(weight**2 - scatter)) / deviation))
         share = float(np.mean(own * weight > 0)) if count else math.nan
         left, repeats = float(choices.left[index]), float(choices.repeats[index])
-        found.append(PairScreening(number, share, count, p, left, repeats))
+        found.append(PairScreening(number, share, count, p, p_typical, left, repeats))
     return found
 
 

@@ -2,8 +2,8 @@
 
 A rating is a row that is never changed: a rater who changes an answer adds a row of the next revision, and the last
 one counts. A method that writes returns once the database has the row on disk, so that whoever is told so may rely on
-it: SQLite runs in write-ahead mode with ``synchronous = FULL``, PostgreSQL with the ``synchronous_commit`` it has by
-default. What is sent twice under one key is stored once.
+it: SQLite runs in write-ahead mode with ``synchronous = FULL``, and on a Mac with ``fullfsync``; of PostgreSQL's
+``synchronous_commit`` everything goes but ``off``. What is sent twice under one key is stored once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import DataError, InputError
+from .database import CONNECTIONS, cause, open_engine
 from .plan import Trial, make_plan
 from .study import DATABASE_FILE, DATABASE_VARIABLE, Secret, Study, new_token
 
 MAX_NAME = 80
 """Characters of a rater's name."""
-CONNECTIONS = 12
-"""Kept open: as many as the server has threads, since opening one takes longer than what it is opened for."""
 
 _metadata = sa.MetaData()
 _raters = sa.Table(
@@ -139,13 +138,13 @@ class RatingStore:
 
     def __init__(self, study: Study, url: str) -> None:
         self.study = study
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         self._lock = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
         self.where = self._engine.url.render_as_string(hide_password=True)
         try:
             _metadata.create_all(self._engine)
         except SQLAlchemyError as error:
-            raise DataError(f"The database {self.where} cannot be opened: {_cause(error)}.") from error
+            raise DataError(f"The database {self.where} cannot be opened: {cause(error)}.") from error
 
     def warm_up(self) -> None:
         """Open all connections and put each question once, so that the first raters need not wait for it."""
@@ -273,15 +272,20 @@ class RatingStore:
         key: str,
         milliseconds: int | None = None,
         pixel_ratio: float | None = None,
+        replaces: int | None = None,
     ) -> Rater:
         """Keep an answer and return the rater as it is then; it is on disk when this returns.
 
         The same answer under the same key is kept once, however often it is sent. Under another key it is a change.
 
+        Args:
+            replaces: revision of the answer that the rater saw here, 0 for none; None for whichever there is. An answer
+                that waited on one device does not undo what was said later on another.
+
         Raises:
             UnknownRaterError: no rater has this token.
             RefusedRatingError: the position has not been reached; the value is none of the scale; the key was used for
-                another answer, or for one that was changed since.
+                another answer, or for one that was changed since; the answer is another one than ``replaces`` says.
         """
         with self._writing() as connection:
             rater = self._by_token(connection, token, lock=True)
@@ -302,6 +306,8 @@ class RatingStore:
                 return rater
             if any(row.key == key for row in earlier):
                 raise RefusedRatingError("this answer was given before, and was changed since")
+            if replaces is not None and replaces != len(here):
+                raise RefusedRatingError("it was answered elsewhere meanwhile")
             now = _now()
             row = Rating(rater.id, position, len(here) + 1, value, key, milliseconds, pixel_ratio, now)
             connection.execute(_ratings.insert().values(vars(row)))
@@ -309,17 +315,17 @@ class RatingStore:
             connection.execute(_raters.update().where(_raters.c.id == rater.id).values(done=done, seen=now))
             return Rater(**{**vars(rater), "done": done, "seen": now})
 
-    def value(self, rater: Rater, position: int) -> int | None:
-        """Return what a rater answered at a position, or None."""
+    def value(self, rater: Rater, position: int) -> tuple[int | None, int]:
+        """Return what a rater answered at a position, and the revision of it; None and 0 without an answer."""
         query = (
-            sa.select(_ratings.c.value)
+            sa.select(_ratings.c.value, _ratings.c.revision)
             .where(_ratings.c.rater == rater.id, _ratings.c.position == position)
             .order_by(_ratings.c.revision.desc())
             .limit(1)
         )
         with self._engine.connect() as connection:
-            found = connection.scalar(query)
-        return None if found is None else int(found)
+            found = connection.execute(query).one_or_none()
+        return (None, 0) if found is None else (found.value, found.revision)
 
     def history(self) -> list[Rating]:
         """Return all answers with all that were changed since, by rater, position and revision."""
@@ -367,44 +373,6 @@ def _rater(row: sa.Row[Any]) -> Rater:
 @lru_cache(maxsize=512)  # read for every rating, and never changed
 def _plan(text: str) -> tuple[Trial, ...]:
     return tuple(Trial(kind, image, tuple(versions)) for kind, image, versions in json.loads(text))
-
-
-def _engine(url: str) -> sa.Engine:
-    try:
-        parsed = sa.make_url(url)
-    except SQLAlchemyError:
-        raise InputError(f"{url!r} is no URL of a database; write postgresql://user:password@host/name.") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise InputError(f"Studies live in SQLite or PostgreSQL, not in {parsed.get_backend_name()}.")
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    try:
-        if parsed.get_backend_name() == "postgresql":
-            return sa.create_engine(parsed, pool_size=CONNECTIONS)
-        settings = {"timeout": 30, "isolation_level": None}
-        engine = sa.create_engine(parsed, pool_size=CONNECTIONS, connect_args=settings)
-    except ImportError:
-        raise InputError(
-            "PostgreSQL needs a driver that is not installed: pip install 'srzoo[mos-postgres]'."
-        ) from None
-    sa.event.listen(engine, "connect", _set_up_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {setting}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    """Begin a transaction as what it is: a reader that were to write later would fail where another has written."""
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().rstrip(".").splitlines()[0]
 
 
 def _now() -> int:

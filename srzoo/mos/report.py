@@ -72,6 +72,7 @@ class StudyReport:
     Attributes:
         states: how many raters are in each state.
         answered: how many answered anything, of whom ``kept`` are counted.
+        answers: of those who are kept, without examples, repeats and answers that were changed since.
         agreement: Krippendorff's alpha between those who are kept, by level of measurement.
         screenings: of all who answered.
         screened: whether who was rejected is left out.
@@ -137,12 +138,14 @@ def make_report(
         raise InputError("The screening rejects every rater, so there is nothing to report; look with --no-screening.")
     if grades is not None:
         grades = grades.of(kept)
+        answers = int(np.sum(~np.isnan(grades.values)))
         tables, agreement = _grade_tables(study, grades), analysis.agreement(grades)
         per_image = analysis.image_means(grades)
         repeats = grades.repeats
     else:
         assert choices is not None
         choices = choices.of(kept)
+        answers = len(choices.values)
         tables, agreement = _pair_tables(study, choices), {"nominal": pairs.agreement(choices)}
         per_image = pairs.image_shares(choices, len(study.images), len(study.versions))
         repeats = choices.repeats
@@ -153,7 +156,7 @@ def make_report(
         Counter(state_of(rater) for rater in raters),
         len(kept),
         sum(kept),
-        len(ratings),
+        answers,
         agreement,
         screenings,
         screened,
@@ -222,6 +225,12 @@ def _notes(study: Study, raters: int, benchmark: Benchmark | None) -> list[str]:
         notes.append(
             f"{raters} {'rater is' if raters == 1 else 'raters are'} few: intervals are rough, and the screening can "
             "hardly tell who does not look."
+        )
+    needed = analysis.raters_needed(math.comb(len(study.rated), 2))
+    if raters < needed:
+        notes.append(
+            f"Tests between all pairs of {len(study.rated)} versions need {needed} raters; with {raters} no difference "
+            "could pass one, so that none is made. The intervals of the differences stand."
         )
     cut = sum(not shown.whole for shown in study.images)
     if cut:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..page import TEMPLATES as SHARED
 from ..statistics import RESAMPLES
+from . import pairs
 from .analysis import CHANCE, MIN_ANSWERS
 from .report import ALL, StudyReport, Table
 from .study import SCALE
@@ -80,7 +81,8 @@ def render_report(report: StudyReport) -> str:
         plots={table.dataset: distribution(table) for table in report.tables if report.study.mode == "rating"},
         whiskers={table.dataset: _whiskers(table) for table in report.tables},
         all_name=ALL,
-        resamples=RESAMPLES,
+        resamples=pairs.RESAMPLES if report.study.mode == "pair" else RESAMPLES,
+        prior=pairs.PRIOR,
         chance=CHANCE,
         min_answers=MIN_ANSWERS,
         style=Markup((SHARED / "report.css").read_text(encoding="utf-8")),

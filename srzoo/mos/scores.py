@@ -10,9 +10,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..composition import plugin_versions
-from ..errors import InputError
+from ..errors import DataError, InputError
+from ..leaderboard import leaderboard_markdown, leaderboards
 from ..page import PageData, page_costs, write_page
-from ..report import Row
+from ..report import Row, panel_notes
 from ..results import Merged, merge, read_scores
 from ..store import Environment, Question, Store, Subject
 from .correlation import Opinions
@@ -103,8 +104,16 @@ def _other_models(study: Study, folder: Path) -> set[str]:
 
 
 def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
-    """Write the report page of a benchmark anew, with all that its store holds now, and return its path."""
+    """Write the leaderboard and the report page of a benchmark anew, with all that its store holds now.
+
+    Returns:
+        the page's path.
+
+    Raises:
+        DataError: they cannot be written.
+    """
     merged = merge([folder])
+    notes = [*notes, *panel_notes(merged.panels)]
     device = ", ".join(dict.fromkeys(cost.device for costs in merged.costs.values() for cost in costs))
     data = PageData(
         merged.rows,
@@ -117,6 +126,21 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         recipes=merged.recipes or None,
         panels=merged.panels,
     )
+    first = {label: costs[0] for label, costs in merged.costs.items()}
+    text = leaderboard_markdown(
+        leaderboards(merged.rows, merged.directions, first),
+        merged.directions,
+        merged.protocol,
+        device,
+        next((cost.size for cost in first.values()), data.latency_size),
+        notes,
+        costs=merged.costs,
+        panels=merged.panels,
+    )
+    try:
+        (folder / "leaderboard.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"Cannot write {folder / 'leaderboard.md'}: {error}.") from error
     return write_page(folder / "report.html", data)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,6 @@ STATICS = {
     "mos.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-CACHED_IMAGES = 512
-CACHED_RATERS = 1000
 
 
 class Site:
@@ -48,9 +44,7 @@ class Site:
         self.guesses = Rate(burst=30, per_second=0.5)
         self.joins = Rate(burst=60, per_second=1)
         self.requests = Rate(burst=120, per_second=20)
-        self._names: dict[int, dict[str, tuple[int, int]]] = {}
-        self._lock = threading.Lock()
-        self._read = lru_cache(maxsize=CACHED_IMAGES)(lambda file: (folder / IMAGES / file).read_bytes())
+        self._images = folder / IMAGES
 
     def render(self, template: str, **values: Any) -> str:
         """Return a page."""
@@ -66,21 +60,24 @@ class Site:
 
     def image(self, rater: Rater, name: str) -> bytes | None:
         """Return the image of a name; None where there is none, or the rater has not come near it."""
-        position, part = self._places(rater).get(name, (len(rater.plan), 0))
-        if position > min(rater.done + AHEAD, len(rater.plan) - 1):
-            return None
-        files = self._files(rater, position)
-        return self._read(files[part]) if part < len(files) else None
+        newest = min(rater.done + AHEAD, len(rater.plan) - 1)
+        for position in range(newest, -1, -1):  # nearly always one of the first few; no table, which many raters fill
+            for part, file in enumerate(self._files(rater, position)):
+                if hmac.compare_digest(self.secret.stimulus(rater.id, position, part).encode(), name.encode()):
+                    return (self._images / file).read_bytes()
+        return None
 
     def trial(self, rater: Rater, position: int) -> dict[str, Any]:
         """Return what the page needs to show a trial, and what was answered before."""
         parts = range(len(self._files(rater, position)))
         names = [self.secret.stimulus(rater.id, position, part) for part in parts]
+        value, revision = self.ratings.value(rater, position) if position < rater.done else (None, 0)
         return {
             "position": position,
             "example": rater.plan[position].kind == EXAMPLE,
             "images": [f"/r/{rater.token}/images/{name}" for name in names],
-            "value": self.ratings.value(rater, position) if position < rater.done else None,
+            "value": value,
+            "revision": revision,
         }
 
     def window(self, rater: Rater, position: int) -> list[dict[str, Any]]:
@@ -88,29 +85,18 @@ class Site:
         return [self.trial(rater, place) for place in range(position, min(position + AHEAD, len(rater.plan)))]
 
     def state(self, rater: Rater) -> dict[str, Any]:
-        """Return all that the rating page starts with."""
+        """Return all that the rating page starts with; who has answered all sees the last trial again."""
+        start = min(rater.done, len(rater.plan) - 1)
         return {
             "mode": self.study.mode,
+            "start": start,
             "done": rater.done,
             "total": len(rater.plan),
             "examples": sum(trial.kind == EXAMPLE for trial in rater.plan),
             "address": f"/r/{rater.token}",
-            "trials": self.window(rater, rater.done),
+            "trials": self.window(rater, start),
             "scale": list(SCALE.values()),
         }
-
-    def _places(self, rater: Rater) -> dict[str, tuple[int, int]]:
-        """Return the names of a rater's images, each with its position in the plan and its part of the trial."""
-        with self._lock:
-            if rater.id not in self._names:
-                if len(self._names) >= CACHED_RATERS:
-                    self._names.clear()
-                self._names[rater.id] = {
-                    self.secret.stimulus(rater.id, position, part): (position, part)
-                    for position, trial in enumerate(rater.plan)
-                    for part in range(len(trial.versions) + 1)
-                }
-            return self._names[rater.id]
 
     def _files(self, rater: Rater, position: int) -> list[str]:
         """Return the files of a trial: one, two, or two and the original that they are compared with."""

@@ -13,7 +13,6 @@ A study is a folder:
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -31,6 +30,9 @@ SECRET_FILE = "secret.json"
 IMAGES = "images"
 DATABASE_FILE = "mos.sqlite"
 DATABASE_VARIABLE = "SRZOO_MOS_DATABASE"
+
+OPEN_RATERS = 500
+"""How many there may be before nobody else may join through the open link, which may have got around."""
 
 Mode = Literal["rating", "pair"]
 Question = Literal["nicer", "closer"]
@@ -105,7 +107,7 @@ class Study(_Frozen):
         repeats: how many of them are shown a second time, for each rater's consistency.
         examples: how many calibration examples are shown before.
         introduction: text for raters, paragraphs separated by empty lines.
-        open_raters: how many may join through the open link.
+        open_raters: how many raters there may be before nobody else may join through the open link.
     """
 
     format: Literal[1] = 1
@@ -122,7 +124,7 @@ class Study(_Frozen):
     repeats: int = 0
     trials: int | None = None
     introduction: str = ""
-    open_raters: int = 500
+    open_raters: int = Field(default=OPEN_RATERS, ge=0)
     srzoo: str = ""
 
     @property
@@ -172,7 +174,7 @@ class Secret(_Frozen):
         It is a keyed hash (HMAC-SHA256), so that it says nothing to whoever lacks the key.
         """
         text = f"{rater} {position} {part}".encode()
-        digest = hmac.new(bytes.fromhex(self.key), text, hashlib.sha256).digest()
+        digest = hmac.digest(bytes.fromhex(self.key), text, "sha256")
         return base64.urlsafe_b64encode(digest[:15]).decode("ascii")
 
 
@@ -195,15 +197,17 @@ def load_study(folder: str | os.PathLike[str]) -> tuple[Study, Secret]:
 
 
 def save_study(folder: Path, study: Study, secret: Secret) -> None:
-    """Write both files into a folder that holds the images already.
+    """Write both files into a folder that holds the images already; they are on disk when this returns.
 
     Raises:
         OSError: it cannot be written.
     """
-    (folder / STUDY_FILE).write_text(study.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    descriptor = os.open(folder / SECRET_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(secret.model_dump_json(indent=1) + "\n")
+    for name, content, mode in ((STUDY_FILE, study, 0o666), (SECRET_FILE, secret, 0o600)):
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(content.model_dump_json(indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # without the key, ratings that are on disk say nothing
 
 
 def _read(model: type[Model], path: Path) -> Model:

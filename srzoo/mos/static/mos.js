@@ -11,18 +11,21 @@ const answers = [...element("answers").children];
 const frames = [...stage.querySelectorAll(".frame")];
 const store = `mos ${state.address}`;
 
-const trials = new Map(); // position to {position, example, images, value}
+const trials = new Map(); // position to {position, example, images, value, revision}
 const pictures = new Map(); // address to a promise of a decoded image
-let position = state.done; // of what is shown
+let position = state.start; // of what is shown
 let shownAt = 0; // 0 while nothing may be answered
 let queue = unsent(); // answers that the server has not confirmed
 let sending = false;
+let outdated = false; // another device has gone on meanwhile
 let feedback = null; // waits for the server's word on an example
 
 // --- images -----------------------------------------------------------------------------------------------------
 
 function learn(found) {
   for (const trial of found) {
+    const waiting = queue.findLast((answer) => answer.position === trial.position);
+    if (waiting) Object.assign(trial, { value: waiting.value, revision: waiting.replaces + 1 });
     trials.set(trial.position, trial);
     trial.images.forEach(load);
   }
@@ -134,9 +137,10 @@ function answer(value) {
   const trial = trials.get(position);
   const milliseconds = Math.min(86400000, Math.round(performance.now() - shownAt));
   shownAt = 0;
-  queue.push({ key: newKey(), position, value, milliseconds, pixel_ratio: window.devicePixelRatio });
+  const replaces = trial.revision;
+  queue.push({ key: newKey(), position, value, milliseconds, pixel_ratio: window.devicePixelRatio, replaces });
   save();
-  trial.value = value;
+  Object.assign(trial, { value, revision: replaces + 1 });
   answers.forEach((button) => button.setAttribute("aria-pressed", String(Number(button.value) === value)));
   if (trial.example) feedback = { position, value };
   enable();
@@ -209,11 +213,11 @@ async function send() {
       learn(receipt.trials.filter((trial) => !trials.has(trial.position)));
       if (feedback && feedback.position === kept.position) teach(receipt.expected);
     } catch (error) {
-      if ([404, 409, 422].includes(error.status)) { // another device has gone on meanwhile
-        queue = [];
+      if ([404, 409, 422].includes(error.status)) {
+        queue = error.status === 409 ? queue.slice(1) : []; // what was said on another device meanwhile holds
+        outdated = true;
         save();
-        location.reload();
-        return;
+        continue;
       }
       say("No connection. Your answers are kept here and will be sent.");
       // Not all at the same moment, when the server is back that all of them miss.
@@ -222,7 +226,8 @@ async function send() {
     }
   }
   sending = false;
-  if (position >= state.total) finish();
+  if (outdated) location.reload();
+  else if (position >= state.total) finish();
 }
 
 // Where the browser keeps nothing, answers live as long as the page.
