@@ -40,7 +40,7 @@ def _nearest_conv(features: torch.Tensor, layer: nn.Conv2d, factor: int) -> torc
     if factor == 1 or features.device.type != "cpu":
         return layer(F.interpolate(features, scale_factor=factor, mode="nearest"))
     around = F.pad(layer.weight.to(torch.promote_types(layer.weight.dtype, torch.float32)), [factor - 1] * 4)
-    taps = F.avg_pool2d(around, factor, stride=1, divisor_override=1)  # sums of factor x factor taps
+    taps = F.avg_pool2d(around, factor, stride=1) * factor**2  # their sums; ONNX knows no divisor_override
     kernel = taps.flip(2, 3).transpose(0, 1).to(layer.weight.dtype, memory_format=torch.channels_last)
     return F.conv_transpose2d(features, kernel, layer.bias, stride=factor, padding=layer.padding)
 
