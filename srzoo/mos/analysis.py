@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ..statistics import CONFIDENCE, LEVEL, RANDOM_SEED, RESAMPLES, holm
+from ..statistics import LEVEL, RANDOM_SEED, RESAMPLES, expanded_level, holm
 from .answers import FloatArray, Grades
 
 _EXACT = 13
@@ -135,10 +135,8 @@ class Screening:
 def opinions(grades: Grades, images: Sequence[int]) -> list[Opinion]:
     """Return the opinion about each version over some images.
 
-    The interval is the expanded percentile interval (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
-    The American Statistician 69, 2015, sec. 4.3): a plain percentile interval is too narrow for few raters, by the
-    factor sqrt((n - 1) / n) and by taking normal quantiles where Student's belong; its tails are set to make up for
-    both.
+    The interval is the percentile interval at the level of :func:`srzoo.statistics.expanded_level`: a plain one is too
+    narrow for few raters.
     """
     values = grades.values[:, list(images), :]
     resampled = _resampled_means(values)
@@ -160,13 +158,10 @@ def image_means(grades: Grades) -> FloatArray:
 
 def expanded_interval(resampled: FloatArray, samples: int) -> tuple[float, float]:
     """Return the expanded percentile interval of resampled means of so many samples; see :func:`opinions`."""
-    from scipy import stats
-
     defined = resampled[~np.isnan(resampled)]
     if samples < 2 or not defined.size:
         return math.nan, math.nan
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, samples - 1)
-    tail = float(stats.norm.cdf(-math.sqrt(samples / (samples - 1)) * quantile))
+    tail = (1 - expanded_level(samples)) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
