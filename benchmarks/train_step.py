@@ -39,7 +39,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def work(kind: str, precision: str = "auto") -> None:
-    """Train in a thread that stops at every logged step; a piece of work lets it go on to the next."""
+    """Train, stopping at every logged step; a piece of work lets the training go on to the next.
+
+    The training runs in the main thread, as ``srzoo train`` does: glibc serves other threads from heaps of their own,
+    which it gives back to the kernel and faults in again, step after step.
+    """
     import torch
 
     import srzoo
@@ -58,26 +62,26 @@ def work(kind: str, precision: str = "auto") -> None:
         logged.acquire()
         return int(chosen["steps"])
 
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            srzoo.train(
-                chosen["entry"],
-                out,
-                data="photos",
-                overrides={
-                    **chosen["changes"],
-                    "training.batch_size": chosen["batch"],
-                    "training.patch_size": 4 * chosen["size"],
-                    "training.precision": precision,
-                },
-                log_every=chosen["steps"],
-                checkpoint_every=10**9,
-                progress=at_log,
-            )
+    def answer() -> None:
+        logged.acquire()  # the first steps are warm-up
+        serve(piece)
 
-    threading.Thread(target=run, daemon=True).start()
-    logged.acquire()  # the first steps are warm-up
-    serve(piece)
+    threading.Thread(target=answer, daemon=True).start()
+    with tempfile.TemporaryDirectory() as out:
+        srzoo.train(
+            chosen["entry"],
+            out,
+            data="photos",
+            overrides={
+                **chosen["changes"],
+                "training.batch_size": chosen["batch"],
+                "training.patch_size": 4 * chosen["size"],
+                "training.precision": precision,
+            },
+            log_every=chosen["steps"],
+            checkpoint_every=10**9,
+            progress=at_log,
+        )
 
 
 def main() -> None:

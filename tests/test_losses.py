@@ -83,6 +83,32 @@ def test_squeezenet_layers_agree_with_torchvisions_forward(squeezenet) -> None:
     torch.testing.assert_close(F.relu(found["fire3_conv"]), found["fire3_relu"])
 
 
+def test_under_autocast_the_features_are_those_of_a_plain_pass_and_weights_are_cast_once() -> None:
+    loss = srzoo.create("loss", "perceptual", **RANDOM_VGG, layers={"conv2_1": 1.0})
+    images = torch.rand(1, 3, 16, 16)
+
+    def casts_and_features() -> tuple[int, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16), torch.profiler.profile() as profile:
+            found = loss.features(images)["conv2_1"]
+        return sum(event.count for event in profile.key_averages() if event.key == "aten::_to_copy"), found
+
+    first, found = casts_and_features()
+    again, _ = casts_and_features()
+    assert first - again == 2 * 16  # weights and biases of VGG19's convolutions
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = loss.extractor(images, ["conv2_1"])["conv2_1"]
+    torch.testing.assert_close(found, plain, rtol=0, atol=0)
+
+    with torch.no_grad():
+        for weights in loss.extractor.parameters():
+            weights.mul_(2.0)
+    _, changed = casts_and_features()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(changed, loss.extractor(images, ["conv2_1"])["conv2_1"], rtol=0, atol=0)
+    assert not torch.equal(changed, found)
+    torch.testing.assert_close(loss.features(images), loss.extractor(images, ["conv2_1"]), rtol=0, atol=0)
+
+
 def test_perceptual_is_the_weighted_sum_over_layers() -> None:
     torch.manual_seed(0)
     layers = {"relu1_2": 0.5, "conv2_1": 2.0}

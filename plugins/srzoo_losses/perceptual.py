@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 
 class _FeatureLoss(nn.Module):
@@ -30,6 +31,8 @@ class _FeatureLoss(nn.Module):
         self.layers = dict(layers)
         self.distance = F.l1_loss if distance == "l1" else F.mse_loss
         self.normalise = normalise
+        self._cast: dict[str, torch.Tensor] = {}
+        self._cast_of: object = None
 
     def train(self, mode: bool = True) -> _FeatureLoss:
         """Stay in evaluation mode whatever the training loop asks for."""
@@ -39,11 +42,34 @@ class _FeatureLoss(nn.Module):
         """Return what is compared of a layer's features, whose positions are ``stride`` image pixels apart."""
         return features
 
+    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return ``{layer: features (N, C, h, w)}`` of images (N, 3, H, W)."""
+        return functional_call(self.extractor, self._cast_weights(images.device.type), (images, list(self.layers)))
+
+    def _cast_weights(self, device_type: str) -> dict[str, torch.Tensor]:
+        """Return the convolutions' weights in the type that autocast would cast them to; empty without autocast.
+
+        Autocast remembers what it casts of weights that are trained. Frozen ones it casts anew in every pass.
+        """
+        if not torch.is_autocast_enabled(device_type):
+            return {}
+        dtype = torch.get_autocast_dtype(device_type)
+        weights = {
+            f"{name}.{key}": parameter
+            for name, layer in self.extractor.named_modules()
+            if isinstance(layer, nn.Conv2d)
+            for key, parameter in layer.named_parameters(recurse=False)
+        }
+        now = [(dtype, parameter.device, parameter.data_ptr(), parameter._version) for parameter in weights.values()]
+        if now != self._cast_of:
+            self._cast = {name: parameter.detach().to(dtype) for name, parameter in weights.items()}
+            self._cast_of = now
+        return self._cast
+
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        names = list(self.layers)
         with torch.no_grad():
-            wanted = self.extractor(hr, names)
-        found = self.extractor(sr, names)
+            wanted = self.features(hr)
+        found = self.features(sr)
         terms = []
         for name, weight in self.layers.items():
             stride = max(1, round(sr.shape[-1] / found[name].shape[-1]))
