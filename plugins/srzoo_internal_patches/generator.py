@@ -107,7 +107,8 @@ class InternalPatches(nn.Module):
     def _nearest(self, known: np.ndarray, wanted: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         count = min(self.neighbours, len(known))
         tree = cKDTree(known, leafsize=32, balanced_tree=False, compact_nodes=False)  # far quicker to build
-        distance, index = tree.query(wanted, k=[*range(1, count + 1)], eps=_SLACK)
+        ranks = [*range(1, count + 1)]
+        distance, index = tree.query(wanted, k=ranks, eps=_SLACK, workers=torch.get_num_threads())
         return torch.from_numpy(distance).float(), torch.from_numpy(index).long()
 
 
