@@ -7,25 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mos_studies import made_up_study, postgres
+from mos_studies import made_up_study
 
 from srzoo.errors import InputError
 from srzoo.mos.progress import consistency, export_csv, progress_rows
-from srzoo.mos.ratings import MAX_NAME, RatingStore, RefusedRatingError, UnknownRaterError
+from srzoo.mos.ratings import MAX_NAME, RatingStore, RefusedRatingError, UnknownRaterError, open_ratings
 
 
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ratings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RatingStore]:
-    study, _ = made_up_study(tmp_path / "study")
-    here = f"sqlite:///{tmp_path / 'study' / 'mos.sqlite'}"
-    url = here if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    store = RatingStore(study, url)
+@pytest.fixture
+def ratings(database: str, tmp_path: Path) -> Iterator[RatingStore]:
+    study, secret = made_up_study(tmp_path / "study", database=database)
+    store = open_ratings(tmp_path / "study", study, secret)
     yield store
     store.close()
 
@@ -118,6 +110,14 @@ def test_two_studies_share_a_database(ratings: RatingStore, tmp_path: Path) -> N
     with pytest.raises(UnknownRaterError):
         other.rater(rater.token)
     other.close()
+
+
+def test_the_environment_says_another_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, secret = made_up_study(tmp_path / "study", database="postgresql://rater@127.0.0.1:1/nowhere")
+    monkeypatch.setenv("SRZOO_MOS_DATABASE", f"sqlite:///{tmp_path / 'elsewhere.sqlite'}")
+    store = open_ratings(tmp_path / "study", study, secret)
+    assert store.add_rater().slot == 0 and (tmp_path / "elsewhere.sqlite").exists()
+    store.close()
 
 
 def test_progress_and_export(ratings: RatingStore) -> None:

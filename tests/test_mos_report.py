@@ -284,8 +284,8 @@ def rated(folder: Path, raters: int = 9, clickers: int = 1, **changes: Any) -> A
     return study, ratings
 
 
-def test_a_study_is_reported(tmp_path: Path) -> None:
-    study, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+def test_a_study_is_reported(tmp_path: Path, database: str) -> None:
+    study, ratings = rated(tmp_path / "study", database=database, title="Good <b>images</b>")
     answered = ratings.raters(), ratings.ratings()
     ratings.close()
     result = CliRunner().invoke(app, ["mos", "report", str(tmp_path / "study")], terminal_width=120)

@@ -10,26 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mos_load import rate_under_fire, stored
-from mos_studies import Client, made_up_study, postgres, served
+from mos_load import rate_under_fire
+from mos_studies import Client, made_up_study, served
 
 from srzoo.mos.ratings import Rater, RatingStore, open_ratings
 from srzoo.mos.study import Secret, Study
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """The URL of a database; an empty one means SQLite in the study's folder."""
-    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
 # --- durable, and once -----------------------------------------------------------------------------------------
@@ -158,14 +146,14 @@ def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) ->
 
 
 def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path, database: str) -> None:
-    study, secret = made_up_study(tmp_path / "study", open_raters=3)
-    ratings = stored(tmp_path / "study", database, study, secret)
+    study, secret = made_up_study(tmp_path / "study", database=database, open_raters=3)
+    ratings = open_ratings(tmp_path / "study", study, secret)
     mine, other = ratings.add_rater("Anna"), ratings.add_rater("Bo")
     ratings.rate(mine.token, 0, 1, "replayed-key")
     ratings.rate(mine.token, 0, 2, "another-key-now")
     before = rows(ratings)
     found = []
-    with served(tmp_path / "study", database) as server:
+    with served(tmp_path / "study") as server:
         client = Client(server.port)
         for method, path, body, headers in hostile_requests(study, secret, mine, other):
             status, text, _ = client.ask(method, path, body, headers)
@@ -193,8 +181,8 @@ def test_a_hundred_hostile_requests_change_nothing(tmp_path: Path, database: str
     ratings.close()
 
 
-def test_guessing_joining_and_hurrying_are_slowed_down(tmp_path: Path) -> None:
-    study, secret = made_up_study(tmp_path / "study", open_raters=2)
+def test_guessing_joining_and_hurrying_are_slowed_down(tmp_path: Path, database: str) -> None:
+    study, secret = made_up_study(tmp_path / "study", database=database, open_raters=2)
     ratings = open_ratings(tmp_path / "study", study, secret)
     rater = ratings.add_rater()
     with served(tmp_path / "study") as server:
@@ -212,8 +200,8 @@ def test_guessing_joining_and_hurrying_are_slowed_down(tmp_path: Path) -> None:
     ratings.close()
 
 
-def test_every_answer_has_strict_headers(tmp_path: Path) -> None:
-    study, secret = made_up_study(tmp_path / "study")
+def test_every_answer_has_strict_headers(tmp_path: Path, database: str) -> None:
+    study, secret = made_up_study(tmp_path / "study", database=database)
     ratings = open_ratings(tmp_path / "study", study, secret)
     rater = ratings.add_rater()
     ratings.close()
@@ -232,9 +220,9 @@ def test_every_answer_has_strict_headers(tmp_path: Path) -> None:
 
 
 def test_many_join_at_once_and_get_plans_of_their_own(tmp_path: Path, database: str) -> None:
-    study, secret = made_up_study(tmp_path / "study")
-    ratings = stored(tmp_path / "study", database, study, secret)
-    with served(tmp_path / "study", database) as server:
+    study, secret = made_up_study(tmp_path / "study", database=database)
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    with served(tmp_path / "study") as server:
 
         def join(number: int) -> int:
             client = Client(server.port)
