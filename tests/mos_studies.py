@@ -79,10 +79,14 @@ def made_up_study(
 
 
 class Server:
-    """``srzoo mos serve`` as a process of its own, at a free port."""
+    """``srzoo mos serve`` as a process of its own, at a free port.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        setting: Python that is run before.
+    """
+
+    def __init__(self, folder: Path, setting: str = "") -> None:
+        self.folder, self.setting = folder, setting
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -94,6 +98,7 @@ class Server:
 
     def start(self) -> None:
         code = "import sys; from srzoo.mos.serving import serve; serve(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
+        code = f"{self.setting}\n{code}"
         arguments = [str(self.folder), str(self.port)]
         self.process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE)
         for _ in range(600):
@@ -115,8 +120,8 @@ class Server:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Server]:
-    server = Server(folder)
+def served(folder: Path, setting: str = "") -> Iterator[Server]:
+    server = Server(folder, setting)
     server.start()
     try:
         yield server

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +13,10 @@ from typing import Any
 
 import pytest
 from mos_load import rate_under_fire
-from mos_studies import Client, made_up_study, served
+from mos_studies import Client, Server, made_up_study, served
 
 from srzoo.mos.ratings import Rater, RatingStore, open_ratings
-from srzoo.mos.study import Secret, Study
+from srzoo.mos.study import IMAGES, Secret, Study
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -198,6 +200,75 @@ def test_guessing_joining_and_hurrying_are_slowed_down(tmp_path: Path, database:
         client.close()
     assert len(ratings.raters()) == 2
     ratings.close()
+
+
+def connected(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def waits(connection: socket.socket) -> bool:
+    """Whether the server keeps a connection open and has nothing to say."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1 << 16) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
+
+
+def gone(connection: socket.socket, drip: bytes = b"") -> bool:
+    """Whether the server ends a connection within three seconds, over which a drop comes now and then."""
+    for _ in range(30):
+        try:
+            connection.send(drip[:1])
+        except OSError:
+            return True
+        if not waits(connection):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_who_sends_slowly_is_not_waited_for(tmp_path: Path) -> None:
+    made_up_study(tmp_path / "study")
+    with served(tmp_path / "study", "import srzoo.mos.connections as c; c.HEAD_SECONDS = 0.5") as server:
+        silent, second = connected(server), connected(server)
+        second.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert second.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        time.sleep(0.7)
+        assert waits(second), "which may ask again"
+        slow = connected(server)
+        slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+        second.sendall(b"GET / HTTP/1.1\r\nX: ")
+        assert gone(silent) and gone(slow, b"y") and gone(second, b"y")
+
+
+def test_connections_are_bounded_and_who_does_not_read_loses_one(tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study")
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    rater = ratings.add_rater()
+    ratings.close()
+    for file in (tmp_path / "study" / IMAGES).iterdir():
+        os.truncate(file, 32_000_000)  # more than the system's buffers take for who does not read
+    image = f"/r/{rater.token}/images/{secret.stimulus(rater.id, 0, 0)}"
+    setting = "import srzoo.mos.connections as c; c.CONNECTIONS, c.MOST, c.ANSWER_SECONDS = 2, 4, 2.5"
+    with served(tmp_path / "study", setting) as server:
+        time.sleep(0.3)  # the connection that saw it listen is gone
+        client, reader = Client(server.port), connected(server)
+        reader.sendall(f"GET {image} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert reader.recv(12) == b"HTTP/1.1 200"
+        assert client.ask("GET", "/")[0] == 503
+        client.close()
+        opened = [connected(server) for _ in range(6)]
+        time.sleep(0.3)
+        assert sum(map(waits, opened)) == 3, "the others are closed at once"
+        for connection in opened:
+            connection.close()
+        time.sleep(2.5)
+        assert client.ask("GET", "/")[0] == 200, "the one that does not read is no more"
+        client.close()
+        reader.close()
 
 
 def test_every_answer_has_strict_headers(tmp_path: Path, database: str) -> None:
