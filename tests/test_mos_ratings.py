@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,8 +99,16 @@ def test_a_person_is_forgotten_with_or_without_the_answers(ratings: RatingStore)
 def test_names_are_one_line_and_short(ratings: RatingStore) -> None:
     rater = ratings.add_rater("  A\x00\x1b[31mnna\r\n\u202eSmith \u2028" + "x" * 500)
     assert rater.name.startswith("A [31mnna Smith x") and len(rater.name) == MAX_NAME
-    ratings.begin(rater, "Bo")
-    assert ratings.rater(rater.token).name == "Bo" and ratings.rater(rater.token).begun
+
+
+def test_an_invited_rater_comes_once(ratings: RatingStore) -> None:
+    rater = ratings.add_rater("Anna")
+    assert rater.begun is None
+    ratings.begin(rater)
+    begun = ratings.rater(rater.token).begun
+    time.sleep(0.01)
+    ratings.begin(rater)
+    assert begun is not None and ratings.rater(rater.token).begun == begun
 
 
 def test_two_studies_share_a_database(ratings: RatingStore, tmp_path: Path) -> None:

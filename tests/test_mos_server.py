@@ -32,9 +32,11 @@ def test_no_answer_is_lost_or_doubled_when_the_server_is_killed(tmp_path: Path, 
 
 @pytest.mark.slow
 def test_26_raters_and_five_kills(tmp_path: Path, database: str) -> None:
-    """SRGAN's number of raters, each many times as fast as a person; ``benchmarks/rating_load.py`` takes the time."""
-    _, answers = rate_under_fire(tmp_path / "study", database, raters=26, kills=5, pause=0.1, images=8)
+    """SRGAN's number of raters, each about ten times as fast as a person, with tests beside them on the other core."""
+    seconds, answers = rate_under_fire(tmp_path / "study", database, raters=26, kills=5, pause=0.25, images=8)
     assert answers > 26 * 36
+    if not database:  # PostgreSQL may be a network away
+        assert seconds[int(0.95 * len(seconds))] < 0.05
 
 
 def test_sqlite_writes_ahead_and_waits_for_the_disk(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ function newKey() {
 // An example teaches: who finds its grade goes on at once, who does not is told and looks again.
 function teach(expected) {
   const right = feedback.value === expected;
-  const what = state.mode === "pair" ? `${label(expected)} is the better one.` : `This is an example of ${label(expected)}.`;
+  const what = state.mode === "pair" ? `${label(expected)} is the ${state.question} one.` : `This is an example of ${label(expected)}.`;
   say(right ? `Yes. ${what}` : what);
   if (right) setTimeout(goOn, 900);
   else {
