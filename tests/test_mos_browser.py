@@ -478,6 +478,33 @@ def test_pairs_are_answered_by_key_click_and_touch(browser: Any, tmp_path: Path,
     no_complaints(browser)
 
 
+def test_the_original_stands_beside_neither_of_two_where_three_do_not_fit(browser: Any, tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study", mode="pair", question="closer", examples=0, calibration=())
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    rater = ratings.add_rater()
+    ratings.close()
+    where = (
+        "return [2, 0, 1].map((part) => document.querySelector(`[data-part='${part}'] img`).getBoundingClientRect())"
+        ".map((box) => [Math.round(box.x), Math.round(box.y)])"
+    )
+    with served(tmp_path / "study") as server:
+        page = Page(browser, {**DESK, "width": 900, "height": 520, "deviceScaleFactor": 0.25})  # 192 CSS pixels wide
+        browser.get(f"{server.url}/r/{rater.token}/rate")
+        page.ready(f"1 of {len(rater.plan)}")
+        (original, top), (left, left_top), (right, right_top) = page.run(where)
+        assert left < original < right and top == left_top == right_top
+        assert page.find("#question").text == "Which one is closer to the original?"
+        assert page.find("#stage").get_attribute("tabindex") == "-1"
+        page.cdp(
+            "Emulation.setDeviceMetricsOverride", **{**DESK, "width": 500, "height": 400, "deviceScaleFactor": 0.25}
+        )
+        page.says("Scroll to see all.")
+        (original, top), (left, left_top), (right, right_top) = page.run(where)
+        assert left < original < right and top < left_top == right_top
+        assert page.find("#stage").get_attribute("tabindex") == "0"
+        no_complaints(browser)
+
+
 def test_who_cannot_see_well_is_told_and_may_use_keys_alone(browser: Any, server: Server, opened: Any) -> None:
     _, _, ratings = opened
     rater = ratings.add_rater()

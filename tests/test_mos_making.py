@@ -232,7 +232,7 @@ def test_a_study_from_the_command_line(tmp_path: Path, photos: str, database: st
     status = run(app, ["mos", "status", study], terminal_width=120)
     assert "Anna" in status.output and "0/41" in status.output
     forgotten = run(app, ["mos", "forget", study, "1", "--answers"])
-    assert "Names and links of 1 raters are deleted" in forgotten.output
+    assert "Name and link of 1 rater deleted, and 0 answers" in forgotten.output
     assert "Anna" not in run(app, ["mos", "status", study], terminal_width=120).output
     assert b"Anna" not in b"".join(p.read_bytes() for p in Path(study).rglob("*") if p.is_file())
     assert (Path(study) / "mos.sqlite").exists() == (not database)

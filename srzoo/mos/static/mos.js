@@ -10,6 +10,7 @@ const [stage, back, pause, count, progress, question, spoken, next, interlude] =
 const asked = question.textContent;
 const answers = [...element("answers").children];
 const frames = [...stage.querySelectorAll(".frame")];
+const BETWEEN = 16; // CSS pixels between images, at least; as in the style sheet
 const prefix = `mos ${state.address} `; // of what this browser keeps for this rater
 
 const trials = new Map(); // position to {position, example, images, value, revision}
@@ -21,6 +22,7 @@ let sending = false;
 let outdated = false; // another device or tab has gone on meanwhile
 let feedback = null; // waits for the server's word on an example
 let following = 0; // timer
+let hint = ""; // after the question
 let leaving = false; // another page is on its way
 
 // --- images -----------------------------------------------------------------------------------------------------
@@ -56,12 +58,20 @@ function load(address) {
 // with, and its corner is moved onto the grid of the screen's pixels, for otherwise the browser would resample it.
 function fit() {
   const ratio = window.devicePixelRatio;
-  for (const image of stage.querySelectorAll("img")) {
+  const images = [...stage.querySelectorAll("img")];
+  for (const image of images) {
     image.style.width = `${image.naturalWidth / ratio}px`;
     image.style.height = `${image.naturalHeight / ratio}px`;
     image.style.left = image.style.top = "0";
   }
-  for (const image of stage.querySelectorAll("img")) {
+  // Where three do not fit side by side, the original stands above the others: beside one of them it would favour it.
+  const across = images.reduce((sum, image) => sum + image.naturalWidth / ratio, BETWEEN * (images.length + 1));
+  stage.classList.toggle("stacked", across > stage.clientWidth);
+  const beyond = stage.scrollWidth > stage.clientWidth || stage.scrollHeight > stage.clientHeight;
+  stage.tabIndex = beyond ? 0 : -1; // so that keys alone reach it
+  hint = beyond ? " Scroll to see all." : "";
+  if (question.textContent.startsWith(asked)) say("");
+  for (const image of images) {
     const box = image.getBoundingClientRect();
     image.style.left = `${(Math.round(box.left * ratio) - box.left * ratio) / ratio}px`;
     image.style.top = `${(Math.round(box.top * ratio) - box.top * ratio) / ratio}px`;
@@ -294,7 +304,7 @@ function finish() {
 
 // Stands where the question stands, so that nothing on the page moves.
 function say(text) {
-  question.textContent = text || asked;
+  question.textContent = text || asked + hint;
   if (text) spoken.textContent = text;
 }
 
@@ -343,6 +353,7 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("contextmenu", (event) => event.target.tagName === "IMG" && event.preventDefault());
 window.addEventListener("resize", fit);
+new ResizeObserver(fit).observe(stage); // as when what is said below takes another line
 window.addEventListener("online", send);
 window.addEventListener("beforeunload", () => (leaving = true));
 document.addEventListener("visibilitychange", catchUp);
