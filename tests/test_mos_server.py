@@ -273,6 +273,27 @@ def test_connections_are_bounded_and_who_does_not_read_loses_one(tmp_path: Path)
         reader.close()
 
 
+def test_who_is_forgotten_while_the_study_is_served_is_gone(tmp_path: Path, database: str) -> None:
+    study, secret = made_up_study(tmp_path / "study", database=database)
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    with served(tmp_path / "study") as server:
+        client = Client(server.port)
+        assert client.ask("POST", f"/join/{secret.open}", b"name=Anna+Smith", FORM)[0] == 303
+        (anna,) = ratings.raters()
+        for position in (0, 1):
+            assert client.rate(anna.token, position, 5, f"of-anna-{position}")[0] == 200
+        assert b"Anna Smith" in client.ask("GET", f"/r/{anna.token}")[1]
+        assert ratings.forget([anna.slot], ratings=True) == 2
+        assert client.ask("GET", f"/r/{anna.token}")[0] == 404
+        assert client.rate(anna.token, 0, 5, "of-anna-0")[0] == 404
+        assert b"Anna Smith" not in client.ask("GET", f"/admin/{secret.admin}")[1]
+        files = b"".join(path.read_bytes() for path in (tmp_path / "study").glob("mos.sqlite*"))
+        assert not any(text in files for text in (b"Anna Smith", anna.token.encode(), b"of-anna"))
+        client.close()
+    assert ratings.history() == []
+    ratings.close()
+
+
 def test_every_answer_has_strict_headers(tmp_path: Path, database: str) -> None:
     study, secret = made_up_study(tmp_path / "study", database=database)
     ratings = open_ratings(tmp_path / "study", study, secret)
