@@ -163,7 +163,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
     """Rank the entries, and write what people read."""
     ranked = [row for row in result.rows if row.entry not in result.failed]  # what is not whole is not compared
     first = {name: costs[0] for name, costs in result.costs.items()}
-    result.leaderboards = leaderboards(ranked, result.directions, first)
+    result.leaderboards = leaderboards(ranked, result.directions, first, result.panels)
     with RowWriter(result.out) as writer:
         for row in result.rows:
             writer.write(row)
@@ -180,7 +180,6 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         settings.sizes[0],
         notes,
         costs=result.costs,
-        panels=result.panels,
     )
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")

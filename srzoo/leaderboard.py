@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .report import Row, cost_table, format_value, panel_text, short_number
@@ -42,12 +42,14 @@ class Leaderboard:
 
     Attributes:
         rankings: metric to places and to what separates neighbours under it.
+        panel: metric to how many people it is the opinion of.
     """
 
     dataset: str
     images: int
     standings: tuple[Standing, ...]
     rankings: dict[str, Ranking]
+    panel: dict[str, int] = field(default_factory=dict)
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -56,7 +58,10 @@ class Leaderboard:
 
 
 def leaderboards(
-    rows: Sequence[Row], higher_is_better: Mapping[str, bool], costs: Mapping[str, CostRow]
+    rows: Sequence[Row],
+    higher_is_better: Mapping[str, bool],
+    costs: Mapping[str, CostRow],
+    panels: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> list[Leaderboard]:
     """Return a leaderboard for each dataset, in the order of the rows.
 
@@ -64,6 +69,7 @@ def leaderboards(
         rows: of one protocol.
         higher_is_better: metric to direction; the first ranks.
         costs: entry to what it takes.
+        panels: dataset to metric to how many people it is the opinion of.
     """
     found = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
@@ -81,7 +87,8 @@ def leaderboards(
             standings.append(
                 Standing(dataset, entry, places.get(entry, "-"), images[entry], estimates, milliseconds, parameters)
             )
-        found.append(Leaderboard(dataset, max(images.values()), tuple(standings), rankings))
+        panel = dict(panels.get(dataset, {}))
+        found.append(Leaderboard(dataset, max(images.values()), tuple(standings), rankings, panel))
     return found
 
 
@@ -92,7 +99,8 @@ def table(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> tuple[lis
     header += ["ms", "params"]
     cells = []
     for standing in board.standings:
-        values = [format_value(standing.means.get(metric, math.nan)) for metric in higher_is_better]
+        means = {metric: standing.means.get(metric, math.nan) for metric in higher_is_better}
+        values = [format_value(mean, opinion=metric in board.panel) for metric, mean in means.items()]
         milliseconds = "-" if math.isnan(standing.milliseconds) else f"{standing.milliseconds:.1f}"
         cells.append([standing.place, standing.entry, *values, milliseconds, short_number(standing.parameters)])
     return header, cells
@@ -103,20 +111,28 @@ def comparison_lines(board: Leaderboard, higher_is_better: Mapping[str, bool]) -
     metric = next(iter(higher_is_better), "")
     lines = []
     for comparison in board.comparisons:
-        interval = ""
-        if not math.isnan(comparison.low):
-            interval = f" [{signed(comparison.low)}, {signed(comparison.high)}]"
+        ends = comparison.difference, comparison.low, comparison.high
+        difference, low, high = (signed(value, opinion=metric in board.panel) for value in ends)
+        interval = "" if math.isnan(comparison.low) else f" [{low}, {high}]"
         verdict = "tied, " if comparison.tied else ""
         lines.append(
-            f"{comparison.first} - {comparison.second}: {metric} {signed(comparison.difference)}{interval}, "
-            f"{verdict}{comparison.verdict}"
+            f"{comparison.first} - {comparison.second}: {metric} {difference}{interval}, {verdict}{comparison.verdict}"
         )
     return lines
 
 
-def signed(value: float) -> str:
-    """Return a difference with its sign, three digits after the point, four below 0.1."""
+def signed(value: float, *, opinion: bool = False) -> str:
+    """Return a difference with its sign and three digits after the point, four below 0.1; two of what people said."""
+    if opinion:
+        return f"{value:+.2f}"
     return f"{value:+.3f}" if abs(value) >= 0.1 else f"{value:+.4f}"
+
+
+def seed_line(group: SeedGroup, *, opinion: bool = False) -> str:
+    """Return in words how the runs of one recipe scatter."""
+    mean, deviation = format_value(group.mean, opinion=opinion), f"{group.deviation:.{2 if opinion else 4}f}"
+    what = f"{group.recipe} on {group.dataset}: {group.metric} {mean}"
+    return f"{what}, standard deviation {deviation} over {len(group.means)} seeds"
 
 
 def leaderboard_markdown(
@@ -128,7 +144,6 @@ def leaderboard_markdown(
     notes: Sequence[str] = (),
     seeds: Sequence[SeedGroup] = (),
     costs: Mapping[str, Sequence[CostRow]] = MappingProxyType({}),
-    panels: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> str:
     """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
     lines = [
@@ -141,14 +156,15 @@ def leaderboard_markdown(
     ]
     for board in boards:
         header, cells = table(board, higher_is_better)
-        images = ", ".join(filter(None, [f"{board.images} images", panel_text(panels.get(board.dataset, {}))]))
+        images = ", ".join(filter(None, [f"{board.images} images", panel_text(board.panel)]))
         lines += [f"## {board.dataset} ({images})", "", "| " + " | ".join(header) + " |"]
         lines.append("|--:|---" + "|--:" * (len(header) - 2) + "|")
         for standing, row in zip(board.standings, cells, strict=True):
             for column, metric in enumerate(higher_is_better, start=2):
                 estimate = standing.estimates.get(metric)
                 if estimate is not None and not math.isnan(estimate.low):
-                    row[column] += f" [{format_value(estimate.low)}, {format_value(estimate.high)}]"
+                    ends = [format_value(end, opinion=metric in board.panel) for end in (estimate.low, estimate.high)]
+                    row[column] += f" [{', '.join(ends)}]"
             lines.append("| " + " | ".join(row) + " |")
         lines.append("")
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]
@@ -160,11 +176,8 @@ def leaderboard_markdown(
         lines.append("")
     if seeds:
         lines += ["## Seeds", ""]
-        lines += [
-            f"- {group.recipe} on {group.dataset}: {group.metric} {format_value(group.mean)}, standard deviation "
-            f"{group.deviation:.4f} over {len(group.means)} seeds"
-            for group in seeds
-        ]
+        opinions = {(board.dataset, metric) for board in boards for metric in board.panel}
+        lines += [f"- {seed_line(group, opinion=(group.dataset, group.metric) in opinions)}" for group in seeds]
         lines.append("")
     lines += [f"- {note}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"

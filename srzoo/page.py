@@ -222,7 +222,8 @@ def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[st
     rankings = {metric: rank(tables[metric], data.directions[metric]) for metric in metrics}
     order = [place.entry for place in rankings[metrics[0]].places]
     order += [entry for entry in indices if entry not in order and any(row.entry == entry for row in rows)]
-    scores = {metric: _scores(rankings[metric]) for metric in metrics}
+    panel = data.panels.get(name, {})
+    scores = {metric: _scores(rankings[metric], metric in panel) for metric in metrics}
     missing = Score(Cell("-", ""), "", "", None)
     board = [
         (
@@ -237,18 +238,18 @@ def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[st
         MetricSection(
             metric,
             "higher is better" if data.directions[metric] else "lower is better",
-            _differences(rankings[metric]),
+            _differences(rankings[metric], metric in panel),
             win_matrix(tables[metric], data.directions[metric]),
-            _per_image(tables[metric], order, data.directions[metric]),
+            _per_image(tables[metric], order, data.directions[metric], metric in panel),
         )
         for metric in metrics
     ]
     images = len({row.image for row in rows})
     plots = _plots(data, anchor, name, rankings, indices)
-    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(data.panels.get(name, {})))
+    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(panel))
 
 
-def _scores(ranking: Ranking) -> dict[str, Score]:
+def _scores(ranking: Ranking, opinion: bool) -> dict[str, Score]:
     estimates = [place.estimate for place in ranking.places]
     ends = [v for e in estimates for v in (e.low, e.high, e.mean) if math.isfinite(v)]
     least, span = min(ends, default=0.0), (max(ends, default=0.0) - min(ends, default=0.0)) or 1.0
@@ -258,11 +259,12 @@ def _scores(ranking: Ranking) -> dict[str, Score]:
         estimate = place.estimate
         values = (estimate.low, estimate.mean, estimate.high)
         defined = all(math.isfinite(value) for value in values)
-        low, mean, high = (100 * (value - least) / span if defined else math.nan for value in values)
+        texts = [format_value(value, opinion=opinion) for value in values]
+        low, mean, high = (100 * (value - least) / span for value in values)
         found[place.entry] = Score(
-            Cell(format_value(estimate.mean), _key(estimate.mean), place.rank == best and place.rank != "-"),
+            Cell(texts[1], _key(estimate.mean), place.rank == best and place.rank != "-"),
             place.rank,
-            f"{format_value(estimate.low)} to {format_value(estimate.high)}" if defined else "",
+            f"{texts[0]} to {texts[2]}" if defined else "",
             (low, mean, high) if defined else None,
         )
     return found
@@ -289,10 +291,10 @@ def _cost_rows(data: PageData, indices: Mapping[str, int]) -> list[tuple[str, in
     return found
 
 
-def _differences(ranking: Ranking) -> list[tuple[Comparison, str, str]]:
-    """Each comparison with its difference and interval as text, in one more digit than dB are given in."""
+def _differences(ranking: Ranking, opinion: bool) -> list[tuple[Comparison, str, str]]:
+    """Each comparison with its difference and interval as text: of dB in one more digit than they are given in."""
     means = [abs(place.estimate.mean) for place in ranking.places]
-    digits = 3 if any(mean >= 10 for mean in means) else 4
+    digits = 2 if opinion else 3 if any(mean >= 10 for mean in means) else 4
     found = []
     for comparison in ranking.comparisons:
         ends = (comparison.difference, comparison.low, comparison.high)
@@ -301,7 +303,9 @@ def _differences(ranking: Ranking) -> list[tuple[Comparison, str, str]]:
     return found
 
 
-def _per_image(rows: Sequence[Row], order: Sequence[str], higher_is_better: bool) -> list[tuple[str, list[Cell]]]:
+def _per_image(
+    rows: Sequence[Row], order: Sequence[str], higher_is_better: bool, opinion: bool
+) -> list[tuple[str, list[Cell]]]:
     values: dict[str, dict[str, float]] = {}
     for row in rows:
         values.setdefault(row.image, {})[row.entry] = row.value
@@ -310,7 +314,8 @@ def _per_image(rows: Sequence[Row], order: Sequence[str], higher_is_better: bool
         defined = [value for value in by_entry.values() if not math.isnan(value)]
         best = (max if higher_is_better else min)(defined, default=math.nan)
         cells = [by_entry.get(entry, math.nan) for entry in order]
-        table.append((image, [Cell(format_value(value), _key(value), value == best) for value in cells]))
+        texts = [format_value(value, opinion=opinion) for value in cells]
+        table.append((image, [Cell(t, _key(v), v == best) for t, v in zip(texts, cells, strict=True)]))
     return table
 
 
@@ -323,16 +328,19 @@ def _plots(
     sizes = {e: float(c.multiply_adds or 0 if counted else c.parameters) for e, c in weights.items()}
     largest = max(sizes.values(), default=0.0) or 1.0
     what = "multiply-adds" if counted else "parameters"
+    times = {entry: cost.milliseconds for entry, cost in data.costs.items()}
+    panel = data.panels.get(dataset, {})
 
-    def points(x: Mapping[str, float], y: Mapping[str, float]) -> list[Point]:
-        both = [entry for entry in indices if entry in x and entry in y]
-        return [
-            Point(
-                str(indices[e] + 1) if len(indices) > MAX_NAMED else e, x[e], y[e], indices[e], sizes[e] / largest,
-                f"{e}: {format_value(x[e])}, {format_value(y[e])}, {short_number(sizes[e])} {what}",
-            )
-            for e in both
-        ]  # fmt: skip
+    def points(across: str | None, metric: str) -> list[Point]:
+        """Return the entries at their means by two metrics, or over their times where the first is None."""
+        x, y = times if across is None else means[across], means[metric]
+        found = []
+        for entry in [entry for entry in indices if entry in x and entry in y]:
+            name = str(indices[entry] + 1) if len(indices) > MAX_NAMED else entry
+            texts = [format_value(x[entry], opinion=across in panel), format_value(y[entry], opinion=metric in panel)]
+            note = f"{entry}: {', '.join(texts)}, {short_number(sizes[entry])} {what}"
+            found.append(Point(name, x[entry], y[entry], indices[entry], sizes[entry] / largest, note))
+        return found
 
     def axis(metric: str) -> Axis:
         up = data.directions[metric]
@@ -344,15 +352,12 @@ def _plots(
     if pair is not None and all(metric in means for metric in pair):
         distortion, perception = pair
         title = f"Perception and distortion on {dataset}"
-        svg = scatter_svg(
-            points(means[distortion], means[perception]), axis(distortion), axis(perception), f"{anchor}-pd", title
-        )
+        svg = scatter_svg(points(distortion, perception), axis(distortion), axis(perception), f"{anchor}-pd", title)
         found.append((f"{title}. Marker area: {what}, at most {short_number(largest)}.{numbers}", svg))
-    times = {entry: cost.milliseconds for entry, cost in data.costs.items()}
     speed = Axis(f"milliseconds for {data.latency_size}x{data.latency_size}, lower is better", False, True)
     for metric in [m for m in dict.fromkeys(pair or list(means)[:1]) if m in means]:
         title = f"Quality and speed on {dataset}: {metric}"
-        svg = scatter_svg(points(times, means[metric]), speed, axis(metric), f"{anchor}-speed-{len(found)}", title)
+        svg = scatter_svg(points(None, metric), speed, axis(metric), f"{anchor}-speed-{len(found)}", title)
         found.append((f"{title}, against the time of one image.{numbers}", svg))
     return [(caption, svg) for caption, svg in found if svg]
 
@@ -371,14 +376,15 @@ def _seed_table(data: PageData) -> list[tuple[str, str, int, list[str]]]:
     table = []
     for (dataset, recipe), by_metric in groups.items():
         found = [by_metric.get(metric) for metric in data.directions]
-        texts = [_spread(group) if group else "-" for group in found]
+        panel = data.panels.get(dataset, {})
+        texts = [_spread(group, group.metric in panel) if group else "-" for group in found]
         table.append((recipe, dataset, max(len(g.means) for g in by_metric.values()), texts))
     return table
 
 
-def _spread(group: SeedGroup) -> str:
-    mean = format_value(group.mean)
-    return mean if math.isnan(group.deviation) else f"{mean} ± {format_value(group.deviation)}"
+def _spread(group: SeedGroup, opinion: bool) -> str:
+    mean, deviation = (format_value(value, opinion=opinion) for value in (group.mean, group.deviation))
+    return mean if math.isnan(group.deviation) else f"{mean} ± {deviation}"
 
 
 def _scores_of(data: PageData, gallery: Gallery) -> list[dict[str, str]]:
@@ -386,7 +392,8 @@ def _scores_of(data: PageData, gallery: Gallery) -> list[dict[str, str]]:
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in sorted(data.rows, key=lambda row: list(data.directions).index(row.metric)):
         of_entry = found.setdefault((row.dataset, row.image), {}).setdefault(row.entry, [])
-        of_entry.append(f"{row.metric}\N{NO-BREAK SPACE}{format_value(row.value)}")
+        value = format_value(row.value, opinion=row.metric in data.panels.get(row.dataset, {}))
+        of_entry.append(f"{row.metric}\N{NO-BREAK SPACE}{value}")
     keys = [(exhibit.dataset, exhibit.image) for exhibit in gallery.exhibits]
     return [{entry: " · ".join(texts) for entry, texts in found.get(key, {}).items()} for key in keys]
 

@@ -25,11 +25,15 @@ class Row(NamedTuple):
     value: float
 
 
-def format_value(value: float) -> str:
-    """Return a score with the digits the field gives: two from 10 up (dB), four below."""
+def format_value(value: float, *, opinion: bool = False) -> str:
+    """Return a score with the digits the field gives: two from 10 up (dB) and of what people said, four otherwise.
+
+    Args:
+        opinion: whether it is of a metric that has a panel: grades of 1 to 5 are not known to the fourth digit.
+    """
     if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+    return f"{value:.2f}" if opinion or abs(value) >= 10 else f"{value:.4f}"
 
 
 def short_number(value: float | None) -> str:

@@ -11,13 +11,8 @@ from pathlib import Path
 
 from mos_studies import Client, Server, made_up_study, opinion
 
-from srzoo.mos.ratings import Rater, RatingStore, open_ratings
-from srzoo.mos.study import Secret, Study
-
-
-def stored(folder: Path, database: str, study: Study, secret: Secret) -> RatingStore:
-    """The ratings of a study, in SQLite in its folder where no database is given."""
-    return open_ratings(folder, study, secret) if not database else RatingStore(study, database)
+from srzoo.mos.ratings import Rater, open_ratings
+from srzoo.mos.study import Study
 
 
 class SimulatedRater(threading.Thread):
@@ -76,10 +71,10 @@ def rate_under_fire(
         seconds that each answer took, ascending, those to raters who come back after a kill among them; and how many
         answers were acknowledged.
     """
-    study, secret = made_up_study(folder, images=images)
-    ratings = stored(folder, database, study, secret)
+    study, secret = made_up_study(folder, images=images, database=database)
+    ratings = open_ratings(folder, study, secret)
     people = [ratings.add_rater() for _ in range(raters)]
-    server = Server(folder, database)
+    server = Server(folder)
     server.start()
     threads = [SimulatedRater(server, study, rater, pause) for rater in people]
     expected = len(people[0].plan) * raters

@@ -32,9 +32,9 @@ LEVELS = {"HR": 4.7, "nearest": 1.5, "bicubic": 2.3, "net-a": 3.6, "net-b": 3.0}
 
 
 def made_up_study(
-    folder: Path, images: int = 4, labels: tuple[str, ...] = LABELS, **changes: Any
+    folder: Path, images: int = 4, labels: tuple[str, ...] = LABELS, database: str = "", **changes: Any
 ) -> tuple[Study, Secret]:
-    """A study of small random pictures, without any network."""
+    """A study of small random pictures, without any network; stored in SQLite where no database is given."""
     (folder / IMAGES).mkdir(parents=True)
     draw = np.random.default_rng(0)
 
@@ -73,16 +73,20 @@ def made_up_study(
             **changes,
         }
     )
-    secret = Secret.draw(changes.pop("database", ""))
+    secret = Secret.draw(database)
     save_study(folder, study, secret)
     return study, secret
 
 
 class Server:
-    """``srzoo mos serve`` as a process of its own, at a free port."""
+    """``srzoo mos serve`` as a process of its own, at a free port.
 
-    def __init__(self, folder: Path, database: str = "") -> None:
-        self.folder, self.database = folder, database
+    Args:
+        setting: Python that is run before.
+    """
+
+    def __init__(self, folder: Path, setting: str = "") -> None:
+        self.folder, self.setting = folder, setting
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -94,10 +98,9 @@ class Server:
 
     def start(self) -> None:
         code = "import sys; from srzoo.mos.serving import serve; serve(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
-        environment = {**os.environ, "SRZOO_MOS_DATABASE": self.database}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(self.folder), str(self.port)], env=environment, stderr=subprocess.PIPE
-        )
+        code = f"{self.setting}\n{code}"
+        arguments = [str(self.folder), str(self.port)]
+        self.process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE)
         for _ in range(600):
             if self.process.poll() is not None:
                 assert self.process.stderr is not None
@@ -117,8 +120,8 @@ class Server:
 
 
 @contextmanager
-def served(folder: Path, database: str = "") -> Iterator[Server]:
-    server = Server(folder, database)
+def served(folder: Path, setting: str = "") -> Iterator[Server]:
+    server = Server(folder, setting)
     server.start()
     try:
         yield server
@@ -193,7 +196,7 @@ def postgres() -> Iterator[str]:
             shutil.chown(base, "postgres")
         run = [*as_user, "env", "-i", "LC_ALL=C.UTF-8", f"PATH={os.environ['PATH']}"]
         data = base / "data"
-        initdb = [*run, programs / "initdb", "-D", data, "-A", "trust", "-U", "rater", "--no-instructions"]
+        initdb = [*run, programs / "initdb", "-D", data, "-A", "trust", "-U", "rater", "--no-instructions", "--no-sync"]
         subprocess.run([*map(str, initdb)], check=True, capture_output=True, cwd=base)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

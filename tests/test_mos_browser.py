@@ -44,11 +44,16 @@ def browser() -> Iterator[Any]:
         yield driver
 
 
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database(request: pytest.FixtureRequest) -> str:
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture(scope="module")
-def study_folder(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study_folder(data_root: Path, tmp_path_factory: pytest.TempPathFactory, database: str) -> Path:
     """Three trained entries, the original, nearest and bicubic, on Set5."""
     folder = tmp_path_factory.mktemp("studies") / "study"
-    new_study(folder, ENTRIES, "set5", examples=4, title="Which <b>image</b> is good?")
+    new_study(folder, ENTRIES, "set5", examples=4, title="Which <b>image</b> is good?", database=database)
     return folder
 
 
@@ -337,8 +342,8 @@ def test_one_pixel_of_an_image_is_one_pixel_of_the_screen(tmp_path: Path, ratio:
         no_complaints(browser)
 
 
-def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path) -> None:
-    study, secret = made_up_study(tmp_path / "study", examples=0, calibration=(), repeats=0)
+def test_answers_outlive_a_server_that_is_gone(browser: Any, tmp_path: Path, database: str) -> None:
+    study, secret = made_up_study(tmp_path / "study", database=database, examples=0, calibration=(), repeats=0)
     ratings = open_ratings(tmp_path / "study", study, secret)
     rater = ratings.add_rater()
     server = Server(tmp_path / "study")
@@ -396,6 +401,49 @@ def test_what_waited_in_one_browser_does_not_undo_what_was_said_on_another_devic
     browser.get_log("browser")  # of the server that was gone
 
 
+def test_two_tabs_of_one_browser_lose_and_double_nothing(browser: Any, tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study", examples=0, calibration=(), repeats=0)
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    rater = ratings.add_rater()
+    page, first = Page(browser), browser.current_window_handle
+    with served(tmp_path / "study") as server:
+        browser.get(f"{server.url}/r/{rater.token}/rate")
+        page.ready("1 of 16")
+        browser.switch_to.new_window("tab")
+        second = browser.current_window_handle
+        browser.get(f"{server.url}/r/{rater.token}/rate")
+        page.ready("1 of 16")
+
+        browser.switch_to.window(first)
+        page.key("3", 51)
+        page.ready("2 of 16")
+        browser.switch_to.window(second)
+        page.cdp("Page.bringToFront")
+        page.ready("2 of 16")  # without being told
+
+        server.stop(signal.SIGKILL)
+        browser.switch_to.window(first)
+        for number, value in ((2, 4), (3, 5)):
+            page.ready(f"{number} of 16")
+            page.key(str(value), 48 + value)
+        page.says("No connection. Your answers are kept here and will be sent.")
+        browser.switch_to.window(second)
+        page.ready("2 of 16")
+        page.key("1", 49)  # an answer to what the first tab answered
+        page.says("No connection. Your answers are kept here and will be sent.")
+        browser.switch_to.window(first)
+        browser.close()
+        browser.switch_to.window(second)
+        server.start()
+        page.until(lambda: last_values(ratings, 0).get(2) == 5, "what the closed tab kept")
+        page.ready("4 of 16")
+        assert page.run("return localStorage.length") == 0
+    found = [(r.position, r.revision, r.value) for r in ratings.history()]
+    assert found in ([(0, 1, 3), (1, 1, value), (2, 1, 5)] for value in (4, 1)), "the one that came first"
+    ratings.close()
+    browser.get_log("browser")  # of the server that was gone, and of the answer that came too late
+
+
 @pytest.mark.parametrize("question", ["nicer", pytest.param("closer", marks=pytest.mark.slow)])
 def test_pairs_are_answered_by_key_click_and_touch(browser: Any, tmp_path: Path, question: str) -> None:
     study, secret = made_up_study(tmp_path / "study", mode="pair", question=question, examples=1)
@@ -428,6 +476,33 @@ def test_pairs_are_answered_by_key_click_and_touch(browser: Any, tmp_path: Path,
     assert [values[n] for n in (1, 2, 3, 4)] == [2, 1, 2, 1]
     ratings.close()
     no_complaints(browser)
+
+
+def test_the_original_stands_beside_neither_of_two_where_three_do_not_fit(browser: Any, tmp_path: Path) -> None:
+    study, secret = made_up_study(tmp_path / "study", mode="pair", question="closer", examples=0, calibration=())
+    ratings = open_ratings(tmp_path / "study", study, secret)
+    rater = ratings.add_rater()
+    ratings.close()
+    where = (
+        "return [2, 0, 1].map((part) => document.querySelector(`[data-part='${part}'] img`).getBoundingClientRect())"
+        ".map((box) => [Math.round(box.x), Math.round(box.y)])"
+    )
+    with served(tmp_path / "study") as server:
+        page = Page(browser, {**DESK, "width": 900, "height": 520, "deviceScaleFactor": 0.25})  # 192 CSS pixels wide
+        browser.get(f"{server.url}/r/{rater.token}/rate")
+        page.ready(f"1 of {len(rater.plan)}")
+        (original, top), (left, left_top), (right, right_top) = page.run(where)
+        assert left < original < right and top == left_top == right_top
+        assert page.find("#question").text == "Which one is closer to the original?"
+        assert page.find("#stage").get_attribute("tabindex") == "-1"
+        page.cdp(
+            "Emulation.setDeviceMetricsOverride", **{**DESK, "width": 500, "height": 400, "deviceScaleFactor": 0.25}
+        )
+        page.says("Scroll to see all.")
+        (original, top), (left, left_top), (right, right_top) = page.run(where)
+        assert left < original < right and top < left_top == right_top
+        assert page.find("#stage").get_attribute("tabindex") == "0"
+        no_complaints(browser)
 
 
 def test_who_cannot_see_well_is_told_and_may_use_keys_alone(browser: Any, server: Server, opened: Any) -> None:

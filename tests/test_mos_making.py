@@ -213,13 +213,14 @@ def test_examples_show_both_ends_equally_often(tmp_path: Path) -> None:
 # --- the command line ---------------------------------------------------------------------------------------
 
 
-def test_a_study_from_the_command_line(tmp_path: Path, photos: str) -> None:
+def test_a_study_from_the_command_line(tmp_path: Path, photos: str, database: str) -> None:
     run = CliRunner().invoke
     text = tmp_path / "introduction.txt"
     text.write_text("Purpose.\n\nContact: <lab@example.org>")
     study = str(tmp_path / "study")
     made = run(app, ["mos", "new", study, "--entries", "bicubic", "--data", photos, "--size", "48", "--examples", "2",
-                     "--introduction", str(text), "--seed", "3", "--open-raters", "7"])  # fmt: skip
+                     "--introduction", str(text), "--seed", "3", "--open-raters", "7",
+                     "--database", database])  # fmt: skip
     assert made.exit_code == 0, made.output
     assert "12 images in 3 versions (bicubic, HR, nearest); a rater is asked 41 times" in made.output
     assert load_study(study)[0].open_raters == 7
@@ -231,9 +232,10 @@ def test_a_study_from_the_command_line(tmp_path: Path, photos: str) -> None:
     status = run(app, ["mos", "status", study], terminal_width=120)
     assert "Anna" in status.output and "0/41" in status.output
     forgotten = run(app, ["mos", "forget", study, "1", "--answers"])
-    assert "Names and links of 1 raters are deleted" in forgotten.output
+    assert "Name and link of 1 rater deleted, and 0 answers" in forgotten.output
     assert "Anna" not in run(app, ["mos", "status", study], terminal_width=120).output
-    assert b"Anna" not in b"".join(p.read_bytes() for p in (tmp_path / "study").glob("mos.sqlite*"))
+    assert b"Anna" not in b"".join(p.read_bytes() for p in Path(study).rglob("*") if p.is_file())
+    assert (Path(study) / "mos.sqlite").exists() == (not database)
     out = tmp_path / "ratings.csv"
     assert run(app, ["mos", "export", study, "--out", str(out)]).exit_code == 0
     assert out.read_text().startswith("rater,position,kind,dataset,image,version")

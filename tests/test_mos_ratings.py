@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mos_studies import made_up_study, postgres
+from mos_studies import made_up_study
 
 from srzoo.errors import InputError
 from srzoo.mos.progress import consistency, export_csv, progress_rows
-from srzoo.mos.ratings import MAX_NAME, RatingStore, RefusedRatingError, UnknownRaterError
+from srzoo.mos.ratings import MAX_NAME, RatingStore, RefusedRatingError, UnknownRaterError, open_ratings
 
 
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ratings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RatingStore]:
-    study, _ = made_up_study(tmp_path / "study")
-    here = f"sqlite:///{tmp_path / 'study' / 'mos.sqlite'}"
-    url = here if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    store = RatingStore(study, url)
+@pytest.fixture
+def ratings(database: str, tmp_path: Path) -> Iterator[RatingStore]:
+    study, secret = made_up_study(tmp_path / "study", database=database)
+    store = open_ratings(tmp_path / "study", study, secret)
     yield store
     store.close()
 
@@ -106,8 +99,16 @@ def test_a_person_is_forgotten_with_or_without_the_answers(ratings: RatingStore)
 def test_names_are_one_line_and_short(ratings: RatingStore) -> None:
     rater = ratings.add_rater("  A\x00\x1b[31mnna\r\n\u202eSmith \u2028" + "x" * 500)
     assert rater.name.startswith("A [31mnna Smith x") and len(rater.name) == MAX_NAME
-    ratings.begin(rater, "Bo")
-    assert ratings.rater(rater.token).name == "Bo" and ratings.rater(rater.token).begun
+
+
+def test_an_invited_rater_comes_once(ratings: RatingStore) -> None:
+    rater = ratings.add_rater("Anna")
+    assert rater.begun is None
+    ratings.begin(rater)
+    begun = ratings.rater(rater.token).begun
+    time.sleep(0.01)
+    ratings.begin(rater)
+    assert begun is not None and ratings.rater(rater.token).begun == begun
 
 
 def test_two_studies_share_a_database(ratings: RatingStore, tmp_path: Path) -> None:
@@ -118,6 +119,14 @@ def test_two_studies_share_a_database(ratings: RatingStore, tmp_path: Path) -> N
     with pytest.raises(UnknownRaterError):
         other.rater(rater.token)
     other.close()
+
+
+def test_the_environment_says_another_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, secret = made_up_study(tmp_path / "study", database="postgresql://rater@127.0.0.1:1/nowhere")
+    monkeypatch.setenv("SRZOO_MOS_DATABASE", f"sqlite:///{tmp_path / 'elsewhere.sqlite'}")
+    store = open_ratings(tmp_path / "study", study, secret)
+    assert store.add_rater().slot == 0 and (tmp_path / "elsewhere.sqlite").exists()
+    store.close()
 
 
 def test_progress_and_export(ratings: RatingStore) -> None:

@@ -284,8 +284,8 @@ def rated(folder: Path, raters: int = 9, clickers: int = 1, **changes: Any) -> A
     return study, ratings
 
 
-def test_a_study_is_reported(tmp_path: Path) -> None:
-    study, ratings = rated(tmp_path / "study", title="Good <b>images</b>")
+def test_a_study_is_reported(tmp_path: Path, database: str) -> None:
+    study, ratings = rated(tmp_path / "study", database=database, title="Good <b>images</b>")
     answered = ratings.raters(), ratings.ratings()
     ratings.close()
     result = CliRunner().invoke(app, ["mos", "report", str(tmp_path / "study")], terminal_width=120)
@@ -379,11 +379,16 @@ def test_opinions_stand_in_the_leaderboard_and_on_the_page(
     first = next(iter(told["rankings"]["mos"]["comparisons"]))
     assert first["p"] < 0.01 and not first["tied"]
     table = CliRunner().invoke(app, ["leaderboard", str(out)], terminal_width=140)
-    assert "mos of 7 raters" in " ".join(table.output.split())
-    assert "mos of 7 raters" in (out / "report.html").read_text()
     alone = CliRunner().invoke(app, ["leaderboard", str(folder)], terminal_width=140)
-    assert "mos of 7 raters" in " ".join(alone.output.split()) and "HR" not in alone.output
-    assert "mos of 7 raters" in (out / "leaderboard.md").read_text()
+    assert "HR" not in alone.output
+    mean = told["standings"][0]["estimates"]["mos"]["mean"]
+    assert told["panel"] == {"mos": 7} and f"{mean:.4f}" != f"{mean:.2f}00"
+    page = re.sub('data-key="[^"]*"', "", (out / "report.html").read_text())  # which columns are sorted by
+    for text in ((out / "leaderboard.md").read_text(), page, table.output, alone.output):
+        assert "mos of 7 raters" in " ".join(text.split())
+        assert f"{mean:.2f}" in text and f"{mean:.4f}" not in text, "grades are not known to the fourth digit"
+    ranked = CliRunner().invoke(app, ["leaderboard", str(out), "--metric", "mos"], terminal_width=140)
+    assert re.search(r"bicubic - nearest: mos \+\d\.\d\d \[\+\d\.\d\d, \+\d\.\d\d\]", ranked.output)
     again = bench("bicubic,nearest", photos, "psnr", out=out, pictures=1)
     assert again.computed == 0, "the store is what it was for the benchmark"
     assert {row.metric for row in again.rows} == {"psnr", "mos"}

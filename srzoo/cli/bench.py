@@ -129,7 +129,7 @@ def bench_command(
             resume=resume,
             progress=show,
         )
-    _print_boards(result.leaderboards, result.directions, protocol, result.panels)
+    _print_boards(result.leaderboards, result.directions, protocol)
     if len(sizes or ()) > 1:
         _print_costs(result.costs)
     size = sizes[0] if sizes else LATENCY_SIZE
@@ -149,18 +149,13 @@ def bench_command(
         raise typer.Exit(1)
 
 
-def _print_boards(
-    boards: Sequence[Leaderboard],
-    directions: Mapping[str, bool],
-    protocol: str,
-    panels: Mapping[str, Mapping[str, int]] | None = None,
-) -> None:
+def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool], protocol: str) -> None:
     from ..leaderboard import table
     from ..report import panel_text
 
     for board in boards:
         header, cells = table(board, directions)
-        asked = panel_text((panels or {}).get(board.dataset, {}))
+        asked = panel_text(board.panel)
         title = f"{board.dataset}: {board.images} images, protocol {protocol}{'; ' if asked else ''}{asked}"
         shown = make_table(header, right=["#", *header[2:]], title=escape(title))
         for row in cells:
@@ -212,9 +207,8 @@ def leaderboard_command(
     Examples: [bold]srzoo leaderboard bench[/bold], [bold]srzoo leaderboard mine theirs --metric lpips_squeeze,psnr
     --export all.parquet[/bold].
     """
-    from ..leaderboard import comparison_lines, leaderboards
+    from ..leaderboard import comparison_lines, leaderboards, seed_line
     from ..page import PageData, page_costs, write_page
-    from ..report import format_value
     from ..results import export_scores, merge
     from ..statistics import group_seeds
 
@@ -223,11 +217,11 @@ def leaderboard_command(
     sets = _known(split_names(data), list(dict.fromkeys(row.dataset for row in merged.rows)), "dataset")
     directions = {name: merged.directions[name] for name in wanted}
     rows = [row for row in merged.rows if row.metric in wanted and row.dataset in sets]
-    boards = leaderboards(rows, directions, {label: costs[0] for label, costs in merged.costs.items()})
     panels = {
         name: {metric: raters for metric, raters in asked.items() if metric in wanted}
         for name, asked in merged.panels.items()
     }
+    boards = leaderboards(rows, directions, {label: costs[0] for label, costs in merged.costs.items()}, panels)
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
@@ -244,18 +238,13 @@ def leaderboard_command(
         print_json([dataclasses.asdict(board) for board in boards])
         return
     for board in boards:
-        _print_boards([board], directions, merged.protocol, panels)
+        _print_boards([board], directions, merged.protocol)
         for line in comparison_lines(board, directions):
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
     for group in group_seeds(rows, merged.recipes):
-        console.print(
-            f"{group.recipe} on {group.dataset}: {group.metric} {format_value(group.mean)}, standard deviation "
-            f"{group.deviation:.4f} over {len(group.means)} seeds",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        line = seed_line(group, opinion=group.metric in panels.get(group.dataset, {}))
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _known(asked: list[str], there: list[str], what: str) -> list[str]:

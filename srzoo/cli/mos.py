@@ -132,8 +132,9 @@ def new_command(
         )
     labels = ", ".join(version.label for version in made.versions)
     console.print(
-        f"{len(made.images)} images in {len(made.versions)} versions ({labels}); a rater is asked "
-        f"{session_length(made)} times, {made.examples} examples and {made.repeats} repeats among them.",
+        f"{_counted(len(made.images), 'image')} in {len(made.versions)} versions ({labels}); a rater is asked "
+        f"{session_length(made)} times, {_counted(made.examples, 'example')} and {_counted(made.repeats, 'repeat')} "
+        "among them.",
         highlight=False,
         soft_wrap=True,
         markup=False,
@@ -227,7 +228,7 @@ def _print_report(found: StudyReport) -> None:
         shown = make_table(
             ["version", score, "95% interval", *(["won"] if is_pair else []), "answers"],
             right=[score, "won", "answers"],
-            title=escape(f"{table.dataset}: {table.images} images, {table.raters} raters"),
+            title=escape(f"{table.dataset}: {_counted(table.images, 'image')}, {_counted(table.raters, 'rater')}"),
         )
         for standing in table.standings:
             opinion = standing.opinion or standing.preference
@@ -366,7 +367,7 @@ def export_command(
             out.write_text(export_csv(found, ratings.raters(), history), encoding="utf-8")
         except OSError as error:
             raise DataError(f"Cannot write {out}: {error}.") from error
-        console.print(f"{len(history)} answers in {escape(str(out))}", highlight=False, soft_wrap=True)
+        console.print(f"{_counted(len(history), 'answer')} in {escape(str(out))}", highlight=False, soft_wrap=True)
 
 
 @mos_app.command("forget")
@@ -388,8 +389,13 @@ def forget_command(
     with _Opened(study) as (_, _, ratings):
         slots = [rater.slot for rater in ratings.raters()] if everybody else [number - 1 for number in raters or []]
         deleted = ratings.forget(slots, ratings=answers)
-        gone = f", and {deleted} answers with their history" if answers else "; their answers remain"
-        console.print(f"Names and links of {len(slots)} raters are deleted{gone}.", highlight=False, soft_wrap=True)
+        gone = f", and {_counted(deleted, 'answer')} with all changes" if answers else "; the answers remain"
+        text = f"Name and link of {_counted(len(slots), 'rater')} deleted{gone}."
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class _Opened:

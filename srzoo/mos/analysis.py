@@ -33,7 +33,7 @@ class Opinion:
 
     Attributes:
         mean: NaN where nobody was asked.
-        low, high: bootstrap interval over raters at ``CONFIDENCE``; NaN with fewer than two.
+        low, high: 95 % bootstrap interval over raters; NaN with fewer than two.
         shares: of the answers, for each grade from 1 to 5.
         answers: how many there are.
     """

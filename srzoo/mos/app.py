@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
@@ -30,6 +31,8 @@ SECONDS_EACH = 5
 """What an answer takes, for the estimate that raters are told."""
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 """What :func:`srzoo.mos.study.new_token` draws. Nothing else reaches the database, which may not take every text."""
+IN_WORDS = {404: "There is nothing here. Open the link that you were sent.", 405: "That cannot be done here."}
+"""What a person is told where nothing but HTTP's own phrase would be said."""
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
@@ -277,7 +280,10 @@ def export(token: AdminToken, site: ThisSite) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
-    return _refusal(request, error.status_code, str(error.detail), error.headers or {})
+    text = str(error.detail)
+    if text == HTTPStatus(error.status_code).phrase:
+        text = IN_WORDS.get(error.status_code, text)
+    return _refusal(request, error.status_code, text, error.headers or {})
 
 
 def _invalid(request: Request, error: Exception) -> Response:

@@ -222,13 +222,11 @@ class RatingStore:
         with self._engine.connect() as connection:
             return int(connection.scalar(query) or 0)
 
-    def begin(self, rater: Rater, name: str | None = None) -> None:
-        """Note that an invited rater has come, and the name given, if any."""
-        changes: dict[str, Any] = {"begun": sa.func.coalesce(_raters.c.begun, _now())}
-        if name is not None:
-            changes["name"] = clean_name(name) or None
+    def begin(self, rater: Rater) -> None:
+        """Note that an invited rater has come, unless it is noted already."""
+        begun = sa.func.coalesce(_raters.c.begun, _now())
         with self._writing() as connection:
-            connection.execute(_raters.update().where(_raters.c.id == rater.id).values(changes))
+            connection.execute(_raters.update().where(_raters.c.id == rater.id).values(begun=begun))
 
     def forget(self, slots: Sequence[int], *, ratings: bool = False) -> int:
         """Delete the names and links of raters, so that nothing leads from a rating to a person.

@@ -128,14 +128,13 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
     )
     first = {label: costs[0] for label, costs in merged.costs.items()}
     text = leaderboard_markdown(
-        leaderboards(merged.rows, merged.directions, first),
+        leaderboards(merged.rows, merged.directions, first, merged.panels),
         merged.directions,
         merged.protocol,
         device,
         next((cost.size for cost in first.values()), data.latency_size),
         notes,
         costs=merged.costs,
-        panels=merged.panels,
     )
     try:
         (folder / "leaderboard.md").write_text(text, encoding="utf-8")

@@ -9,9 +9,6 @@ from pathlib import Path
 from ..errors import DataError, InputError
 from .app import create_app
 
-CONNECTIONS = 1000
-"""At a time; more are told to come again."""
-
 
 def serve(
     folder: str | Path,
@@ -32,6 +29,9 @@ def serve(
     """
     import uvicorn
 
+    from . import connections
+
+    connections.allow_files()
     app = create_app(folder)
     app.state.site.ratings.warm_up()
     config = uvicorn.Config(
@@ -41,7 +41,8 @@ def serve(
         server_header=False,
         proxy_headers=behind_proxy,
         forwarded_allow_ips="127.0.0.1,::1",
-        limit_concurrency=CONNECTIONS,
+        http=connections.BoundedProtocol,
+        limit_concurrency=connections.CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
         ws="none",

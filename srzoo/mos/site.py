@@ -89,6 +89,7 @@ class Site:
         start = min(rater.done, len(rater.plan) - 1)
         return {
             "mode": self.study.mode,
+            "question": self.study.question,
             "start": start,
             "done": rater.done,
             "total": len(rater.plan),

@@ -1,6 +1,7 @@
 "use strict";
 // The page that asks. An answer goes into a queue that outlives the page, is sent until the server says that it is on
-// disk, and has a key of its own, so that sending it twice does no harm. Meanwhile the next image is there already.
+// disk, and has a key of its own, so that sending it twice does no harm, nor from two tabs of one browser. Meanwhile the
+// next image is there already.
 
 const state = JSON.parse(document.getElementById("state").textContent);
 const element = (id) => document.getElementById(id);
@@ -9,7 +10,8 @@ const [stage, back, pause, count, progress, question, spoken, next, interlude] =
 const asked = question.textContent;
 const answers = [...element("answers").children];
 const frames = [...stage.querySelectorAll(".frame")];
-const store = `mos ${state.address}`;
+const BETWEEN = 16; // CSS pixels between images, at least; as in the style sheet
+const prefix = `mos ${state.address} `; // of what this browser keeps for this rater
 
 const trials = new Map(); // position to {position, example, images, value, revision}
 const pictures = new Map(); // address to a promise of a decoded image
@@ -17,8 +19,11 @@ let position = state.start; // of what is shown
 let shownAt = 0; // 0 while nothing may be answered
 let queue = unsent(); // answers that the server has not confirmed
 let sending = false;
-let outdated = false; // another device has gone on meanwhile
+let outdated = false; // another device or tab has gone on meanwhile
 let feedback = null; // waits for the server's word on an example
+let following = 0; // timer
+let hint = ""; // after the question
+let leaving = false; // another page is on its way
 
 // --- images -----------------------------------------------------------------------------------------------------
 
@@ -53,12 +58,20 @@ function load(address) {
 // with, and its corner is moved onto the grid of the screen's pixels, for otherwise the browser would resample it.
 function fit() {
   const ratio = window.devicePixelRatio;
-  for (const image of stage.querySelectorAll("img")) {
+  const images = [...stage.querySelectorAll("img")];
+  for (const image of images) {
     image.style.width = `${image.naturalWidth / ratio}px`;
     image.style.height = `${image.naturalHeight / ratio}px`;
     image.style.left = image.style.top = "0";
   }
-  for (const image of stage.querySelectorAll("img")) {
+  // Where three do not fit side by side, the original stands above the others: beside one of them it would favour it.
+  const across = images.reduce((sum, image) => sum + image.naturalWidth / ratio, BETWEEN * (images.length + 1));
+  stage.classList.toggle("stacked", across > stage.clientWidth);
+  const beyond = stage.scrollWidth > stage.clientWidth || stage.scrollHeight > stage.clientHeight;
+  stage.tabIndex = beyond ? 0 : -1; // so that keys alone reach it
+  hint = beyond ? " Scroll to see all." : "";
+  if (question.textContent.startsWith(asked)) say("");
+  for (const image of images) {
     const box = image.getBoundingClientRect();
     image.style.left = `${(Math.round(box.left * ratio) - box.left * ratio) / ratio}px`;
     image.style.top = `${(Math.round(box.top * ratio) - box.top * ratio) / ratio}px`;
@@ -138,8 +151,9 @@ function answer(value) {
   const milliseconds = Math.min(86400000, Math.round(performance.now() - shownAt));
   shownAt = 0;
   const replaces = trial.revision;
-  queue.push({ key: newKey(), position, value, milliseconds, pixel_ratio: window.devicePixelRatio, replaces });
-  save();
+  const given = { key: newKey(), position, value, milliseconds, pixel_ratio: window.devicePixelRatio, replaces };
+  queue.push(given);
+  keep(given);
   Object.assign(trial, { value, revision: replaces + 1 });
   answers.forEach((button) => button.setAttribute("aria-pressed", String(Number(button.value) === value)));
   if (trial.example) feedback = { position, value };
@@ -156,7 +170,7 @@ function newKey() {
 // An example teaches: who finds its grade goes on at once, who does not is told and looks again.
 function teach(expected) {
   const right = feedback.value === expected;
-  const what = state.mode === "pair" ? `${label(expected)} is the better one.` : `This is an example of ${label(expected)}.`;
+  const what = state.mode === "pair" ? `${label(expected)} is the ${state.question} one.` : `This is an example of ${label(expected)}.`;
   say(right ? `Yes. ${what}` : what);
   if (right) setTimeout(goOn, 900);
   else {
@@ -200,23 +214,23 @@ async function ask(what, body) {
 }
 
 async function send() {
+  adopt();
   if (sending) return;
   sending = true;
   for (let wait = 500; queue.length; ) {
+    const sent = queue[0];
     try {
-      const receipt = await ask("ratings", queue[0]);
-      const kept = queue.shift();
-      save();
+      const receipt = await ask("ratings", sent);
+      drop([sent]);
       wait = 500;
       if (!feedback) say("");
       state.done = Math.max(state.done, receipt.done);
       learn(receipt.trials.filter((trial) => !trials.has(trial.position)));
-      if (feedback && feedback.position === kept.position) teach(receipt.expected);
+      if (feedback && feedback.position === sent.position) teach(receipt.expected);
     } catch (error) {
       if ([404, 409, 422].includes(error.status)) {
-        queue = error.status === 409 ? queue.slice(1) : []; // what was said on another device meanwhile holds
+        drop(error.status === 409 ? [sent] : queue); // what was said on another device meanwhile holds
         outdated = true;
-        save();
         continue;
       }
       say("No connection. Your answers are kept here and will be sent.");
@@ -230,22 +244,57 @@ async function send() {
   else if (position >= state.total) finish();
 }
 
-// Where the browser keeps nothing, answers live as long as the page.
+// Every answer is kept under a name of its own, so that no tab writes over what another one keeps. Where the browser
+// keeps nothing, answers live as long as the page.
 function unsent() {
+  const found = [];
   try {
-    return JSON.parse(localStorage.getItem(store) || "[]");
+    for (const name of Object.keys(localStorage)) {
+      if (name.startsWith(prefix)) found.push(JSON.parse(localStorage.getItem(name)));
+    }
   } catch {
-    return [];
+    return found;
   }
+  return found.sort(inOrder);
 }
 
-function save() {
+// The server takes no answer before that to what comes earlier.
+function inOrder(one, other) {
+  return one.position - other.position || one.replaces - other.replaces;
+}
+
+function keep(answer) {
   try {
-    if (queue.length) localStorage.setItem(store, JSON.stringify(queue));
-    else localStorage.removeItem(store);
+    localStorage.setItem(prefix + answer.key, JSON.stringify(answer));
   } catch {
     return;
   }
+}
+
+function drop(answers) {
+  queue = queue.filter((answer) => !answers.includes(answer));
+  if (leaving) return; // that page may have been made before these were kept, and learns of them by sending them again
+  try {
+    answers.forEach((answer) => localStorage.removeItem(prefix + answer.key));
+  } catch {
+    return;
+  }
+}
+
+// Take over what another tab keeps: it may have been closed before it could send. The server keeps once what both send.
+function adopt() {
+  const known = new Set(queue.map((answer) => answer.key));
+  const found = unsent().filter((answer) => !known.has(answer.key));
+  if (!found.length) return;
+  queue = [...found, ...queue].sort(inOrder);
+  outdated = true;
+}
+
+function catchUp() {
+  if (document.hidden) return; // until somebody looks
+  adopt();
+  if (queue.length) send();
+  else if (outdated) location.reload();
 }
 
 function finish() {
@@ -255,7 +304,7 @@ function finish() {
 
 // Stands where the question stands, so that nothing on the page moves.
 function say(text) {
-  question.textContent = text || asked;
+  question.textContent = text || asked + hint;
   if (text) spoken.textContent = text;
 }
 
@@ -304,7 +353,17 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("contextmenu", (event) => event.target.tagName === "IMG" && event.preventDefault());
 window.addEventListener("resize", fit);
+new ResizeObserver(fit).observe(stage); // as when what is said below takes another line
 window.addEventListener("online", send);
+window.addEventListener("beforeunload", () => (leaving = true));
+document.addEventListener("visibilitychange", catchUp);
+// Another tab's answer is kept: this one shows what that one shows, unless it is answering at this moment.
+window.addEventListener("storage", (event) => {
+  if (!event.key?.startsWith(prefix) || event.newValue !== null) return;
+  outdated = true;
+  clearTimeout(following);
+  following = setTimeout(catchUp, 1000);
+});
 // A page that the browser kept for its back button may be older than what is known now.
 window.addEventListener("pageshow", (event) => event.persisted && location.reload());
 
