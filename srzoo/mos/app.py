@@ -135,6 +135,14 @@ async def form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
+def _name(fields: dict[str, str]) -> str:
+    """Return the name in a form. Pages escape names; one with markup in it is no mistake, and is not kept at all."""
+    name = fields.get("name", "")
+    if "<" in name or ">" in name:
+        raise HTTPException(422, "A name has no < or > in it. Go back and leave them out.")
+    return name
+
+
 def _unknown(site: Site, request: Request) -> HTTPException:
     """Count a wrong token against the address it came from, and return the answer."""
     if not site.guesses.allows(_address(request)):
@@ -183,7 +191,7 @@ def join(token: OpenToken, request: Request, fields: Form, site: ThisSite) -> Re
         raise HTTPException(429, "Too many people joined from here just now; wait a minute.", {"Retry-After": "60"})
     if site.ratings.count() >= site.study.open_raters:
         raise HTTPException(403, "The study has all the raters that it takes.")
-    rater = site.ratings.add_rater(fields.get("name", ""), begun=True)
+    rater = site.ratings.add_rater(_name(fields), begun=True)
     return RedirectResponse(f"/r/{rater.token}", 303)
 
 
@@ -263,7 +271,7 @@ def admin(token: AdminToken, site: ThisSite) -> Response:
 @router.post("/admin/{token}/invite")
 def invite(token: AdminToken, fields: Form, site: ThisSite) -> Response:
     """Add a rater to send a link to."""
-    site.ratings.add_rater(fields.get("name", ""))
+    site.ratings.add_rater(_name(fields))
     return RedirectResponse(f"/admin/{token}", 303)
 
 
