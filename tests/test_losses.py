@@ -152,7 +152,34 @@ def test_texture_compares_gram_matrices_of_patches_not_positions() -> None:
     loss = srzoo.create("loss", "texture", **RANDOM_VGG, layers={"relu1_1": 1.0})
     features = torch.rand(1, 4, 16, 16)
     moved = features.roll(5, dims=-1)
-    torch.testing.assert_close(loss.describe(features, 1), loss.describe(moved, 1))
+    assert loss.compare(features, moved, 1).item() == pytest.approx(0, abs=1e-9)
+    assert loss.compare(features, 2 * features, 1).item() > 0.1
+
+
+@pytest.mark.parametrize(("channels", "side"), [(4, 4), (32, 2)])
+@pytest.mark.parametrize("distance", ["mse", "l1"])
+def test_texture_is_the_distance_of_gram_matrices_however_it_is_computed(
+    channels: int, side: int, distance: str
+) -> None:
+    """EnhanceNet, sec. 4.2.3; fewer positions than channels take another way to the same value and gradient."""
+    torch.manual_seed(0)
+    loss = srzoo.create(
+        "loss", "texture", **RANDOM_VGG, layers={"relu1_1": 1.0}, patch_size=4 * side, distance=distance
+    )
+    found, wanted = torch.rand(2, channels, 9, 8, requires_grad=True), torch.rand(2, channels, 9, 8)
+
+    def grams(features: torch.Tensor) -> torch.Tensor:
+        patches = F.unfold(features, side, stride=side).view(2, channels, side * side, -1)
+        return torch.einsum("ncpk,ndpk->nkcd", patches, patches) / side**2
+
+    expected = (F.mse_loss if distance == "mse" else F.l1_loss)(grams(found), grams(wanted))
+    value = loss.compare(found, wanted, 4)
+    torch.testing.assert_close(value, expected)
+    one, other = (torch.autograd.grad(v, found, retain_graph=True)[0] for v in (value, expected))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(loss.compare(found, wanted, 4), value, rtol=0, atol=0)
+    assert loss.compare(wanted, wanted, 4).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_an_empty_layer_list_is_refused() -> None:

@@ -38,9 +38,9 @@ class _FeatureLoss(nn.Module):
         """Stay in evaluation mode whatever the training loop asks for."""
         return super().train(False)
 
-    def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
-        """Return what is compared of a layer's features, whose positions are ``stride`` image pixels apart."""
-        return features
+    def compare(self, found: torch.Tensor, wanted: torch.Tensor, stride: int) -> torch.Tensor:
+        """Return the distance of two images' features of a layer, whose positions are ``stride`` pixels apart."""
+        return self.distance(found, wanted)
 
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return ``{layer: features (N, C, h, w)}`` of images (N, 3, H, W)."""
@@ -77,7 +77,7 @@ class _FeatureLoss(nn.Module):
             if self.normalise == "mean":
                 size = wanted[name].float().abs().mean().clamp(min=1e-6)
                 pair = [features / size for features in pair]
-            terms.append(weight * self.distance(*(self.describe(features, stride) for features in pair)))
+            terms.append(weight * self.compare(*pair, stride))
         return torch.stack(terms).sum()
 
 
@@ -107,8 +107,10 @@ class Perceptual(_FeatureLoss):
         super().__init__(extractor, layers, distance, normalise)
         self.feature_scale = feature_scale
 
-    def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
-        return features if self.feature_scale == 1.0 else features * self.feature_scale
+    def compare(self, found: torch.Tensor, wanted: torch.Tensor, stride: int) -> torch.Tensor:
+        if self.feature_scale != 1.0:
+            found, wanted = found * self.feature_scale, wanted * self.feature_scale
+        return super().compare(found, wanted, stride)
 
 
 class Texture(_FeatureLoss):
@@ -135,9 +137,23 @@ class Texture(_FeatureLoss):
             raise ValueError(f"patch_size must be at least 1, not {patch_size}")
         self.patch_size = patch_size
 
-    def describe(self, features: torch.Tensor, stride: int) -> torch.Tensor:
-        side = min(max(1, self.patch_size // stride), features.shape[-2], features.shape[-1])
-        n, channels = features.shape[:2]
-        patches = F.unfold(features, side, stride=side)  # (N, C*side*side, patches)
-        patches = patches.view(n, channels, side * side, -1).permute(0, 3, 1, 2)  # (N, patches, C, side*side)
-        return patches @ patches.transpose(-1, -2) / (side * side)
+    def compare(self, found: torch.Tensor, wanted: torch.Tensor, stride: int) -> torch.Tensor:
+        side = min(max(1, self.patch_size // stride), *found.shape[-2:])
+        # The distance is a small difference of large sums, which bf16 would drown.
+        with torch.autocast(found.device.type, enabled=False):
+            x, y = (_patches(features.float(), side) for features in (found, wanted))
+            channels, positions = x.shape[-2:]
+            if self.distance is F.mse_loss and positions < channels:
+                # |XX' - YY'|^2 = |X'X|^2 - 2 |X'Y|^2 + |Y'Y|^2, which are as large as a patch and not as its channels
+                squares = [(a.transpose(-1, -2) @ b).square().sum((-1, -2)) for a, b in ((x, x), (x, y), (y, y))]
+                whole = squares[0] - 2 * squares[1] + squares[2]
+                return whole.mean() / (positions * channels) ** 2
+            return self.distance(*(a @ a.transpose(-1, -2) / positions for a in (x, y)))
+
+
+def _patches(features: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the patches that tile (N, C, H, W), what is left at the ends cut off: (N, patches, C, side*side)."""
+    n, channels, height, width = features.shape
+    rows, columns = height // side, width // side
+    tiled = features[..., : rows * side, : columns * side].reshape(n, channels, rows, side, columns, side)
+    return tiled.permute(0, 2, 4, 1, 3, 5).reshape(n, rows * columns, channels, side * side)
