@@ -110,6 +110,11 @@ def test_list_of_an_unknown_entry_gives_the_near_miss() -> None:
     assert "No entry matches 'esrgn-x4'. Did you mean 'esrgan-x4'" in refused("list", "esrgn-x4")
 
 
+def test_list_of_a_part_of_names_gives_the_pattern() -> None:
+    found = get_zoo().names("*gan*")
+    assert f"No entry matches 'gan'. It is part of {len(found)} names: srzoo list '*gan*'." in refused("list", "gan")
+
+
 @pytest.mark.parametrize("word", ["blokc", "generatr", "dataset_"])
 def test_list_of_a_misspelt_kind_gives_the_near_miss(word: str) -> None:
     near = {"blokc": "block", "generatr": "generator", "dataset_": "dataset"}[word]
