@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .report import Row, cost_table, format_value, panel_text, short_number
+from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
 
@@ -91,11 +91,16 @@ def table(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> tuple[lis
     header += [f"{metric} {'↑' if up else '↓'}" for metric, up in higher_is_better.items()]
     header += ["ms", "params"]
     cells = []
+    column = {metric: _means(board, metric) for metric in higher_is_better}
     for standing in board.standings:
-        values = [format_value(standing.means.get(metric, math.nan)) for metric in higher_is_better]
-        milliseconds = "-" if math.isnan(standing.milliseconds) else f"{standing.milliseconds:.1f}"
+        values = [format_value(standing.means.get(metric, math.nan), own) for metric, own in column.items()]
+        milliseconds = format_milliseconds(standing.milliseconds)
         cells.append([standing.place, standing.entry, *values, milliseconds, short_number(standing.parameters)])
     return header, cells
+
+
+def _means(board: Leaderboard, metric: str) -> list[float]:
+    return [standing.means[metric] for standing in board.standings if metric in standing.means]
 
 
 def comparison_lines(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> list[str]:
@@ -148,7 +153,8 @@ def leaderboard_markdown(
             for column, metric in enumerate(higher_is_better, start=2):
                 estimate = standing.estimates.get(metric)
                 if estimate is not None and not math.isnan(estimate.low):
-                    row[column] += f" [{format_value(estimate.low)}, {format_value(estimate.high)}]"
+                    own = _means(board, metric)
+                    row[column] += f" [{format_value(estimate.low, own)}, {format_value(estimate.high, own)}]"
             lines.append("| " + " | ".join(row) + " |")
         lines.append("")
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]
