@@ -89,6 +89,7 @@ def test_a_run_ends_with_a_comparison_on_images_it_has_not_seen(
 
 def test_a_run_folder_is_no_entry_to_train(here: Path) -> None:
     (here / "run").mkdir()
+    (here / "run" / "entry.json").write_text("{}")
     assert_clear(srzoo("train", "run"), 2, "run is no entry of the zoo", "training.start_from=run")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -154,8 +155,19 @@ def show_command(
         _show_diff(get_zoo().entry(name), get_zoo().entry(diff), as_json)
     elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
+    elif name and name not in get_zoo().names() and (told := _where_told(Path(name))):
+        raise InputError(f"{name} is no entry of the zoo. {told}")
     else:
         _show_entry(get_zoo().entry(name), as_json)
+
+
+def _where_told(path: Path) -> str:
+    """Return what tells the composition of a model that is a file or folder; empty if a path is neither."""
+    if (path / "zoo.yaml").is_file():
+        return f"'srzoo --zoo {path / 'zoo.yaml'} list' shows the one in it."
+    if (path / "entry.json").is_file():
+        return f"What the run is of stands in {path / 'entry.json'}."
+    return f"'srzoo export {path}' writes a card with its composition." if path.suffix and path.is_file() else ""
 
 
 def _show_entry(entry: Entry, as_json: bool) -> None:

@@ -202,7 +202,8 @@ def pull_command(
 ) -> None:
     """Get a model that srzoo push sent; its weights are kept only if their hash is right.
 
-    Nothing else is fetched, and nothing in it is executed. The folder stands for the model in every command.
+    Nothing else is fetched, and nothing in it is executed. The folder stands for the
+    model wherever one is benchmarked, used, exported or verified.
 
     Example: [bold]srzoo pull me/my-model[/bold], then [bold]srzoo verify models/my-model[/bold].
     """

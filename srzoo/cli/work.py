@@ -118,7 +118,7 @@ def train_command(
     Examples: [bold]srzoo train srresnet-lite-x4 --data photos --steps 200[/bold],
     [bold]srzoo train srgan-lite-x4 --data photos training.stages.gan.losses.perceptual=null[/bold].
     """
-    if entry not in get_zoo().names() and Path(entry).exists():
+    if entry not in get_zoo().names() and ((Path(entry) / "entry.json").is_file() or Path(entry).is_file()):
         raise InputError(
             f"{entry} is no entry of the zoo. Repeat the command of a run to go on with it; to train further from its "
             f"weights, write the entry's name and training.start_from={entry}"
