@@ -145,16 +145,20 @@ def load_image_set(name: str) -> ImageSet:
         return read_folder(root / name, name)
     if Path(name).expanduser().is_dir():
         return read_folder(Path(name).expanduser(), Path(name).expanduser().resolve().name)
-    known = [component.name for component in registry.find("dataset")]
-    known += (
-        sorted(p.name for p in root.iterdir() if _looks_like_images(p)) if root is not None and root.is_dir() else []
-    )
+    known = dataset_names()
     where = f"under SRZOO_DATA ({root})" if root is not None else "(SRZOO_DATA is not set)"
     raise UnknownNameError(
         f"No dataset is called {name!r} {where}, and there is no such folder.{did_you_mean(name, known)} "
         f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well"
         f"{', and NAME[:3] or NAME[3:] is a part of a set' if '[' in name else ''}."
     )
+
+
+def dataset_names() -> list[str]:
+    """Return the datasets that are known by name: those that plugins register, then the folders under SRZOO_DATA."""
+    root = data_root()
+    folders = sorted(p.name for p in root.iterdir() if _looks_like_images(p)) if root and root.is_dir() else []
+    return [*(component.name for component in get_registry().find("dataset")), *folders]
 
 
 def shared_images(left: Sequence[ImageSet], right: Sequence[ImageSet]) -> list[str]:

@@ -71,6 +71,8 @@ def read_picture(path: str | os.PathLike[str], keep_depth: bool = False) -> Pict
     except FileNotFoundError:
         raise DataError(f"There is no image {path}.") from None
     except UnidentifiedImageError:
+        if path.suffix.lower() in SUFFIXES:
+            raise DataError(f"{path} is no image in spite of its name, or its beginning is damaged.") from None
         raise DataError(f"{path} is not an image that can be read; use {', '.join(SUFFIXES)}.") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} is too large: {error}.") from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .report import Row, cost_table, format_value, panel_text, short_number
+from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
 
@@ -98,12 +98,17 @@ def table(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> tuple[lis
     header += [f"{metric} {'↑' if up else '↓'}" for metric, up in higher_is_better.items()]
     header += ["ms", "params"]
     cells = []
+    column = {metric: _means(board, metric) for metric in higher_is_better}
     for standing in board.standings:
         means = {metric: standing.means.get(metric, math.nan) for metric in higher_is_better}
-        values = [format_value(mean, opinion=metric in board.panel) for metric, mean in means.items()]
-        milliseconds = "-" if math.isnan(standing.milliseconds) else f"{standing.milliseconds:.1f}"
+        values = [format_value(mean, column[m], opinion=m in board.panel) for m, mean in means.items()]
+        milliseconds = format_milliseconds(standing.milliseconds)
         cells.append([standing.place, standing.entry, *values, milliseconds, short_number(standing.parameters)])
     return header, cells
+
+
+def _means(board: Leaderboard, metric: str) -> list[float]:
+    return [standing.means[metric] for standing in board.standings if metric in standing.means]
 
 
 def comparison_lines(board: Leaderboard, higher_is_better: Mapping[str, bool]) -> list[str]:
@@ -163,7 +168,8 @@ def leaderboard_markdown(
             for column, metric in enumerate(higher_is_better, start=2):
                 estimate = standing.estimates.get(metric)
                 if estimate is not None and not math.isnan(estimate.low):
-                    ends = [format_value(end, opinion=metric in board.panel) for end in (estimate.low, estimate.high)]
+                    own, opinion = _means(board, metric), metric in board.panel
+                    ends = [format_value(end, own, opinion=opinion) for end in (estimate.low, estimate.high)]
                     row[column] += f" [{', '.join(ends)}]"
             lines.append("| " + " | ".join(row) + " |")
         lines.append("")

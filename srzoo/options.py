@@ -203,7 +203,9 @@ def _read_source(factory: str) -> tuple[list[Option], str] | None:
     definitions = _definitions(found.origin)
     if attribute not in definitions:
         if "." not in attribute and not _binds(found.origin, attribute):
-            raise AttributeError(f"module {module!r} defines no {attribute!r}")
+            near = did_you_mean(attribute, definitions).strip()
+            hint = f" ({near[0].lower()}{near[1:]})" if near else ""
+            raise AttributeError(f"module {module!r} defines no {attribute!r}{hint}")
         return None
     node = definitions[attribute]
     documentation = ast.get_docstring(node) or ""

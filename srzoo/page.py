@@ -14,7 +14,7 @@ from .costs import HR_SIZE
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, cost_table, format_value, panel_text, short_number
+from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -254,12 +254,13 @@ def _scores(ranking: Ranking, opinion: bool) -> dict[str, Score]:
     ends = [v for e in estimates for v in (e.low, e.high, e.mean) if math.isfinite(v)]
     least, span = min(ends, default=0.0), (max(ends, default=0.0) - min(ends, default=0.0)) or 1.0
     best = ranking.places[0].rank
+    means = [estimate.mean for estimate in estimates]
     found = {}
     for place in ranking.places:
         estimate = place.estimate
         values = (estimate.low, estimate.mean, estimate.high)
         defined = all(math.isfinite(value) for value in values)
-        texts = [format_value(value, opinion=opinion) for value in values]
+        texts = [format_value(value, means, opinion=opinion) for value in values]
         low, mean, high = (100 * (value - least) / span for value in values)
         found[place.entry] = Score(
             Cell(texts[1], _key(estimate.mean), place.rank == best and place.rank != "-"),
@@ -272,9 +273,7 @@ def _scores(ranking: Ranking, opinion: bool) -> dict[str, Score]:
 
 def _cost_cells(cost: EntryCost | None) -> list[Cell]:
     cost = cost or EntryCost(parameters=-1)
-    time = "-" if math.isnan(cost.milliseconds) else f"{cost.milliseconds:.3g}"
-    if cost.milliseconds >= 1000:
-        time = f"{cost.milliseconds:,.0f}"
+    time = format_milliseconds(cost.milliseconds)
     counts = [None if count is None or count < 0 else count for count in (cost.parameters, cost.multiply_adds)]
     return [Cell(time, _key(cost.milliseconds)), *(Cell(short_number(n), "" if n is None else str(n)) for n in counts)]
 

@@ -76,7 +76,7 @@ def scatter_svg(points: Sequence[Point], horizontal: Axis, vertical: Axis, ident
         figure = Figure(figsize=(5.4, 4.0), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
-        _dress(axes, horizontal, vertical)
+        _dress(axes, horizontal, vertical, [point.x for point in drawn])
         for point in drawn:
             marks = axes.scatter(
                 point.x,
@@ -95,12 +95,13 @@ def scatter_svg(points: Sequence[Point], horizontal: Axis, vertical: Axis, ident
     return _inline(buffer.getvalue().decode("utf-8"), drawn, identifier, title)
 
 
-def _dress(axes: Axes, horizontal: Axis, vertical: Axis) -> None:
+def _dress(axes: Axes, horizontal: Axis, vertical: Axis, positions: Sequence[float]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     if horizontal.logarithmic:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        wide = max(positions) > 50 * min(positions)  # three numbers a decade would run into each other
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(0.2, 0.16)

@@ -7,6 +7,8 @@ distribution, the plugin and the cause; the other plugins never notice.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import os
 import re
 import sys
@@ -178,14 +180,34 @@ def describe_exception(error: BaseException) -> str:
     except Exception:  # even its __str__ is broken
         text = "no message"
     place = ""
+    if isinstance(error, SyntaxError) and error.filename:  # raised by the import machinery; it knows the place itself
+        return f"{type(error).__name__}: {error.msg} ({_short_path(error.filename)}, line {error.lineno})"
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
         filename = frame.f_code.co_filename
-        if not filename.startswith("<") and Path(filename).parent != Path(__file__).parent:
-            place = f" ({Path(filename).name}, line {traceback.tb_lineno})"
+        if not filename.startswith("<") and not _is_ours_or_torch(filename):
+            place = f" ({_short_path(filename)}, line {traceback.tb_lineno})"
         traceback = traceback.tb_next
     return f"{type(error).__name__}: {text}{place}"
+
+
+def _short_path(filename: str) -> str:
+    """Return a file's name; with its folder where the name alone tells nothing."""
+    path = Path(filename)
+    return f"{path.parent.name}/{path.name}" if path.name == "__init__.py" else path.name
+
+
+@functools.cache
+def _torch_folder() -> Path | None:
+    found = importlib.util.find_spec("torch")
+    return Path(found.origin).parent if found is not None and found.origin else None
+
+
+def _is_ours_or_torch(filename: str) -> bool:
+    """Whether a frame is none of a plugin's code: that in torch's own files says nothing of what to change."""
+    path = Path(filename)
+    return path.parent == Path(__file__).parent or _torch_folder() in path.parents
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:

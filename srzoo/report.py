@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -25,15 +25,23 @@ class Row(NamedTuple):
     value: float
 
 
-def format_value(value: float, *, opinion: bool = False) -> str:
+def format_value(value: float, among: Iterable[float] = (), *, opinion: bool = False) -> str:
     """Return a score with the digits the field gives: two from 10 up (dB) and of what people said, four otherwise.
 
     Args:
+        among: the other values of its column; where one of them has two digits, this one has.
         opinion: whether it is of a metric that has a panel: grades of 1 to 5 are not known to the fourth digit.
     """
     if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if opinion or abs(value) >= 10 else f"{value:.4f}"
+    return f"{value:.2f}" if opinion or any(abs(other) >= 10 for other in (value, *among)) else f"{value:.4f}"
+
+
+def format_milliseconds(value: float) -> str:
+    """Return a time without digits that no measurement has: ``13,345``, ``828``, ``50.1``; ``-`` for NaN."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def short_number(value: float | None) -> str:
@@ -52,7 +60,8 @@ def cost_table(costs: Mapping[str, Sequence[CostRow]]) -> tuple[list[str], list[
     cells = []
     for entry, measured in costs.items():
         for cost in measured:
-            time = f"{cost.milliseconds:.3g} [{cost.quartile_low:.3g}, {cost.quartile_high:.3g}]"
+            median, low, high = map(format_milliseconds, (cost.milliseconds, cost.quartile_low, cost.quartile_high))
+            time = f"{median} [{low}, {high}]"
             memory = "-" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:.1f}"
             counts = [short_number(cost.parameters), short_number(cost.multiply_adds)]
             size, speed = f"{cost.size}x{cost.size}", f"{cost.images_per_second:.3g}"

@@ -65,8 +65,10 @@ def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
                 check_hash(path, wanted.sha256)
                 return path
     names = " or ".join(wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives)
+    fetched = next((wanted.filename for wanted in alternatives if wanted.url), "")
+    fetch = f"'srzoo weights pull {fetched}' gets it. " if fetched else ""
     raise MissingWeightsError(
-        f"{owner} not available: put {names} into {folders[0]}. 'srzoo weights' helps. "
+        f"{owner} not available: put {names} into {folders[0]}. {fetch}"
         "Folders searched: " + ", ".join(str(folder) for folder in folders) + " (SRZOO_WEIGHTS adds others)."
     )
 

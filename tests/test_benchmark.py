@@ -17,7 +17,7 @@ from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.errors import DataError, MissingWeightsError, RecipeWarning, UnknownNameError
 from srzoo.leaderboard import Standing, leaderboard_markdown, leaderboards, table
-from srzoo.report import COLUMNS, Row, format_value
+from srzoo.report import COLUMNS, Row, format_milliseconds, format_value
 from srzoo.store import CostRow
 from srzoo.weights import save_checkpoint
 from srzoo.zoo import get_zoo, training_entry
@@ -83,10 +83,18 @@ def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
     (standing,) = board.standings
     assert standing.means["ssim"] == 0.5
     assert format_value(float("nan")) == "-"
+    assert [format_value(value, [28.43, 8.0473]) for value in (28.43, 8.0473)] == ["28.43", "8.05"]
+    assert format_value(0.15364, [0.15364, 0.0932]) == "0.1536"
+
     header, cells = table(board, {"ssim": True})
     assert "0.5000" in cells[0]
     assert "| a |" in leaderboard_markdown([board], {"ssim": True}, "y", "CPU", 128)
     assert header[2] == "ssim ↑"
+
+
+def test_times_have_no_digits_that_were_not_measured() -> None:
+    times = [13344.8, 828.46, 99.96, 99.94, 50.123, 1.2345, float("nan")]
+    assert [format_milliseconds(time) for time in times] == ["13,345", "828", "100", "99.9", "50.1", "1.23", "-"]
 
 
 def test_a_metric_without_backbone_is_reported_and_stops_nothing(

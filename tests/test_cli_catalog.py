@@ -110,6 +110,11 @@ def test_list_of_an_unknown_entry_gives_the_near_miss() -> None:
     assert "No entry matches 'esrgn-x4'. Did you mean 'esrgan-x4'" in refused("list", "esrgn-x4")
 
 
+def test_list_of_a_part_of_names_gives_the_pattern() -> None:
+    found = get_zoo().names("*gan*")
+    assert f"No entry matches 'gan'. It is part of {len(found)} names: srzoo list '*gan*'." in refused("list", "gan")
+
+
 @pytest.mark.parametrize("word", ["blokc", "generatr", "dataset_"])
 def test_list_of_a_misspelt_kind_gives_the_near_miss(word: str) -> None:
     near = {"blokc": "block", "generatr": "generator", "dataset_": "dataset"}[word]
@@ -387,3 +392,16 @@ def test_completion_offers_names_and_stays_silent_beside_a_broken_zoo(
     assert complete_entry("esrgan-ab") == get_zoo().names("esrgan-ab*")
     assert "block/rrdb" in complete_entry_or_component("block/r")
     assert complete_kind("b") == ["block"]
+
+
+def test_show_of_a_run_or_a_pulled_folder_says_where_its_composition_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, file in (("run", "entry.json"), ("pulled", "zoo.yaml")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("{}")
+        assert f"{folder} is no entry of the zoo. " in refused("show", folder)
+        assert f"{folder}/{file}" in refused("show", folder)
+    (tmp_path / "net.safetensors").write_bytes(b"")
+    assert "srzoo export net.safetensors" in refused("show", "net.safetensors")

@@ -66,6 +66,33 @@ def trained(here: Path) -> Path:
     return here / "run"
 
 
+@pytest.mark.parametrize(
+    ("data", "option"),
+    [
+        ("photos[:3]", ' --data "photos[3:]"'),
+        ("photos", " --data mine"),
+        ("photos,mine", " --data FOLDER_OF_OTHER_IMAGES"),
+        ("mine", ""),
+    ],
+)
+def test_a_run_ends_with_a_comparison_on_images_it_has_not_seen(
+    here: Path, monkeypatch: pytest.MonkeyPatch, data: str, option: str
+) -> None:
+    (here / "sets" / "mine").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(here / "sets" / "mine" / "1.png")
+    monkeypatch.setenv("SRZOO_DATA", str(here / "sets"))
+    result = srzoo("train", "mine", "--steps", "1", "--out", "run", "--data", data)
+    assert result.exit_code == 0, result.output
+    assert f"srzoo bench run bicubic{option} compares it" in result.output
+
+
+def test_a_run_folder_is_no_entry_to_train(here: Path) -> None:
+    (here / "run").mkdir()
+    (here / "run" / "entry.json").write_text("{}")
+    assert_clear(srzoo("train", "run"), 2, "run is no entry of the zoo", "training.start_from=run")
+
+
 def test_train_then_bench_then_upscale(trained: Path, photograph: Path, here: Path) -> None:
     benched = srzoo("bench", "run", "bicubic", "--metric", "psnr", "--metric", "ssim", "--out", "table")
     assert benched.exit_code == 0, benched.output
@@ -87,6 +114,16 @@ def test_upscale_of_a_folder_goes_on_after_a_bad_image_and_names_it(photograph: 
     assert_clear(result, 2, "bad.png", "damaged or cut short")
     assert Image.open("large/good.png").size == (96, 80)
     assert not Path("large/bad.png").exists()
+
+
+def test_upscale_of_what_is_no_image_does_not_name_the_suffix_it_has(here: Path) -> None:
+    (here / "photo.png").write_text("hello")
+    (here / "photo.txt").write_text("hello")
+    for name, words in (("photo.png", "no image in spite of its name"), ("photo.txt", "use .png, .jpg")):
+        result = srzoo("upscale", name, "--entry", "bicubic", "--out", "large.png")
+        assert_clear(result, 2, name, words)
+        assert "1 failed" in result.stderr
+        assert "large.png" not in result.stderr
 
 
 def test_upscale_of_a_folder_needs_a_folder_to_write_to(photograph: Path, here: Path) -> None:

@@ -187,7 +187,8 @@ def test_a_factory_given_as_an_object_is_inspected() -> None:
         ("no_such_module_anywhere:Part", "No module named 'no_such_module_anywhere'"),
         ("no_such_package.deeper:Part", "No module named 'no_such_package'"),
         ("collections.abc:NoSuchName", "NoSuchName"),
-        ("json.decoder:NoSuchName", "'json.decoder' defines no 'NoSuchName'"),
+        ("json.decoder:NoSuchName", "'json.decoder' defines no 'NoSuchName'."),
+        ("json.decoder:JSONDecodr", "defines no 'JSONDecodr' (did you mean 'JSONDecoder' or "),
     ],
 )
 def test_a_factory_that_is_not_there_is_an_error_naming_owner_and_cause(factory: str, cause: str) -> None:

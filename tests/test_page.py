@@ -448,3 +448,12 @@ def test_every_control_has_a_name_and_every_plot_a_title(opened: Any) -> None:
     repeated = """const all = [...document.querySelectorAll('[id]')].map(element => element.id);
         return all.filter((id, index) => all.indexOf(id) !== index)"""
     assert opened.execute_script(repeated) == []
+
+
+def test_numbers_of_a_logarithmic_axis_leave_room_for_each_other() -> None:
+    axes = Axis("ms", False, logarithmic=True), Axis("y", False)
+    svg = scatter_svg([Point("a", 16.0, 1.0, 0, 0), Point("b", 13345.0, 2.0, 1, 0)], *axes, "p", "t")
+    assert all(f">{number}<" in svg for number in (100, 1000, 10000))
+    assert not any(f">{number}<" in svg for number in (200, 500, 2000, 5000))
+    svg = scatter_svg([Point("a", 50.0, 1.0, 0, 0), Point("b", 990.0, 2.0, 1, 0)], *axes, "p", "t")
+    assert all(f">{number}<" in svg for number in (100, 200, 500))

@@ -9,11 +9,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from plugin_site import FACTORY, Site, block_plugin, plugin
 
 from srzoo import hookspecs
 from srzoo.options import signature_of
-from srzoo.plugins import discover
+from srzoo.plugins import describe_exception, discover
 from srzoo.registry import Registry
 from srzoo.specs import KINDS, hook_name
 
@@ -229,6 +230,20 @@ def test_a_broken_plugin_is_a_record_with_one_line_and_the_others_work(site: Sit
 def test_the_place_in_the_plugins_own_code_is_named(site: Site) -> None:
     module = site.install("bad", "\n\nimport no_such_library_anywhere\n")
     assert f"({module}.py, line 3)" in site.discover()["bad"].error
+
+
+def test_the_place_of_a_syntax_error_is_named_once_and_is_the_plugins(site: Site) -> None:
+    module = site.install("bad", "import srzoo\n\ndef (\n")
+    error = site.discover()["bad"].error
+    assert error.startswith("SyntaxError: ")
+    assert error.endswith(f" ({module}.py, line 3)")
+    assert error.count("line") == 1
+
+
+def test_the_place_of_an_error_in_torch_is_where_the_plugin_called_it() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.nn.functional.interpolate(torch.zeros(1, 1, 2, 2, device="meta"), size=(0, 0))
+    assert describe_exception(caught.value).endswith(f" ({Path(__file__).name}, line {caught.traceback[0].lineno + 1})")
 
 
 def test_an_entry_point_to_a_module_that_is_not_there_is_a_record(site: Site) -> None:

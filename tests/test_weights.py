@@ -520,6 +520,10 @@ def test_missing_backbone_says_which_file_to_put_where(folders: list[Path]) -> N
         f"vgg19 is not available: put backbone.pth (https://a.org/b) or other.safetensors into {folders[0]}." in message
     )
     assert all(str(folder) in message for folder in folders)
+    assert "'srzoo weights pull backbone.pth' gets it." in message
+    with pytest.raises(MissingWeightsError) as caught:
+        find_backbone([WeightFile("other.safetensors", "00000000")], "vgg19 is")
+    assert "pull" not in str(caught.value), "it has no address"
 
 
 def test_hash_may_be_given_by_its_first_digits(tmp_path: Path) -> None:

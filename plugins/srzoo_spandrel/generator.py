@@ -46,9 +46,10 @@ class SpandrelGenerator(nn.Module):
         except spandrel.UnsupportedModelError:
             raise WeightsError(f"{checkpoint} is of no architecture that spandrel recognises.") from None
         except Exception as error:  # tensors of the right names and the wrong shapes fail in many ways
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).split())
+            reason = reason if len(reason) <= 300 else reason[:300].rsplit(" ", 1)[0] + " ..."
             raise WeightsError(
-                f"{checkpoint} cannot be loaded by spandrel: {reason or type(error).__name__}."
+                f"{checkpoint} cannot be loaded by spandrel: {(reason or type(error).__name__).removesuffix('.')}."
             ) from None
         name = descriptor.architecture.name
         if not isinstance(descriptor, spandrel.ImageModelDescriptor):

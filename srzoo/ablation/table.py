@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from ..errors import DataError
-from ..report import format_value, short_number
+from ..report import format_milliseconds, format_value, short_number
 from ..statistics import CONFIDENCE, MIN_PAIRS
 from .plan import Planned
 from .results import Change, Findings, duration, interval_text
@@ -92,16 +92,12 @@ def _cost_lines(findings: Findings) -> list[Line]:
     trained = {label: seconds for label, seconds in findings.seconds.items() if seconds}
     return [
         line("parameters", {k: short_number(c.parameters) for k, c in costs.items()}),
-        line("latency, ms", {k: _milliseconds(c.milliseconds) for k, c in costs.items()}),
+        line("latency, ms", {k: format_milliseconds(c.milliseconds) for k, c in costs.items()}),
         line("memory, MiB", {k: _mebibytes(c.peak_bytes) for k, c in costs.items()}),
-        line("training step, ms", {k: _milliseconds(s.milliseconds) for k, s in steps.items()}),
+        line("training step, ms", {k: format_milliseconds(s.milliseconds) for k, s in steps.items()}),
         line("training memory, MiB", {k: _mebibytes(s.peak_bytes) for k, s in steps.items()}),
         line("trained for", {k: duration(seconds) for k, seconds in trained.items()}),
     ]
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _mebibytes(count: int | None) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 
 from .completion import complete_ablation
-from .console import console, errors, make_table, print_error, reports_errors
+from .console import console, errors, make_table, print_error, print_table, reports_errors
 from .work import make_progress
 
 if TYPE_CHECKING:
@@ -135,7 +135,10 @@ def _list_ablations() -> None:
         ablation = read_recipe(name).ablation
         summary = ablation.summary + (f" ({ablation.paper})" if ablation.paper else "")
         shown.add_row(f"[bold]{name}[/bold]", str(len(ablation.columns)), ", ".join(ablation.budgets), escape(summary))
-    console.print(shown)
+    print_table(shown)
+    console.print(
+        "[dim]srzoo ablate NAME --budget BUDGET trains one; with --plan it shows what would be trained.[/dim]"
+    )
 
 
 def _show_plan(recipe: str, budget: str, seeds: int | None) -> None:
@@ -148,12 +151,12 @@ def _show_plan(recipe: str, budget: str, seeds: int | None) -> None:
     for planned in plan.columns:
         name = planned.column.entry or "the high-resolution image"
         columns.add_row(f"[bold]{escape(planned.label)}[/bold]", name, escape(what_changed(plan, planned)))
-    console.print(columns)
+    print_table(columns)
     runs = make_table(["run", "steps", "columns"], right=["steps"], title="What is trained, each once")
     for run in plan.runs():
         users = [p.label for p in plan.trained if any(run in lineage(own) for own in p.runs)]
         runs.add_row(run.name, f"{run.steps:,}", ", ".join(users))
-    console.print(runs)
+    print_table(runs)
 
 
 def _print_findings(findings: Findings) -> None:
@@ -184,7 +187,7 @@ def _print_standing(title: str, labels: Sequence[str], blocks: Sequence[Block]) 
             shown.add_row(f"[dim]{escape(block.title)}[/dim]")
         for line in block.lines:
             shown.add_row(escape(line.label), *(_cell(cell, roomy) for cell in line.cells))
-    console.print(shown)
+    print_table(shown)
     if not roomy:
         console.print("[dim]Intervals: in table.md, on the page, and here where the terminal is wider.[/dim]")
 
@@ -196,7 +199,7 @@ def _print_lying(title: str, labels: Sequence[str], blocks: Sequence[Block]) -> 
         shown = make_table(["", *names], title=f"{title}: {block.title}" if block.title else title)
         for number, label in enumerate(labels):
             shown.add_row(f"[bold]{escape(label)}[/bold]", *(_cell(line.cells[number], True) for line in block.lines))
-        console.print(shown)
+        print_table(shown)
 
 
 def _cell(cell: Cell, roomy: bool) -> str:

@@ -14,7 +14,7 @@ from rich.progress import TaskID
 
 from ..errors import InputError, did_you_mean
 from .completion import complete_entry, complete_metric
-from .console import console, errors, make_table, print_error, print_json, reports_errors
+from .console import console, errors, make_table, print_error, print_json, print_table, reports_errors
 from .work import checked_protocol, make_progress, split_names
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         shown = make_table(header, right=["#", *header[2:]], title=escape(title))
         for row in cells:
             shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
-        console.print(shown)
+        print_table(shown)
 
 
 def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
@@ -171,7 +171,7 @@ def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
     shown = make_table(header, right=header[1:], title="cost of one forward pass, batch 1")
     for row in cells:
         shown.add_row(f"[bold]{escape(row[0])}[/bold]", *(escape(text) for text in row[1:]))
-    console.print(shown)
+    print_table(shown)
 
 
 @reports_errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
 from ..zoo import Source, diff_entries, get_zoo
 from .completion import complete_entry, complete_entry_or_component, complete_kind
-from .console import console, errors, make_table, print_error, print_json, reports_errors
+from .console import console, errors, make_table, print_error, print_json, print_table, reports_errors
 
 _ENTRY_KINDS = ("entry", "entries")
 
@@ -71,7 +72,7 @@ def _list_components(kind: str, pattern: str, as_json: bool) -> None:
     table = make_table([kind, "owner", "summary"])
     for c in components:
         table.add_row(f"[bold]{c.name}[/bold]", c.owner.name, escape(c.spec.summary))
-    console.print(table)
+    print_table(table)
     console.print(f"[dim]srzoo show {kind}/NAME tells its options.[/dim]")
 
 
@@ -79,7 +80,10 @@ def _list_entries(pattern: str, as_json: bool) -> None:
     zoo = get_zoo()
     names = zoo.names(pattern)
     if not names:
-        raise UnknownNameError(f"No entry matches {pattern!r}.{did_you_mean(pattern, [*zoo.names(), *KINDS])}")
+        near = did_you_mean(pattern, [*zoo.names(), *KINDS])
+        if within := zoo.names(f"*{pattern}*"):
+            near = f" It is part of {len(within)} names: srzoo list '*{pattern}*'."
+        raise UnknownNameError(f"No entry matches {pattern!r}.{near}")
     broken: list[SrzooError] = []
     entries: list[Entry] = []
     for name in names:
@@ -89,14 +93,18 @@ def _list_entries(pattern: str, as_json: bool) -> None:
             broken.append(error)
     if as_json:
         print_json([{**_entry_facts(e), "summary": e.summary, "paper": e.paper} for e in entries])
-    else:
-        table = make_table(["entry", "scale", "stages", "weights", "summary"], right=["scale"])
+    elif entries:
+        scales = {e.scale for e in entries}
+        one = f"All are x{entries[0].scale}. " if len(scales) == 1 else ""  # a column that tells nothing narrows others
+        table = make_table(["entry", *([] if one else ["scale"]), "stages", "weights", "summary"], right=["scale"])
         for e in entries:
             facts = _entry_facts(e)
-            stages = ">".join(facts["stages"]) or "-"
+            stages = ", ".join(facts["stages"]) or "-"
             weights = {True: "[green]yes[/green]", False: "no", None: "-"}[facts["weights"]]
-            table.add_row(f"[bold]{e.name}[/bold]", f"x{e.scale}", stages, weights, escape(e.summary))
-        console.print(table)
+            scale = [] if one else [f"x{e.scale}"]
+            table.add_row(f"[bold]{e.name}[/bold]", *scale, stages, weights, escape(e.summary))
+        print_table(table)
+        console.print(f"[dim]{one}srzoo show ENTRY tells composition, recipe, cost and scores.[/dim]")
     for problem in [*broken, *zoo.file_problems]:
         print_error(str(problem))
     if broken or zoo.file_problems:
@@ -147,8 +155,19 @@ def show_command(
         _show_diff(get_zoo().entry(name), get_zoo().entry(diff), as_json)
     elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
+    elif name and name not in get_zoo().names() and (told := _where_told(Path(name))):
+        raise InputError(f"{name} is no entry of the zoo. {told}")
     else:
         _show_entry(get_zoo().entry(name), as_json)
+
+
+def _where_told(path: Path) -> str:
+    """Return what tells the composition of a model that is a file or folder; empty if a path is neither."""
+    if (path / "zoo.yaml").is_file():
+        return f"'srzoo --zoo {path / 'zoo.yaml'} list' shows the one in it."
+    if (path / "entry.json").is_file():
+        return f"What the run is of stands in {path / 'entry.json'}."
+    return f"'srzoo export {path}' writes a card with its composition." if path.suffix and path.is_file() else ""
 
 
 def _show_entry(entry: Entry, as_json: bool) -> None:
@@ -197,7 +216,7 @@ def _show_diff(left: Entry, right: Entry, as_json: bool) -> None:
     table = make_table(["key", left.name, right.name])
     for key, a, b in found:
         table.add_row(key, *(("[dim]-[/dim]" if v is None else escape(str(v))) for v in (a, b)))
-    console.print(table)
+    print_table(table)
 
 
 def _component_data(component: Component) -> dict[str, Any]:
@@ -254,7 +273,7 @@ def _show_component(component: Component, as_json: bool) -> None:
     for option in signature.options:
         default = "[red]required[/red]" if option.required else escape(option.default_text or "")
         table.add_row(f"[bold]{option.name}[/bold]", escape(option.type_text), default, escape(option.help))
-    console.print(table)
+    print_table(table)
 
 
 @reports_errors
@@ -306,7 +325,7 @@ def plugins_command(
             table.add_row(
                 f"[bold]{r.name}[/bold]", f"{r.distribution} {r.version}", status, escape(provides or r.error)
             )
-        console.print(table)
+        print_table(table)
         for problem in problems:
             print_error(problem)
         for remark in registry.remarks():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from ..errors import InterruptedRunError, SrzooError
 
@@ -20,6 +23,9 @@ console = Console()
 errors = Console(stderr=True)
 
 Command = TypeVar("Command", bound=Callable[..., None])
+
+_LEAST_TEXT = 12
+"""Width that a column of text keeps, where it has as much."""
 
 
 def reports_errors(command: Command) -> Command:
@@ -40,6 +46,9 @@ def reports_errors(command: Command) -> Command:
             print_error("interrupted.")
             raise typer.Exit(1) from None
 
+    # Help is laid out for the reader's terminal, in which the line breaks of the source would stand in mid-sentence.
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    wrapped.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return wrapped  # type: ignore[return-value]
 
 
@@ -68,3 +77,56 @@ def make_table(columns: Sequence[str], right: Sequence[str] = (), title: str = "
         whole = number or index == 0 or column == "entry"
         table.add_column(column, justify="right" if number else "left", no_wrap=whole, overflow="fold")
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table so that no number and no name of it is cut, however narrow the terminal.
+
+    Where it does not fit, rich would cut the cells of a column that may not wrap, without a sign: ``1.07 M`` became
+    ``1.07``. Here the gaps give way first, then texts wrap, then headers, then names, and at last the table is wider
+    than the terminal.
+    """
+    if _width(table) > console.width:
+        table.collapse_padding = True
+        sizes = [_sizes(column) for column in table.columns]
+        gaps = _width(table) - sum(max(size.cell, size.header) for size in sizes)
+        for may_wrap in ("texts", "headers", "names"):
+            least = [_confine(column, size, may_wrap) for column, size in zip(table.columns, sizes, strict=True)]
+            if gaps + sum(least) <= console.width:
+                break
+        else:
+            table.width = gaps + sum(least)
+    console.print(table, crop=False)
+
+
+class _Sizes(NamedTuple):
+    """Widths of a column's widest cell, of its header, and of the longest word of that."""
+
+    cell: int
+    header: int
+    word: int
+
+
+def _width(table: Table) -> int:
+    """Return how wide a table is that nothing confines."""
+    return table.__rich_measure__(console, console.options.update(width=10_000)).maximum
+
+
+def _sizes(column: Column) -> _Sizes:
+    header, *cells = (Text.from_markup(str(cell)) for cell in (column.header, *column.cells))
+    lines = (cell_len(line) for cell in cells for line in cell.plain.split("\n"))
+    words = (cell_len(word) for word in header.plain.split())
+    return _Sizes(max(lines, default=1), header.cell_len, max(words, default=0))
+
+
+def _confine(column: Column, size: _Sizes, may_wrap: str) -> int:
+    """Tell rich how narrow a column may become where texts, headers too, or names too may wrap; return it."""
+    number, name = column.justify == "right", column.no_wrap or column.width is not None
+    if number or (name and may_wrap != "names"):
+        # A column of a fixed width is none that rich makes narrower; that its header wraps has to be said.
+        column.width = max(size.cell, size.header if may_wrap == "texts" else size.word)
+        column.no_wrap = may_wrap == "texts"
+        return column.width
+    column.width, column.no_wrap = None, False
+    column.min_width = max(size.word, min(size.cell, _LEAST_TEXT))
+    return column.min_width

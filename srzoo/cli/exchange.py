@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 
 from .completion import complete_entry, complete_metric
-from .console import console, make_table, print_json, reports_errors
+from .console import console, make_table, print_json, print_table, reports_errors
 from .work import make_progress, split_names
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _print_verification(found: Verification) -> None:
         words = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "[yellow]not checked[/yellow]"}
         value, difference = "-", "-"
         if check.found is not None:
-            value, difference = f"{check.found:.4f}", f"{check.found - check.recorded:+.4f}"
+            value, difference = f"{check.found:.4f}", f"{round(check.found - check.recorded, 4) + 0.0:+.4f}"  # no -0
         table.add_row(
             escape(check.dataset),
             escape(check.metric),
@@ -108,12 +108,13 @@ def _print_verification(found: Verification) -> None:
             f"{check.tolerance:g}",
             words[check.holds],
         )
-    console.print(table)
+    print_table(table)
     for reason in dict.fromkeys(check.reason for check in found.unchecked):
         console.print(f"[yellow]not checked:[/yellow] {escape(reason)}", soft_wrap=True, highlight=False)
     checked = len(found.checks) - len(found.unchecked)
     weights = f"weights {found.digest[:16]} are those of the zoo" if found.digest else "there are no weights"
-    told = f"{checked} of {len(found.checks)} recorded scores computed, {len(found.failed)} of which do not hold"
+    told = f"{checked} of {len(found.checks)} recorded scores computed, "
+    told += f"{len(found.failed)} of which do not hold" if found.failed or not checked else "which hold"
     console.print(f"{escape(found.entry)}: {weights}; {told}.", soft_wrap=True, highlight=False)
 
 
@@ -201,7 +202,8 @@ def pull_command(
 ) -> None:
     """Get a model that srzoo push sent; its weights are kept only if their hash is right.
 
-    Nothing else is fetched, and nothing in it is executed. The folder stands for the model in every command.
+    Nothing else is fetched, and nothing in it is executed. The folder stands for the
+    model wherever one is benchmarked, used, exported or verified.
 
     Example: [bold]srzoo pull me/my-model[/bold], then [bold]srzoo verify models/my-model[/bold].
     """

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from ..errors import DataError, InputError
 from .completion import complete_entry
-from .console import console, make_table, print_json, reports_errors
+from .console import console, make_table, print_json, print_table, reports_errors
 from .work import checked_protocol, make_progress, split_names
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _print_report(found: StudyReport) -> None:
             shown.add_row(
                 f"[bold]{escape(standing.label)}[/bold]", f"{standing.value:.2f}", interval, *won, str(opinion.answers)
             )
-        console.print(shown)
+        print_table(shown)
         for difference in table.differences:
             if difference.p_holm is not None and not difference.told_apart:
                 first, second = (found.study.versions[v].label for v in (difference.first, difference.second))
@@ -262,7 +262,7 @@ def _print_report(found: StudyReport) -> None:
             related.add_row(
                 f"{c.metric} {arrow}", escape(c.dataset), c.level, str(c.points), values[0], interval, values[1]
             )
-        console.print(related)
+        print_table(related)
     for note in found.notes:
         _say(note)
 
@@ -349,7 +349,7 @@ def status_command(study: StudyFolder) -> None:
                 "" if row.same is None else f"{row.same:.0%}",
                 row.seen[:16].replace("T", " "),
             )
-        console.print(table)
+        print_table(table)
 
 
 @mos_app.command("export")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 
 from .completion import complete_component_or_plugin, complete_template
-from .console import console, make_table, print_json, reports_errors
+from .console import console, make_table, print_json, print_table, reports_errors
 from .work import make_progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def new_plugin(
     for file, purpose in package.files.items():
         table.add_row(f"[bold]{escape(file)}[/bold]", purpose)
     console.print(f"Wrote {escape(str(package.folder))}", highlight=False, soft_wrap=True)
-    console.print(table)
+    print_table(table)
     for command in package.next_steps:
         console.print(escape(command), style="bold", highlight=False, soft_wrap=True)
 
@@ -121,7 +121,7 @@ def _print_report(report: Report) -> None:
         for finding in report.findings:
             if finding.subject == subject:
                 table.add_row(finding.check, *_outcome(finding), style="dim" if finding.status == "n/a" else "")
-        console.print(table)
+        print_table(table)
     failed = report.count("fail")
     colour = "red" if failed else "green"
     console.print(

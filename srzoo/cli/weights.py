@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from ..errors import InputError, MissingWeightsError, SrzooError
 from .completion import complete_entry
-from .console import console, make_table, print_error, print_json, reports_errors
+from .console import console, make_table, print_error, print_json, print_table, reports_errors
 
 weights_app = typer.Typer(
     help="The pretrained backbones that metrics and perceptual losses need, and checkpoints of other programs.",
@@ -49,7 +49,7 @@ def list_weights(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
         if b.path is None and here.intersection(b.alternatives):
             state = "no, but another that serves"
         table.add_row(f"[bold]{escape(b.file.filename)}[/bold]", state, escape(", ".join(b.needed_by)))
-    console.print(table)
+    print_table(table)
     folders = ", ".join(str(folder) for folder in weights_folders())
     console.print(f"[dim]Folders, the first of which is written to: {escape(folders)}[/dim]", soft_wrap=True)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ from rich.text import Text
 from ..errors import InputError, SrzooError
 from ..zoo import get_zoo
 from .completion import complete_entry, complete_metric
-from .console import console, errors, make_table, print_error, reports_errors
+from .console import console, errors, make_table, print_error, print_table, reports_errors
 
 if TYPE_CHECKING:
     from ..pretrained import Model
@@ -117,6 +118,11 @@ def train_command(
     Examples: [bold]srzoo train srresnet-lite-x4 --data photos --steps 200[/bold],
     [bold]srzoo train srgan-lite-x4 --data photos training.stages.gan.losses.perceptual=null[/bold].
     """
+    if entry not in get_zoo().names() and ((Path(entry) / "entry.json").is_file() or Path(entry).is_file()):
+        raise InputError(
+            f"{entry} is no entry of the zoo. Repeat the command of a run to go on with it; to train further from its "
+            f"weights, write the entry's name and training.start_from={entry}"
+        )
     resolved = get_zoo().entry(entry, overrides or ())  # before torch is imported, so that a typo answers at once
     if resolved.training is None:
         raise InputError(f"entry {entry!r} has no training recipe; 'srzoo list' shows entries that have one.")
@@ -177,7 +183,29 @@ def train_command(
         console.print(f"  {name} {value:.4f}")
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
-    console.print(f"[dim]srzoo bench {result.out} bicubic compares it; its curves: {result.out}/training.png[/dim]")
+    assert result.entry.training is not None
+    console.print(
+        f"[dim]srzoo bench {escape(str(result.out))} bicubic{escape(_unseen(result.entry.training.data))} compares it; "
+        f"its curves: {escape(str(result.out / 'training.png'))}[/dim]",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _unseen(trained: Sequence[str]) -> str:
+    """Return the option by which a benchmark gets images that a run was not trained on; empty if it does unasked."""
+    from ..benchmark import DEFAULT_DATA
+    from ..data import dataset_names
+
+    whole = {name.partition("[")[0] for name in trained}
+    if not whole.intersection(DEFAULT_DATA):
+        return ""
+    for name in trained:
+        beginning = re.fullmatch(r"(.+)\[:(\d+)\]", name)
+        if beginning is not None and not {beginning[1], f"{beginning[1]}[{beginning[2]}:]"}.intersection(trained):
+            return f' --data "{beginning[1]}[{beginning[2]}:]"'
+    unseen = [name for name in dataset_names() if name not in whole]
+    return f" --data {unseen[0] if unseen else 'FOLDER_OF_OTHER_IMAGES'}"
 
 
 def _show_audit(
@@ -200,7 +228,7 @@ def _show_audit(
                 shown.add_row(
                     f"[bold]{escape(row.term)}[/bold]", f"{row.value:.4g}", share, *norms, f"[red]{row.problem}[/red]"
                 )
-        console.print(shown)
+        print_table(shown)
     console.print(
         "[dim]output, generator, discriminator: norms of each weighted term's gradient on the generator's output and "
         "on all parameters of a network; share: its part in what pulls at the output.[/dim]",
@@ -289,7 +317,7 @@ def interpolate_command(
                 format_value(result.means[kind, value, dataset][name]) for name in result.directions for kind in KINDS
             ]
             shown.add_row(f"{value:g}", *cells)
-        console.print(shown)
+        print_table(shown)
     pictures = ", ".join(str(out / name) for name in ("tradeoff.png", "strip.png") if (out / name).is_file())
     note = "" if len(result.directions) > 1 else "; tradeoff.png needs two metrics, such as --metric psnr,lpips_squeeze"
     console.print(f"[dim]Pictures: {pictures}{note}[/dim]", soft_wrap=True)
@@ -364,7 +392,9 @@ def upscale_command(
             except SrzooError as error:
                 print_error(str(error))
                 failed += 1
-            progress.update(task, advance=1, values=target.name)
+                progress.update(task, advance=1, values=f"{failed} failed")
+            else:
+                progress.update(task, advance=1, values=target.name)
     if failed:
         raise typer.Exit(2)
     console.print(f"wrote {targets[0] if len(targets) == 1 else f'{len(targets)} images to {out}'}", soft_wrap=True)

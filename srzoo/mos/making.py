@@ -121,8 +121,8 @@ def new_study(
         renderer = _Renderer(made / IMAGES, models, scale, size, crop, draw)
         total = sum(map(len, image_sets)) + (examples + 1) // 2
         tick = _counter(progress, total)
-        images = [shown for image_set in image_sets for shown in renderer.shown(image_set, labels, tick)]
         shown_examples = renderer.examples(load_image_set(calibration), image_sets, examples, tick) if examples else ()
+        images = [shown for image_set in image_sets for shown in renderer.shown(image_set, labels, tick)]
         study = Study(
             id=secrets.token_hex(8),
             title=title.strip() or "Image quality study",
@@ -253,7 +253,10 @@ class _Renderer:
     def examples(
         self, image_set: ImageSet, asked: Sequence[ImageSet], count: int, tick: Callable[[str], None]
     ) -> Iterator[Example]:
-        """Yield calibration images, none of which is asked about; where there are few, several parts of each."""
+        """Return calibration images, none of which is asked about; where there are few, several parts of each.
+
+        They are made as they are asked for; that there are some is checked at once.
+        """
         known = {(s.name, item.name) for s in asked for item in s}
         known_files = {item.hr.resolve() for s in asked for item in s if isinstance(item.hr, Path)}
         items = [
@@ -266,6 +269,9 @@ class _Renderer:
             raise InputError(
                 f"All images of {image_set.name} are asked about; give other ones with --calibration, or --examples 0."
             )
+        return self._examples(items, count, tick)
+
+    def _examples(self, items: Sequence[ImageItem], count: int, tick: Callable[[str], None]) -> Iterator[Example]:
         lowest = self._models.get(LOWEST) or _prepared(load_model(LOWEST), self._scale)
         for index in range((count + 1) // 2):
             yield self._example(items[index % len(items)], lowest, again=index >= len(items))
