@@ -137,7 +137,8 @@ def _list_ablations() -> None:
         shown.add_row(f"[bold]{name}[/bold]", str(len(ablation.columns)), ", ".join(ablation.budgets), escape(summary))
     print_table(shown)
     console.print(
-        "[dim]srzoo ablate NAME --budget BUDGET trains one; with --plan it shows what would be trained.[/dim]"
+        "[dim]srzoo ablate NAME --budget BUDGET trains one; with --plan it shows what would be trained.[/dim]",
+        soft_wrap=True,
     )
 
 
