@@ -201,8 +201,9 @@ def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list
 def rank(rows: Sequence[Row], higher_is_better: bool) -> Ranking:
     """Return the places of all entries by their mean, neighbours that are tied sharing one.
 
-    Ties chain: where the first is tied with the second and the second with the third, all three share a place
-    although the first may beat the third. :func:`win_matrix` has every pair.
+    A shared place ends where an entry falls behind the first of those who share it. Neighbours alone would chain: of
+    many that each are close to the next, the last may be far behind. That test is the neighbours' with Bonferroni's
+    adjustment for as many, since the outcome of one decides which is made next. :func:`win_matrix` has every pair.
 
     Raises:
         DataError: as in :func:`compare`.
@@ -212,7 +213,10 @@ def rank(rows: Sequence[Row], higher_is_better: bool) -> Ranking:
     order = _order(scores, higher_is_better)
     numbers = [1] * len(order)
     for index, comparison in enumerate(comparisons, start=1):
-        numbers[index] = numbers[index - 1] if comparison.tied else index + 1
+        first = order[numbers[index - 1] - 1]
+        p = _wilcoxon(_differences(scores[first], scores[order[index]])) if comparison.tied else None
+        behind = p is not None and p * len(comparisons) < LEVEL
+        numbers[index] = numbers[index - 1] if comparison.tied and not behind else index + 1
     places = []
     for entry, number in zip(order, numbers, strict=True):
         estimate = _estimate(_values(scores[entry].values()))

@@ -162,6 +162,18 @@ def test_ties_share_a_place() -> None:
     assert {places[1].entry, places[2].entry} == {"e1", "e2"}
 
 
+def test_a_shared_place_ends_where_an_entry_falls_behind_its_first() -> None:
+    """Each of these is as good as the next on half of the images; the last beats the first on none."""
+    scores = {
+        f"e{number}": [30.0 + image - 0.2 * number + (0.5 if (image + number) % 2 else 0.0) for image in range(12)]
+        for number in range(4)
+    }
+    found = rank(rows(scores), True)
+    assert all(comparison.tied for comparison in found.comparisons)
+    assert [place.rank for place in found.places] == ["1=", "1=", "3=", "3="]
+    assert all(best > third for best, third in zip(scores["e0"], scores["e2"], strict=True))
+
+
 def test_identical_entries_are_tied() -> None:
     scores = random_scores(10, 0.0)["e0"]
     found = rank(rows({"a": scores, "b": scores}), True)
