@@ -84,6 +84,7 @@ def train(
     keep: int = 2,
     track: str | Sequence[str] = (),
     progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train a zoo entry; run it again to go on with an interrupted run. See :func:`srzoo.training.train`."""
     from .training import train as run
@@ -99,6 +100,7 @@ def train(
         keep=keep,
         track=track,
         progress=progress,
+        announce=announce,
     )
 
 

@@ -1,12 +1,14 @@
 """Every error srzoo raises on purpose.
 
 The message of each says what was wrong, where, and what to write instead; the command line prints it
-without a traceback and exits with ``exit_code``: 2 where the user's input was wrong, 1 where the run failed.
+without a traceback and exits with ``exit_code``: 2 where the user's input was wrong, 1 where the run failed, and as
+shells do, 128 and its number, where a signal stopped it.
 """
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -79,7 +81,11 @@ class TrainingError(SrzooError):
 
 
 class InterruptedRunError(TrainingError):
-    """A training run was asked to stop, and saved its state before it did."""
+    """A training run was asked to stop, by the signal of this name, and saved its state before it did."""
+
+    def __init__(self, message: str, received: str = "SIGINT") -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal.Signals[received]
 
 
 class PluginWarning(UserWarning):

@@ -200,7 +200,8 @@ class Run:
             if stop:
                 raise InterruptedRunError(
                     f"stopped by {signals.received or 'a signal'} after step {step} of {stage.steps} of stage "
-                    f"{name!r}. The state is saved in {self.folder.path}; the same command goes on from there."
+                    f"{name!r}. The state is saved in {self.folder.path}; the same command goes on from there.",
+                    signals.received or "SIGTERM",  # another process', which a launcher sent it
                 )
         self._warn_of_nothing_done(name, stage.steps - start, scale)
         accelerator.free_memory()

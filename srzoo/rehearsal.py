@@ -161,22 +161,53 @@ def rehearse(
         batch: a few crops; with two, this takes a fraction of a step's time and memory.
 
     Raises:
-        TrainingError: a term's gradient is not finite, or it has none.
+        TrainingError: a term's gradient is not finite, or it has none, or the generator's output has none.
+
+    Warns:
+        RecipeWarning: some parameters of a network get no gradient.
     """
     assert entry.training is not None
     before = random_state()
     try:
-        generator = copy.deepcopy(generator).to(device).train()
         batch = {key: images.to(device) for key, images in batch.items()}
-        with torch.no_grad():
-            made = generate(generator, batch["lr"], [term for built in terms.values() for term in built])
-        del generator
+        made = _made(copy.deepcopy(generator).to(device).train(), batch, terms)
         for name, stage in entry.training.stages.items():
             copies = [replace(term, loss=_copied(term.loss, device)) for term in terms[name]]
             discriminator = build_discriminator(entry, stage).to(device) if has_adversarial_term(stage) else None
             _rehearse_stage(name, stage.trains_generator(0), copies, discriminator, batch["hr"], made)
     finally:
         restore_random_state(before)
+
+
+def _made(generator: nn.Module, batch: Batch, terms: Mapping[str, Sequence[Term]]) -> Outputs:
+    """Return what a generator makes of a batch, after a look at which of its parameters that depends on."""
+    made = generate(generator, batch["lr"], [term for built in terms.values() for term in built])
+    named = {name: weight for name, weight in generator.named_parameters() if weight.requires_grad}
+    ends = [tensor.sum() for tensor in made.tensors() if tensor.requires_grad]
+    found = (
+        torch.autograd.grad(ends, list(named.values()), allow_unused=True) if ends and named else [None] * len(named)
+    )
+    missed = [name for name, gradient in zip(named, found, strict=True) if gradient is None]
+    if named and len(missed) == len(named):
+        raise TrainingError(
+            "No gradient reaches any parameter of the generator, so nothing would be trained: forward() of the "
+            "generator or of one of its parts cuts it off, by detach(), torch.no_grad() or a tensor made anew. "
+            "Nothing has been trained."
+        )
+    _warn_of_unreached("generator", missed, len(named))
+    return made.leaves(requires_grad=False)
+
+
+def _warn_of_unreached(network: str, missed: Sequence[str], of: int) -> None:
+    if missed:
+        some = f"{missed[0]} to {missed[-1]}" if len(missed) > 2 else " and ".join(missed)
+        warnings.warn(
+            f"no gradient reaches {len(missed)} of the {of} parameters of the {network}, which keep their first "
+            f"values: {some}. Look for detach() or torch.no_grad() behind them, or drop them if nothing computes with "
+            "them.",
+            RecipeWarning,
+            stacklevel=4,
+        )
 
 
 def _copied(loss: object, device: torch.device) -> object:
@@ -202,16 +233,21 @@ def _rehearse_stage(
     for label, loss in losses.items():
         # Before the generator's first step the discriminator may have to learn something to pull with.
         _check(stage, label, "generator's output", loss, outputs.tensors(), may_be_zero=not trains_generator)
+    if discriminator is None:
+        return
+    named = {name: weight for name, weight in discriminator.named_parameters() if weight.requires_grad}
+    missed = set(named)
     for label, loss in judged.items():
-        assert discriminator is not None
-        weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
         # A penalty may well be at its minimum with fresh weights.
-        _check(stage, label, "discriminator", loss, weights, may_be_zero=True)
+        found = _check(stage, label, "discriminator", loss, list(named.values()), may_be_zero=True)
+        missed -= {name for name, gradient in zip(named, found, strict=True) if gradient is not None}
+    _warn_of_unreached(f"discriminator of stage {stage!r}", [name for name in named if name in missed], len(named))
 
 
 def _check(
     stage: str, label: str, target: str, loss: torch.Tensor, inputs: Sequence[torch.Tensor], may_be_zero: bool
-) -> None:
+) -> Sequence[torch.Tensor | None]:
+    """Return a term's gradients on what it should pull at, each None where none reaches it."""
     found: Sequence[torch.Tensor | None] = []
     if loss.requires_grad:
         found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
@@ -223,9 +259,11 @@ def _check(
         raise TrainingError(f"{where} has a {what} that is not finite on the first crops. Nothing has been trained.")
     if not reached or (norm == 0 and not may_be_zero):
         raise TrainingError(
-            f"{where} has no gradient on the {target}, so it would train nothing. A loss must be computed from its "
-            "inputs without detach(), item() or torch.tensor(...). Nothing has been trained."
+            f"{where} has no gradient on the {target}, so it would train nothing. A loss, and a discriminator "
+            "before it, must compute with their inputs without detach(), item() or torch.tensor(...). Nothing has been "
+            "trained."
         )
+    return found
 
 
 def broken_terms(stage: str, task: PixelTask, batch: Batch, pieces: int) -> list[str]:

@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
+from torch import nn
 
 from .allocator import keep_freed_memory
-from .compose import build_generator, build_terms, cautions, preflight
+from .compose import build_generator, build_terms, cautions, has_adversarial_term, preflight
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import deterministic, launched
 from .errors import InputError, RecipeWarning
+from .harness import device_name
 from .inference import best_device
 from .loop import Intervals, Progress, Run
 from .patches import PatchDataset, as_batch
@@ -66,6 +68,7 @@ def train(
     keep: int = 2,
     track: str | Sequence[str] = (),
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train an entry: every stage of its recipe in order, each from the weights of the one before.
 
@@ -84,6 +87,7 @@ def train(
         track: trackers of Accelerate, such as ``tensorboard``, that scalars and images go to.
         progress: called as ``progress(stage, step, steps, values)`` at the start of a stage, without values and with
             the step it goes on from, and after every logged step; with the stage ``decoding`` while images are decoded.
+        announce: called once, before the first step, with a sentence on what is trained on what.
 
     Raises:
         InputError: the entry, the settings of a stage, the data or the run folder do not fit, or another run is at
@@ -93,8 +97,8 @@ def train(
             term of one of its stages has no gradient.
 
     Warns:
-        RecipeWarning: the recipe is known to train badly, or its validation to mislead; a run goes on in another
-            precision or with another number of processes.
+        RecipeWarning: the recipe is known to train badly, or its validation to mislead; no gradient reaches some
+            parameters; a run goes on in another precision or with another number of processes.
     """
     _check_counts(log_every=log_every, checkpoint_every=checkpoint_every, keep=keep)
     entry = training_entry(entry, data, steps, overrides)
@@ -106,6 +110,7 @@ def train(
     if recipe.fsdp and on_cpu and not can_shard_on_cpus():
         raise InputError(f"training.fsdp=true on CPUs needs a newer torch than {torch.__version__}.")
     path = Path(out) if out is not None else Path("runs") / entry.name
+    sets = [load_image_set(name) for name in recipe.data]
     accelerator = launched(on_cpu, recipe)
     try_optimizers(entry, accelerator.device)
     with deterministic(recipe.deterministic):
@@ -119,7 +124,6 @@ def train(
         generator = build_generator(entry)
         if recipe.start_from is not None:
             load_start(generator, recipe.start_from, entry)
-        sets = [load_image_set(name) for name in recipe.data]
         validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
         _warn_of_shared_images(sets, validator)
         folder = RunFolder(path, entry, accelerator.is_main_process, keep)
@@ -141,6 +145,8 @@ def train(
             with Tracking(accelerator, names if done < total else (), folder.path, done) as tracking:
                 every = Intervals(log_every, checkpoint_every)
                 run = Run(entry, recipe, accelerator, folder, validator, every, tracking, progress)
+                if announce is not None and accelerator.is_main_process and done < total:
+                    announce(_plan(entry, generator, sets, validator, run))
                 weights = run.all_stages(generator, terms, dataset)
             accelerator.wait_for_everyone()  # a process that ends early would take the others' connections with it
     return TrainResult(
@@ -153,6 +159,30 @@ def train(
         validator.unavailable if validator else {},
         resumed_at=done,
     )
+
+
+def _plan(entry: Entry, generator: nn.Module, sets: Sequence[ImageSet], validator: Validator | None, run: Run) -> str:
+    """Return in a sentence what is trained, on which device and images, and for how long."""
+    recipe, processes = run.recipe, run.accelerator.num_processes
+    stages = []
+    for name, stage in recipe.stages.items():
+        against = f" against {entry.discriminator.name}" if entry.discriminator and has_adversarial_term(stage) else ""
+        stages.append(f"{name} {stage.steps:,} steps{against}")
+    crops = f"batches of {recipe.batch_size} crops of {recipe.patch_size} px"
+    parts = [
+        f"{entry.name}, {sum(weight.numel() for weight in generator.parameters()):,} parameters"
+        + (f", from {recipe.start_from}" if recipe.start_from is not None else ""),
+        f"in {run.precision} on {device_name(run.accelerator.device)}" + f", {processes} processes" * (processes > 1),
+        f"{crops} from {_images(sets)}",
+        f"validated on {_images(validator.sets)} every {validator.every:,} steps" if validator else "not validated",
+        " and then ".join(stages),
+    ]
+    return "; ".join(parts)
+
+
+def _images(sets: Sequence[ImageSet]) -> str:
+    count = sum(len(image_set) for image_set in sets)
+    return f"{count} image{'s' * (count != 1)} of {', '.join(image_set.name for image_set in sets)}"
 
 
 def _check_counts(**counts: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from srzoo.cli import app
-from srzoo.errors import UpscaleWarning
+from srzoo.errors import InterruptedRunError, UpscaleWarning
 from srzoo.images import read_picture
 from srzoo.png16 import write_png16
 from srzoo.pretrained import load_model
@@ -325,3 +326,31 @@ def test_help_states_the_defaults(command: str, default: str) -> None:
     """Rich would take an unescaped bracket for markup and swallow it."""
     helped = CliRunner().invoke(app, [command, "--help"], terminal_width=250)
     assert default in " ".join(helped.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "words"),
+    [
+        (InterruptedRunError("stopped by SIGTERM after step 3.", "SIGTERM"), 143, "stopped by SIGTERM after step 3."),
+        (InterruptedRunError("stopped by SIGINT after step 3.", "SIGINT"), 130, "stopped by SIGINT after step 3."),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT."),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "Ctrl-C before the first step"],
+)
+def test_a_run_that_is_asked_to_stop_says_so_and_does_not_call_it_an_error(
+    here: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, code: int, words: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise stop
+
+    monkeypatch.setattr("srzoo.training.train", stopped)
+    result = srzoo("train", "mine")
+    assert result.exit_code == code
+    assert words in " ".join(result.stderr.split()) and "error" not in result.stderr
+
+
+def test_images_to_validate_on_that_are_not_there_are_told_before_torch_is_loaded(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "srzoo.training", None)  # importing it would fail
+    assert_clear(srzoo("train", "mine", "training.validation={data: nix}"), 2, "No dataset is called 'nix'")

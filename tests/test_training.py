@@ -1114,3 +1114,65 @@ def test_validating_on_what_is_trained_on_is_warned_of(tmp_path: Path, photos: s
 def test_an_entry_without_a_recipe_says_so(tmp_path: Path) -> None:
     with pytest.raises(SrzooError, match="no training recipe"):
         train("bicubic", tmp_path)
+
+
+class _Cutting(nn.Module):
+    """A part that computes with its weights, and cuts off their gradient."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.part(*inputs).detach()
+
+
+def test_parameters_that_no_gradient_reaches_are_named_before_the_first_step(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import srzoo.rehearsal
+    import srzoo.training
+
+    build, judge = srzoo.training.build_generator, srzoo.rehearsal.build_discriminator
+
+    def cut_block(entry: Any) -> nn.Module:
+        generator = build(entry)
+        generator.blocks[0] = _Cutting(generator.blocks[0])
+        return generator
+
+    def with_a_spare(entry: Any, stage: Any) -> nn.Module:
+        discriminator = judge(entry, stage)
+        discriminator.spare = nn.Linear(1, 1)
+        return discriminator
+
+    with monkeypatch.context() as patch:
+        patch.setattr(srzoo.training, "build_generator", cut_block)
+        with pytest.warns(
+            RecipeWarning, match=r"6 of the \d+ parameters of the generator.*: head\.0\.weight to blocks\.0\."
+        ):
+            run("srresnet-lite-x4", tmp_path / "block", photos, 1, {**TINY, "generator.num_blocks": 2})
+    monkeypatch.setattr(srzoo.rehearsal, "build_discriminator", with_a_spare)
+    with pytest.warns(RecipeWarning, match=r"of the discriminator of stage 'gan'.*: spare\.weight and spare\.bias"):
+        run("srgan-lite-x4", tmp_path / "layer", photos, 1, TINY_GAN)
+
+
+def test_a_generator_that_no_gradient_reaches_is_not_trained(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import srzoo.training
+
+    build = srzoo.training.build_generator
+    monkeypatch.setattr(srzoo.training, "build_generator", lambda entry: _Cutting(build(entry)))
+    with pytest.raises(TrainingError, match="No gradient reaches any parameter of the generator"):
+        run("srresnet-lite-x4", tmp_path / "run", photos, 1, TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_trained_on_what_is_told_once_before_the_first_step(tmp_path: Path, photos: str) -> None:
+    told: list[str] = []
+    run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES, announce=told.append)
+    (sentence,) = told
+    assert "in fp32 on CPU, 1 thread; batches of 2 crops of 32 px from 12 images of" in sentence
+    assert sentence.endswith("not validated; psnr 10 steps and then gan 2 steps against srgan")
+    run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES, announce=told.append)
+    assert len(told) == 1, "nothing was left to do"

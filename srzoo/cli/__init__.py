@@ -77,7 +77,7 @@ app.add_typer(plugin_app, name="plugin")
 
 
 def main() -> None:
-    """Run the command line; the exit code is 0, 1 (the run failed) or 2 (the input was wrong)."""
+    """Run the command line; it exits with 0, 1 (the run failed), 2 (the input was wrong) or 128 + a signal's number."""
     warnings.filterwarnings("ignore")  # of libraries; srzoo's own follow
     warnings.filterwarnings("always", category=PluginWarning)
     warnings.filterwarnings("always", category=RecipeWarning)

@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -40,11 +41,14 @@ def reports_errors(command: Command) -> Command:
             # Of several processes, each says what stopped it: the launcher may end the first before it can. That
             # all were asked to stop, one says for all.
             errors.quiet = rank > 0 and isinstance(error, InterruptedRunError)
-            print_error(f"process {rank}: {error}" if rank else str(error))
+            if isinstance(error, InterruptedRunError):  # it was wanted, and nothing is lost
+                errors.print(f"[yellow]{escape(str(error))}[/yellow]", highlight=False, soft_wrap=True)
+            else:
+                print_error(f"process {rank}: {error}" if rank else str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            print_error("interrupted.")
-            raise typer.Exit(1) from None
+            errors.print("[yellow]stopped by SIGINT.[/yellow]")
+            raise typer.Exit(128 + signal.SIGINT) from None
 
     # Help is laid out for the reader's terminal, in which the line breaks of the source would stand in mid-sentence.
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")

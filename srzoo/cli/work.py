@@ -32,6 +32,7 @@ from .console import console, errors, make_table, print_error, print_table, repo
 if TYPE_CHECKING:
     from ..pretrained import Model
     from ..protocol import Protocol
+    from ..recipe import Validation
     from ..upscaling import Settings
 
 
@@ -129,12 +130,14 @@ def train_command(
     if audit or replay is not None:
         _show_audit(entry, split_names(data) or None, overrides or (), replay)
         return
-    from ..training import train
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
+        console.quiet = errors.quiet = True
+    _find_images(split_names(data) or resolved.training.data, resolved.training.validation)
+    with errors.status("loading torch ..."):
+        from ..training import train
 
     tasks: dict[str, TaskID] = {}
     scores: dict[str, str] = {}
-    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
-        console.quiet = errors.quiet = True
     with make_progress() as progress:
 
         def show(stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
@@ -163,6 +166,7 @@ def train_command(
             overrides=overrides or (),
             track=split_names(track),
             progress=show,
+            announce=lambda plan: progress.console.print(escape(plan), highlight=False, soft_wrap=True),
             log_every=log_every or (10 if steps and steps < 500 else 50),
             checkpoint_every=checkpoint_every,
             keep=keep,
@@ -190,6 +194,14 @@ def train_command(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _find_images(trained: Sequence[str], validation: Validation | None) -> None:
+    """Refuse a dataset that is not there before torch is loaded."""
+    from ..data import load_image_set
+
+    for name in (*trained, *(validation.data if validation is not None else ())):
+        load_image_set(name)
 
 
 def _unseen(trained: Sequence[str]) -> str:
