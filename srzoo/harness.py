@@ -21,7 +21,7 @@ from .data import ImageItem, ImageSet
 from .errors import DataError, SrzooError
 from .images import UInt8Array, to_tensor
 from .inference import prepare, run_generator
-from .latency import measure_latency, measure_peak_memory
+from .latency import measure_latencies, measure_peak_memory
 from .outputs import Outputs
 from .pretrained import Model, generator_spec
 from .protocol import Protocol
@@ -161,20 +161,53 @@ class Harness:
         return Store(self.out, self.environment, name)
 
     def _cost(self, store: Store) -> None:
-        """Take from the store, or measure, what each model costs here."""
-        for name, model in self.models.items():
-            subject = self.subjects[name]
+        """Take from the store, or measure, what each model costs here.
+
+        Times are compared, so where one is not known, those of all are measured, in turn.
+        """
+        for subject in self.subjects.values():
             store.present(subject)
-            for size in self.settings.sizes:
-                cost = store.cost(subject, size) if self.settings.resume else None
-                if cost is None:
-                    try:
-                        cost = measure_cost(model, self.device, self.environment.device, subject.precision, size)
-                    except SrzooError as error:
-                        self.findings.failed[name] = str(error)
-                        break
-                    store.add_cost(subject, cost)
+        for size in self.settings.sizes:
+            names = [name for name in self.models if name not in self.findings.failed]
+            known = {name: store.cost(self.subjects[name], size) for name in names if self.settings.resume}
+            costs = {name: cost for name, cost in known.items() if cost is not None}
+            if len(costs) < len(names):
+                costs = self._measured(names, size)
+                for name, cost in costs.items():
+                    store.add_cost(self.subjects[name], cost)
+            for name, cost in costs.items():
                 self.findings.costs.setdefault(name, []).append(cost)
+
+    def _measured(self, names: Sequence[str], size: int) -> dict[str, CostRow]:
+        """Measure models at an input size; those of one composition, whose weights alone differ, once for all."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            alike.setdefault((self.subjects[name].configuration, self.subjects[name].precision), []).append(name)
+        passes = [_Pass(self.models[members[0]], self.device, size) for members in alike.values()]
+        latencies = measure_latencies(passes, self.device)
+        costs: dict[str, CostRow] = {}
+        for members, call, latency in zip(alike.values(), passes, latencies, strict=True):
+            peak = measure_peak_memory(call, self.device)
+            if call.problem:
+                self.findings.failed |= dict.fromkeys(members, call.problem)
+                continue
+            # what was built from a file alone cannot be built again for its cost to be looked up
+            is_file = generator_spec(call.model.entry).reads
+            counted = count(call.model.generator, call.model.entry.scale) if is_file else cost_of(call.model.entry)
+            for name in members:
+                costs[name] = CostRow(
+                    self.subjects[name].entry,
+                    size,
+                    latency.median,
+                    latency.quartile_low,
+                    latency.quartile_high,
+                    peak,
+                    counted.parameters,
+                    counted.multiply_adds,
+                    self.subjects[name].precision,
+                    self.environment.device,
+                )
+        return {name: costs[name] for name in names if name in costs}
 
     def _questions(self, image_sets: Sequence[ImageSet]) -> list[dict[str, Question]]:
         scale = next(iter(self.models.values())).entry.scale
@@ -322,36 +355,24 @@ def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str,
     return {name: Question(image_set.name, whole, name, digest, protocol) for name, digest in digests.items()}
 
 
-def measure_cost(
-    model: Model, device: torch.device, name: str, precision: str = "fp32", size: int = LATENCY_SIZE
-) -> CostRow:
-    """Return what one forward pass of a model takes, batch 1.
+class _Pass:
+    """A forward pass of a model on one square low-resolution input; one that fails is not tried again.
 
-    Args:
-        name: of the device, in words.
-        precision: that the model was prepared for.
-        size: side of the square low-resolution input.
+    Attributes:
+        problem: what it failed with, or an empty string.
     """
-    image = torch.rand(1, 3, size, size, device=device)
 
-    def call() -> torch.Tensor:
-        return run_generator(model.generator, image, model.entry.scale, model.size_multiple)
+    def __init__(self, model: Model, device: torch.device, size: int) -> None:
+        self.model, self.problem = model, ""
+        self._image = torch.rand(1, 3, size, size, device=device)
 
-    latency = measure_latency(call, device)
-    # what was built from a file alone cannot be built again for its cost to be looked up
-    cost = count(model.generator, model.entry.scale) if generator_spec(model.entry).reads else cost_of(model.entry)
-    return CostRow(
-        model.name,
-        size,
-        latency.median,
-        latency.quartile_low,
-        latency.quartile_high,
-        measure_peak_memory(call, device),
-        cost.parameters,
-        cost.multiply_adds,
-        precision,
-        name,
-    )
+    def __call__(self) -> None:
+        if self.problem:
+            return
+        try:
+            run_generator(self.model.generator, self._image, self.model.entry.scale, self.model.size_multiple)
+        except SrzooError as error:
+            self.problem = str(error)
 
 
 def device_name(device: torch.device) -> str:

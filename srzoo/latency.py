@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +24,60 @@ class Latency:
     repeats: int
 
 
+ROUNDS = 5
+"""Rounds in which calls that are compared take turns."""
+
+
 def measure_latency(call: Callable[[], object], device: torch.device, budget: float = 3.0) -> Latency:
-    """Time a call, synchronised with the device before and after.
+    """Time a call by itself; see :func:`measure_latencies`."""
+    return measure_latencies([call], device, budget)[0]
+
+
+def measure_latencies(
+    calls: Sequence[Callable[[], object]], device: torch.device, budget: float = 3.0
+) -> list[Latency]:
+    """Time calls in turn, synchronised with the device before and after each.
+
+    They take turns in rounds over the whole time, so that whatever else the machine does meanwhile slows all of them
+    alike, and shows in the quartiles. Timed one after the other, each for a moment, the slower of two networks could
+    come out as the faster, with narrow quartiles for both.
 
     Args:
-        budget: seconds after which no further repeat is started; at least 3 and at most 20 are timed.
+        budget: seconds for each call, after which it takes no further turn; at least 3 and at most 20 repeats are
+            timed.
     """
-    times: list[float] = []
+    times: list[list[float]] = [[] for _ in calls]
+    spent = [0.0] * len(calls)
+    for _ in range(ROUNDS):
+        for number, call in enumerate(calls):
+            if len(times[number]) < 3 or spent[number] < budget:
+                spent[number] += _take_turn(call, device, budget / ROUNDS, times[number])
+    return [_summary(found) for found in times]
+
+
+def _take_turn(call: Callable[[], object], device: torch.device, budget: float, times: list[float]) -> float:
+    """Add up to four times in milliseconds to those of a call; return the seconds that the turn took.
+
+    A turn begins with warm-up: the first with two calls, later ones with one, unless that takes a good part of the
+    budget; what another call left in the caches is nothing beside it then.
+    """
     start = time.perf_counter()
-    for repeat in range(22):
+    warm_up = 1 if times else 2
+    for repeat in range(warm_up + 4):
         _synchronise(device)
         before = time.perf_counter()
         call()
         _synchronise(device)
-        if repeat > 1 or (repeat == 1 and time.perf_counter() - start > budget / 4):  # the first are warm-up
-            times.append(1000 * (time.perf_counter() - before))
-        if len(times) >= 3 and time.perf_counter() - start > budget:
-            break
+        now = time.perf_counter()
+        is_slow = now - before > budget / 4
+        if repeat >= warm_up or (is_slow and (times or repeat > 0)):
+            times.append(1000 * (now - before))
+            if now - start > budget:
+                break
+    return time.perf_counter() - start
+
+
+def _summary(times: Sequence[float]) -> Latency:
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     return Latency(median, low, high, len(times))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
+from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
 
@@ -177,7 +177,8 @@ def leaderboard_markdown(
         lines.append("")
     if costs:
         header, cells = cost_table(costs)
-        lines += ["## Cost", "", "One forward pass, batch 1; brackets: the middle half of the repeats.", ""]
+        text = "One forward pass, batch 1; brackets: the middle half of the repeats."
+        lines += ["## Cost", "", " ".join(filter(None, [text, unsteady(costs)])), ""]
         lines += ["| " + " | ".join(row) + " |" for row in (header, ["---", *["--:"] * (len(header) - 1)], *cells)]
         lines.append("")
     if seeds:

@@ -14,7 +14,7 @@ from .costs import HR_SIZE
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
+from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -188,6 +188,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         seeds=_seed_table(data),
         costs=_cost_rows(data, indices),
         cost_header=cost_table({})[0],
+        cost_caution=unsteady({entry: cost.measured for entry, cost in data.costs.items()}),
         gallery=gallery,
         scores=_scores_of(data, gallery),
         ends=_first_ends(data, gallery, entries),

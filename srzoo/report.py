@@ -69,6 +69,28 @@ def cost_table(costs: Mapping[str, Sequence[CostRow]]) -> tuple[list[str], list[
     return header, cells
 
 
+UNSTEADY = 0.3
+"""Part of the median that the middle half of repeats may span before it is pointed out."""
+
+
+def unsteady(costs: Mapping[str, Sequence[CostRow]]) -> str:
+    """Return a sentence on the least steady of the times, or an empty string where all are steady."""
+    spans = {
+        (entry, cost.size): (cost.quartile_high - cost.quartile_low) / cost.milliseconds
+        for entry, measured in costs.items()
+        for cost in measured
+        if cost.milliseconds >= 1  # the clock and the caches make shorter ones unsteady on any machine
+    }
+    worst = max(spans, key=lambda key: spans[key], default=None)
+    if worst is None or spans[worst] < UNSTEADY:
+        return ""
+    return (
+        f"The machine was busy while times were measured: of {worst[0]} at {worst[1]}x{worst[1]}, the middle half of "
+        f"the repeats spans {spans[worst]:.0%} of the median. Ratios hold better than times, since entries were "
+        "measured in turn; for times, repeat it on an idle machine in another folder."
+    )
+
+
 def panel_text(panels: Mapping[str, int]) -> str:
     """Return in words how many people each metric is the opinion of; an empty text where it is none's."""
     return ", ".join(f"{metric} of {raters} raters" for metric, raters in panels.items())

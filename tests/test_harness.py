@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,16 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from srzoo import benchmark
+from srzoo import benchmark, latency
 from srzoo.benchmark import BenchResult, bench
 from srzoo.errors import DataError, UpscaleWarning
+from srzoo.leaderboard import leaderboard_markdown
 from srzoo.pretrained import Model, load_model
+from srzoo.report import unsteady
 from srzoo.results import merge
 from srzoo.scoring import Metric
 from srzoo.specs import MetricSpec
+from srzoo.store import CostRow
 
 torch.set_num_threads(1)
 
@@ -203,3 +209,71 @@ def test_the_command_prints_costs_where_several_sizes_are_asked_for(folder: Path
 def test_settings_that_make_no_sense_are_refused(folder: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         bench("bicubic", str(folder), "psnr", **settings)  # type: ignore[arg-type]
+
+
+class Machine:
+    """A clock for calls that take so many milliseconds each, on a machine that slows down by half way through."""
+
+    def __init__(self, slow_from: float) -> None:
+        self.now, self._slow_from = 0.0, slow_from
+        self.turns: list[str] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def call(self, name: str, milliseconds: float) -> Callable[[], None]:
+        def run() -> None:
+            self.turns.append(name)
+            self.now += milliseconds / 1000 * (2 if self.now >= self._slow_from else 1)
+
+        return run
+
+
+def test_networks_are_timed_in_turn_so_that_a_busy_machine_slows_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(slow_from=3.0)
+    monkeypatch.setattr(latency, "time", machine)
+    calls = [machine.call("fast", 100), machine.call("slow", 110)]
+    fast, slow = latency.measure_latencies(calls, torch.device("cpu"))
+    assert slow.median / fast.median == pytest.approx(1.1), "one after the other, 2.2"
+    assert fast.quartile_high - fast.quartile_low > 0.9 * fast.quartile_low, "and the quartiles tell that it was busy"
+    assert len([1 for before, after in pairwise(machine.turns) if before != after]) > 4
+
+
+@pytest.mark.parametrize(("milliseconds", "repeats"), [(0.1, 20), (100, 20), (700, 4), (5000, 3)])
+def test_a_call_is_repeated_as_often_as_its_budget_allows(
+    monkeypatch: pytest.MonkeyPatch, milliseconds: float, repeats: int
+) -> None:
+    machine = Machine(slow_from=math.inf)
+    monkeypatch.setattr(latency, "time", machine)
+    found = latency.measure_latency(machine.call("call", milliseconds), torch.device("cpu"))
+    assert (found.median, found.repeats) == (pytest.approx(milliseconds), repeats)
+
+
+def test_entries_of_one_composition_share_a_measurement(folder: Path) -> None:
+    costs = bench("srresnet-lite-x4,srgan-lite-x4,bicubic", str(folder), "psnr", sizes=16).costs
+    (resnet,), (gan,), (bicubic,) = (costs[name] for name in ("srresnet-lite-x4", "srgan-lite-x4", "bicubic"))
+    assert (gan.milliseconds, gan.peak_bytes) == (resnet.milliseconds, resnet.peak_bytes)
+    assert gan.entry == "srgan-lite-x4" and bicubic.milliseconds != gan.milliseconds
+
+
+def test_when_an_entry_joins_all_are_timed_again(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    alone = bench("bicubic", str(folder), "psnr", out=out, pictures=0, sizes=16).costs["bicubic"]
+    assert bench("bicubic", str(folder), "psnr", out=out, pictures=0, sizes=16).costs["bicubic"] == alone
+    joined = bench("bicubic,nearest", str(folder), "psnr", out=out, pictures=0, sizes=16)
+    assert joined.costs["bicubic"] != alone
+    assert bench("bicubic", str(folder), "psnr", out=out, pictures=0, sizes=16).costs == {
+        "bicubic": joined.costs["bicubic"]
+    }
+
+
+def test_times_of_a_busy_machine_are_pointed_out() -> None:
+    steady = CostRow("a", 128, 100.0, 96.0, 104.0, 1, 1, 1)
+    busy = CostRow("b", 64, 100.0, 80.0, 125.0, 1, 1, 1)
+    short = CostRow("c", 64, 0.1, 0.05, 0.2, 1, 1, 1)
+    assert unsteady({"a": [steady], "c": [short]}) == ""
+    assert "of b at 64x64, the middle half of the repeats spans 45% of the median" in unsteady(
+        {"a": [steady], "b": [busy]}
+    )
+    assert "45%" not in leaderboard_markdown([], {}, "y", "CPU", 128, costs={"a": [steady]})
+    assert "spans 45%" in leaderboard_markdown([], {}, "y", "CPU", 128, costs={"b": [busy]})

@@ -101,6 +101,7 @@ def bench_command(
     """
     from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, bench
     from ..harness import LATENCY_SIZE
+    from ..report import unsteady
 
     chosen = checked_protocol(protocol)
     if entries and not split_names(entries):
@@ -141,6 +142,8 @@ def bench_command(
         soft_wrap=True,
         highlight=False,
     )
+    if caution := unsteady(result.costs):
+        console.print(f"[dim]{escape(caution)}[/dim]", soft_wrap=True, highlight=False)
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
     for name, reason in result.failed.items():
