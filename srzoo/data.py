@@ -96,12 +96,9 @@ class ImageSet:
 
 
 def data_root() -> Path | None:
-    """Return the folder that dataset names are resolved under: ``SRZOO_DATA``, or ``../shared/data`` if present."""
+    """Return the folder that dataset names are resolved under, ``SRZOO_DATA``; None where it is not set."""
     given = os.environ.get("SRZOO_DATA")
-    if given:
-        return Path(given)
-    default = Path("../shared/data")
-    return default if default.is_dir() else None
+    return Path(given) if given else None
 
 
 _PART = re.compile(r"(?P<name>.+)\[(?P<first>[0-9]*):(?P<last>[0-9]*)\]")

@@ -319,6 +319,9 @@ def test_a_change_is_better_where_interval_and_test_say_so(tmp_path: Path, photo
     assert found["b"].comparison.difference == pytest.approx(-0.05, abs=0.01)
     upwards = {c.first: c.verdict for c in find_changes(plan, rows, members, pairs, {"lpips": True})}
     assert upwards == {"b": "worse", "c": "not shown"}
+    for tolerance, verdict in ((0.04, "better"), (0.06, "negligible")):
+        tolerant = find_changes(plan, rows, members, pairs, {"lpips": False}, {"lpips": tolerance})
+        assert {c.first: c.verdict for c in tolerant} == {"b": verdict, "c": "not shown"}
 
 
 def test_seeds_that_disagree_show_nothing(tmp_path: Path, photos: str) -> None:

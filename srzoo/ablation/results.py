@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Change:
             second.
         by_seed: mean over seeds of the difference, and its Student interval; None for one seed.
         higher_is_better: the metric's direction.
+        tolerance: difference that another machine makes for the same weights; see :class:`srzoo.MetricSpec`.
     """
 
     first: str
@@ -62,12 +64,14 @@ class Change:
     comparison: Comparison
     by_seed: tuple[float, float, float] | None
     higher_is_better: bool
+    tolerance: float = 0.0
 
     @property
     def verdict(self) -> str:
         """``better`` or ``worse`` where interval and test both say so, else ``not shown`` or ``not tested``.
 
-        Over several seeds their interval has to say so as well.
+        Over several seeds their interval has to say so as well. What they say of a difference within the metric's
+        tolerance is ``negligible``: many images make a difference certain that nobody will ever see.
         """
         found = self.comparison
         if found.p_holm is None:
@@ -77,6 +81,8 @@ class Change:
             return "not shown"
         if len({low > 0 for low, _ in ends}) > 1:
             return "not shown"
+        if abs(found.difference) <= self.tolerance:
+            return "negligible"
         return "better" if (ends[0][0] > 0) == self.higher_is_better else "worse"
 
     @property
@@ -207,12 +213,14 @@ def find_changes(
     members: Mapping[str, Sequence[str]],
     pairs: Sequence[tuple[str, str, str]],
     directions: Mapping[str, bool],
+    tolerances: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Change]:
     """Return what changes did, by dataset and metric.
 
     Args:
         rows: of all runs; ``members``: label to its runs, one for each seed.
         pairs: first, second, and what was changed.
+        tolerances: metric to the difference up to which a change is negligible.
     """
     means = averaged(rows, members)
     found = []
@@ -225,7 +233,8 @@ def find_changes(
                 asked, compare_pairs(own, [(first, second) for first, second, _ in asked]), strict=True
             ):
                 by_seed = _by_seed(single, members[first], members[second])
-                found.append(Change(first, second, what, dataset, metric, comparison, by_seed, up))
+                within = tolerances.get(metric, 0.0)
+                found.append(Change(first, second, what, dataset, metric, comparison, by_seed, up, within))
     return found
 
 

@@ -123,12 +123,20 @@ def method_sentences(findings: Findings) -> list[str]:
         f"seeds: mean difference, its {percent} bootstrap interval, Wilcoxon's signed-rank test with Holm's adjustment "
         "for all changes of a dataset and metric. Better or worse is said where interval and test agree"
         + (", and the interval over seeds with them" if plan.seeds > 1 else "")
-        + f"; below {MIN_PAIRS} images nothing is tested.",
+        + f"; below {MIN_PAIRS} images nothing is tested. {_tolerances(findings)}".rstrip(),
         f"Cost on {findings.device}. Latency and memory: a forward pass of one {LATENCY_SIZE}x{LATENCY_SIZE} input in "
         "float32. Training step: forward and backward of the generator with the batch of its last stage. Trained for: "
         "all stages of the first seed, those shared with other columns included.",
         *budget.notes,
     ]
+
+
+def _tolerances(findings: Findings) -> str:
+    changes = {change.metric: change.tolerance for change in (*findings.changes, *findings.starts) if change.tolerance}
+    if not changes:
+        return ""
+    each = ", ".join(f"{tolerance:g} in {metric}" for metric, tolerance in changes.items())
+    return f"Differences of up to {each}, which another machine may make of the same weights, are negligible."
 
 
 def change_sentences(findings: Findings) -> list[str]:
@@ -144,6 +152,10 @@ def change_sentences(findings: Findings) -> list[str]:
             own = [c for c in changes if c.verdict == verdict]
             if own:
                 parts.append(f"{word} in " + ", ".join(f"{c.metric} on {c.dataset} ({c.arithmetic})" for c in own))
+        small = [c for c in changes if c.verdict == "negligible"]
+        if small:
+            some = ", ".join(f"{c.metric} on {c.dataset} ({c.arithmetic})" for c in small)
+            parts.append(f"a difference too small to count in {some}")
         silent = [c for c in changes if c.verdict == "not shown"]
         if silent:
             parts.append("no difference shown in " + ", ".join(f"{c.metric} on {c.dataset}" for c in silent))

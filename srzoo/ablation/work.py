@@ -26,7 +26,9 @@ from ..errors import InputError, InterruptedRunError, TrainingError, UnknownName
 from ..harness import device_name
 from ..inference import best_device
 from ..recipe import Training
+from ..registry import get_registry
 from ..results import merge
+from ..specs import MetricSpec
 from ..statistics import select
 from ..store import REFERENCE
 from ..training import train
@@ -356,6 +358,8 @@ class _Work:
             for planned in self.plan.trained
             if planned.runs[0].parent in runs
         ]
+        specs = {metric: get_registry().get("metric", metric).spec for metric in found.directions}
+        tolerances = {metric: spec.tolerance for metric, spec in specs.items() if isinstance(spec, MetricSpec)}
         steps = StepCosts(self.out / "steps.json")
         costs = {label: found.costs[names[0]][0] for label, names in members.items() if names[0] in found.costs}
         entries = {p.label: p.runs[0].entry for p in self.plan.trained if p.label in members}
@@ -366,8 +370,8 @@ class _Work:
             {board.dataset: board.images for board in found.leaderboards},
             found.directions,
             values,
-            find_changes(self.plan, rows, members, pairs, found.directions),
-            find_changes(self.plan, rows, members, starts, found.directions),
+            find_changes(self.plan, rows, members, pairs, found.directions, tolerances),
+            find_changes(self.plan, rows, members, starts, found.directions, tolerances),
             costs,
             {label: steps.of(entry) for label, entry in entries.items()},
             self._training_seconds(),
