@@ -1,0 +1,155 @@
+"""The commands of README and pages are run as they stand there, but for what SMALLER and ELSEWHERE say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference_nets import RRDBNet
+from typer.testing import CliRunner
+
+from srzoo.cli import app
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    "README.md",
+    "docs/classics.md",
+    "docs/training.md",
+    "docs/benchmarking.md",
+    "docs/checkpoints.md",
+    "docs/ablations.md",
+]
+
+ELSEWHERE = {
+    "pip install": "tests/test_plugin_docs.py installs into environments of its own; an extra is a download",
+    "pip install -e .": "what runs this test was installed so",
+    "srzoo plugin": "tests/test_plugin_docs.py runs the page that these five commands are of",
+    "srzoo train my-block-x4": "as before",
+    "srzoo bench runs/my-block-x4": "as before",
+    "srzoo mos": "tests/test_mos_*.py; a server has no end",
+    "accelerate launch": "needs several GPUs; tests/test_distributed.py runs two processes",
+    "torchrun": "likewise",
+    "OMP_NUM_THREADS=1 torchrun": "likewise",
+    "srun": "needs a cluster",
+    "timeout": "the gpu budget",
+    "srzoo weights pull": "needs the network; tests/test_backbones.py pulls from a server of its own",
+    "srzoo weights add": "a file of half a gigabyte; tests/test_backbones.py adds a small one",
+    "srzoo push runs/esrgan-x4 me/my-esrgan": "needs an account; tests/test_hub.py has a hub of its own",
+    "srzoo bench rrdb-lite-x4 bicubic --metric psnr,pyiqa": "tests/test_bridges.py, where pyiqa is installed",
+    "srzoo interpolate ablation/runs": "its names stand for those of an ablation",
+    "srzoo ablate esrgan": "tests/test_ablation.py runs the smoke budget",
+}
+"""Beginning of a command to where it is run instead, or why it is not."""
+
+SMALLER = [
+    (r"--steps 200", "--steps 2"),
+    (r"^(srzoo train esrgan-lite-x4 --(?:track|out).*)", r"\1 --steps 2 training.validation=null"),
+    (r"^(srzoo train esrgan-lite-x4.*)", r"\1 --data photos training.stages.gan.losses.perceptual=null"),
+    (r"^(srzoo train .*)", r"\1 training.batch_size=2 training.precision=fp32"),
+    (r"^(srzoo train (?:srres|srgan|rcan).*)", r"\1 training.patch_size=64"),
+    (r"--out runs/mine training", "--out runs/seed training"),
+    (r"--alpha 0:1:0.2 --data photos", "--alpha 0:1:0.5 --data set5"),
+    (r"--data photos,my/photographs", "--data set5,my/photographs"),
+    (r"~/datasets", "sets"),
+    (
+        r"^(srzoo bench (?:rrdb-lite-x4 --precision|rrdb-lite-x4 bicubic --size|\./4x|models).*)",
+        r"\1 --data set5 --out b",
+    ),
+    (r"^srzoo leaderboard mine theirs", "srzoo leaderboard table"),
+    (r"--metric lpips_squeeze,psnr", "--metric psnr"),  # its backbone is not there
+    (r"^srzoo pull me/my-esrgan", "srzoo pull ./shared/my-esrgan"),
+    (r"^srzoo verify srresnet-lite-x4 --data set5,photos", "srzoo verify srresnet-lite-x4 --data photos"),
+]
+"""What makes a command quick, or fit to the pictures and checkpoints of :func:`world`."""
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return ``(page, command)`` of every shell block, comments left out."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+            if language not in ("", "bash"):
+                continue
+            for line in block.replace("\\\n", " ").splitlines():
+                command = " ".join(re.sub(r"(?:^|\s)#.*", "", line).split())
+                if command:
+                    found.append((page, command))
+    return found
+
+
+def elsewhere(command: str) -> str | None:
+    return max((start for start in ELSEWHERE if command.startswith(start)), key=len, default=None)
+
+
+def picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Path:
+    """A folder with the pictures, datasets and checkpoints that the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRZOO_DATA", str(tmp_path / "sets"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for seed, name in enumerate(("set5", "set14", "bsd100", "bsds500_train", "bsds500_test")):
+        for number in range(2):
+            picture(tmp_path / "sets" / name / f"{number}.png", 10 * seed + number)
+    picture(tmp_path / "my" / "photographs" / "mine.png", 91)
+    picture(tmp_path / "photo.jpg", 92)
+    for name in ("4x-model.pth", "RRDB_ESRGAN_x4.pth", "net.pth"):
+        torch.save(RRDBNet(8, 1, 32, 2).state_dict(), tmp_path / name)
+    torch.save({"params": RRDBNet(64, 23, 32, 2).state_dict()}, tmp_path / "net_g_400000.pth")
+    for name in ("esrgan-x4", "mine"):
+        made = CliRunner().invoke(app, [*shlex.split(SMALL_RUN), "--out", f"runs/{name}"])
+        assert made.exit_code == 0, made.output
+    return tmp_path
+
+
+SMALL_RUN = (
+    "train esrgan-psnr-x4 --data photos --steps 1 generator.num_features=8 generator.num_blocks=1 "
+    "training.batch_size=1 training.patch_size=64 training.validation=null"
+)
+
+
+def test_what_is_run_elsewhere_stands_in_the_pages() -> None:
+    found = {start for _, command in commands() if (start := elsewhere(command)) is not None}
+    assert found == set(ELSEWHERE), "one of them is no command of a page any more"
+    assert all(any(re.search(pattern, command) for _, command in commands()) for pattern, _ in SMALLER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_pages_runs(page: str, world: Path) -> None:
+    ran = 0
+    for name, command in commands():
+        if name != page or elsewhere(command) is not None:
+            continue
+        for pattern, smaller in SMALLER:
+            command = re.sub(pattern, smaller, command)
+        words = shlex.split(command)
+        if words[0].startswith("SRZOO_DATA="):
+            assert words.pop(0) == "SRZOO_DATA=sets"
+        assert words[0] == "srzoo", command
+        done = CliRunner().invoke(app, words[1:], catch_exceptions=False)
+        assert done.exit_code == 0, f"{command}\n{done.output[-3000:]}"
+        ran += 1
+    assert ran or page == "docs/ablations.md"
+
+
+def test_the_python_of_the_readme_upscales(world: Path) -> None:
+    (code,) = re.findall(r"```python\n(import srzoo\n.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(code, made)
+    assert made["picture"].size == made["finest"].size == (384, 320)
+    assert sum(weight.numel() for weight in made["generator"].parameters()) == 615_747
