@@ -97,16 +97,22 @@ def picture(path: Path, seed: int) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Path:
-    """A folder with the pictures, datasets and checkpoints that the pages speak of."""
+def photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``photo.jpg`` in a folder of its own, which is the current one."""
     monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "photo.jpg", 92)
+    return tmp_path / "photo.jpg"
+
+
+@pytest.fixture
+def world(photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Path:
+    """That folder with the datasets and checkpoints, too, that the pages speak of."""
     monkeypatch.setenv("SRZOO_DATA", str(tmp_path / "sets"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for seed, name in enumerate(("set5", "set14", "bsd100", "bsds500_train", "bsds500_test")):
         for number in range(2):
             picture(tmp_path / "sets" / name / f"{number}.png", 10 * seed + number)
     picture(tmp_path / "my" / "photographs" / "mine.png", 91)
-    picture(tmp_path / "photo.jpg", 92)
     for name in ("4x-model.pth", "RRDB_ESRGAN_x4.pth", "net.pth"):
         torch.save(RRDBNet(8, 1, 32, 2).state_dict(), tmp_path / name)
     torch.save({"params": RRDBNet(64, 23, 32, 2).state_dict()}, tmp_path / "net_g_400000.pth")
@@ -147,7 +153,7 @@ def test_every_command_of_the_pages_runs(page: str, world: Path) -> None:
     assert ran or page == "docs/ablations.md"
 
 
-def test_the_python_of_the_readme_upscales(world: Path) -> None:
+def test_the_python_of_the_readme_upscales(photograph: Path) -> None:
     (code,) = re.findall(r"```python\n(import srzoo\n.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     made: dict[str, Any] = {}
     exec(code, made)
