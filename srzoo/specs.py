@@ -56,9 +56,10 @@ class ComponentSpec:
         examples: sets of options that it can be tried with, the first of them small; ``srzoo plugin check`` uses them.
             Needed where an option has no default, or where one makes sense only beside another.
         exempt: checks of ``srzoo plugin check`` that do not apply to it, each with the reason.
+        library: module of an optional library that it needs; where it is not installed, ``srzoo list`` says so.
 
     Raises:
-        ValueError: if the name, the factory, the summary, an example or an exemption is not usable.
+        ValueError: if the name, the factory, the summary, an example, an exemption or the library is not usable.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ComponentSpec:
     licence: str = ""
     examples: tuple[Mapping[str, Any], ...] = field(default=(), hash=False, kw_only=True)
     exempt: Mapping[str, str] = field(default_factory=dict, hash=False, kw_only=True)
+    library: str = field(default="", kw_only=True)
 
     kind: ClassVar[str] = ""
 
@@ -94,6 +96,8 @@ class ComponentSpec:
         exempt = self.exempt.values() if isinstance(self.exempt, Mapping) else [None]
         if not all(isinstance(reason, str) and reason.strip() for reason in exempt):
             raise ValueError(f"{self.kind} {self.name!r}: exempt must map the name of a check to a reason")
+        if not isinstance(self.library, str) or not re.fullmatch(r"[\w.]*", self.library):
+            raise ValueError(f"{self.kind} {self.name!r}: library {self.library!r} must be the name of a module")
 
     def load(self) -> Factory:
         """Return the factory itself, importing it if the spec names it as a string."""

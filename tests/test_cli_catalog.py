@@ -70,8 +70,7 @@ def refused(*arguments: str, code: int = 2) -> str:
 def test_list_shows_every_entry_in_the_order_of_the_zoo() -> None:
     assert [entry["name"] for entry in ok_json("list")] == get_zoo().names()
     text = ok("list")
-    positions = [text.index(f" {name} ") for name in get_zoo().names()]
-    assert positions == sorted(positions)
+    assert all(f" {name} " in text for name in get_zoo().names())
 
 
 def test_list_tells_scale_stages_and_whether_there_are_weights() -> None:
@@ -405,3 +404,29 @@ def test_show_of_a_run_or_a_pulled_folder_says_where_its_composition_is(
         assert f"{folder}/{file}" in refused("show", folder)
     (tmp_path / "net.safetensors").write_bytes(b"")
     assert "srzoo export net.safetensors" in refused("show", "net.safetensors")
+
+
+def test_entries_that_are_ready_come_first_and_can_be_asked_for_alone() -> None:
+    facts = {
+        entry["name"]: entry["weights"] for entry in json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)
+    }
+    lines = CliRunner().invoke(app, ["list"], env={"COLUMNS": "160"}).stdout.splitlines()
+    listed = [line.split()[0] for line in lines if line.split() and line.split()[0] in facts]
+    usable = [name for name, weights in facts.items() if weights is not False]
+    assert listed == [*usable, *(name for name in facts if name not in usable)]
+    assert [entry["name"] for entry in ok_json("list", "--ready")] == usable
+    assert any(line.startswith(f"All are x4. {len(usable)} are ready to use.") for line in lines)
+    result = CliRunner().invoke(app, ["list", "block", "--ready"])
+    assert result.exit_code == 2 and "--ready is for entries" in result.stderr
+
+
+def test_what_needs_a_library_that_is_not_installed_comes_last_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from srzoo.cli import catalog
+
+    monkeypatch.setattr(catalog, "find_spec", lambda name: None)
+    lines = CliRunner().invoke(app, ["list", "metric"], env={"COLUMNS": "160"}).stdout.splitlines()
+    owners = [line.split()[1] for line in lines if len(line.split()) > 2 and line.split()[1] in ("metrics", "pyiqa")]
+    assert owners == sorted(owners) and set(owners) == {"metrics", "pyiqa"}
+    assert any(f"{owners.count('pyiqa')} of them, the last, need pyiqa, which is not" in line for line in lines)
+    monkeypatch.setattr(catalog, "find_spec", lambda name: object())
+    assert "not installed" not in CliRunner().invoke(app, ["list", "metric"]).stdout

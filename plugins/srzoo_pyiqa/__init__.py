@@ -96,6 +96,7 @@ def _specs() -> Iterator[MetricSpec]:
                 domain="rgb",
                 full_reference=table is FULL_REFERENCE,
                 tolerance=5e-3,
+                library="pyiqa",
             )
 
 

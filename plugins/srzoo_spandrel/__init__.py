@@ -14,5 +14,6 @@ def srzoo_generators():
             licence="MIT; the licence of a checkpoint is its author's",
             scales=(1, 2, 3, 4, 8, 16),
             reads=(".pth", ".pt", ".ckpt", ".safetensors"),
+            library="spandrel",
         )
     ]

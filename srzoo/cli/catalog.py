@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,14 +43,19 @@ def list_command(
         ),
     ] = "entry",
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern, e.g. '*gan*'.")] = "*",
+    ready: Annotated[bool, typer.Option("--ready", help="Only entries that upscale as they are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List zoo entries, or the components of a kind.
+
+    Entries that are ready to use come first, then those that are to be trained.
 
     Examples: [bold]srzoo list[/bold], [bold]srzoo list '*gan*'[/bold], [bold]srzoo list block[/bold].
     """
     found_kind = _kind_of(kind)
     if found_kind is not None:
+        if ready:
+            raise InputError("--ready is for entries, not for components.")
         _list_components(found_kind, pattern, as_json)
         return
     if kind not in _ENTRY_KINDS:
@@ -58,7 +64,7 @@ def list_command(
                 f"There is no kind {kind!r}.{did_you_mean(kind, [*KINDS, 'entry'])} Kinds: entry, {', '.join(KINDS)}."
             )
         pattern = kind
-    _list_entries(pattern, as_json)
+    _list_entries(pattern, ready, as_json)
 
 
 def _list_components(kind: str, pattern: str, as_json: bool) -> None:
@@ -69,14 +75,19 @@ def _list_components(kind: str, pattern: str, as_json: bool) -> None:
     if as_json:
         print_json([_component_data(c) for c in components])
         return
+    absent = {c.spec.library for c in components if c.spec.library and find_spec(c.spec.library) is None}
     table = make_table([kind, "owner", "summary"])
-    for c in components:
-        table.add_row(f"[bold]{c.name}[/bold]", c.owner.name, escape(c.spec.summary))
+    for c in sorted(components, key=lambda c: c.spec.library in absent):  # what works here comes first
+        style = "dim" if c.spec.library in absent else "bold"
+        table.add_row(f"[{style}]{c.name}[/{style}]", c.owner.name, escape(c.spec.summary))
     print_table(table)
+    for library in sorted(absent):
+        count = sum(c.spec.library == library for c in components)
+        console.print(f"[dim]{count} of them, the last, need {library}, which is not installed here.[/dim]")
     console.print(f"[dim]srzoo show {kind}/NAME tells its options.[/dim]")
 
 
-def _list_entries(pattern: str, as_json: bool) -> None:
+def _list_entries(pattern: str, only_ready: bool, as_json: bool) -> None:
     zoo = get_zoo()
     names = zoo.names(pattern)
     if not names:
@@ -91,20 +102,23 @@ def _list_entries(pattern: str, as_json: bool) -> None:
             entries.append(zoo.entry(name))
         except SrzooError as error:
             broken.append(error)
+    usable = [e for e in entries if _entry_facts(e)["weights"] is not False]
+    entries = usable if only_ready else entries
     if as_json:
         print_json([{**_entry_facts(e), "summary": e.summary, "paper": e.paper} for e in entries])
     elif entries:
         scales = {e.scale for e in entries}
         one = f"All are x{entries[0].scale}. " if len(scales) == 1 else ""  # a column that tells nothing narrows others
         table = make_table(["entry", *([] if one else ["scale"]), "stages", "weights", "summary"], right=["scale"])
-        for e in entries:
+        for e in sorted(entries, key=lambda e: e not in usable):
             facts = _entry_facts(e)
             stages = ", ".join(facts["stages"]) or "-"
             weights = {True: "[green]yes[/green]", False: "no", None: "-"}[facts["weights"]]
             scale = [] if one else [f"x{e.scale}"]
             table.add_row(f"[bold]{e.name}[/bold]", *scale, stages, weights, escape(e.summary))
         print_table(table)
-        console.print(f"[dim]{one}srzoo show ENTRY tells composition, recipe, cost and scores.[/dim]")
+        told = f"{one}{len(usable)} are ready to use. srzoo show ENTRY tells composition, recipe, cost and scores."
+        console.print(f"[dim]{told}[/dim]", soft_wrap=True)
     for problem in [*broken, *zoo.file_problems]:
         print_error(str(problem))
     if broken or zoo.file_problems:

@@ -52,6 +52,12 @@ def list_weights(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
     print_table(table)
     folders = ", ".join(str(folder) for folder in weights_folders())
     console.print(f"[dim]Folders, the first of which is written to: {escape(folders)}[/dim]", soft_wrap=True)
+    if len(here) < len(found):
+        console.print(
+            "[dim]srzoo weights pull NAME gets a file, or what a component needs, from its address; srzoo weights add "
+            "FILE takes one that you have.[/dim]",
+            soft_wrap=True,
+        )
 
 
 @weights_app.command("pull")
