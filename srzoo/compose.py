@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -98,7 +100,69 @@ class _Guarded:
                 f"{self.where}: {self.component.kind} {self.component.full_name!r} must build an nn.Module, "
                 f"not {type(built).__name__}."
             )
+        if self.component.kind in ("block", "upsampler"):
+            scale = (arguments[1:] or (self.options["scale"],))[0] if self.component.kind == "upsampler" else 1
+            _PARTS[built] = _Part(self.component, scale)
         return built
+
+
+class _Part(NamedTuple):
+    """What a module in a trunk was built from, and by how much it has to enlarge what it is given."""
+
+    component: Component
+    scale: int
+
+    @property
+    def label(self) -> str:
+        """Kind and name, as in messages."""
+        return f"{self.component.kind} {self.component.full_name!r}"
+
+
+_PARTS: MutableMapping[nn.Module, _Part] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def _watched(network: nn.Module, where: str, call: str) -> Iterator[None]:
+    """Hold the parts of a network to their rule while it runs, so that a mistake is told of the part that makes it.
+
+    Raises:
+        CompositionError: what is raised in this context, of the part at work, or where a part breaks its rule.
+    """
+    running: list[_Part] = []
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        running.append(_PARTS[module])
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        _check_part(running.pop(), module, inputs[0], output, where)
+
+    watched = [module for module in network.modules() if module in _PARTS]
+    handles = [module.register_forward_pre_hook(enter) for module in watched]
+    handles += [module.register_forward_hook(leave) for module in watched]
+    try:
+        yield
+    except SrzooError:
+        raise
+    except Exception as error:
+        label = f"{where}: {running[-1].label}" if running else where
+        raise CompositionError(f"{label} fails {call}: {describe_exception(error)}.") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_part(part: _Part, module: nn.Module, features: torch.Tensor, output: Any, where: str) -> None:
+    if not isinstance(output, torch.Tensor):
+        raise CompositionError(f"{where}: {part.label} returns {type(output).__name__}, not a tensor.")
+    count, channels, *sides = features.shape
+    wanted = (count, getattr(module, "out_channels", channels), *(part.scale * side for side in sides))
+    if tuple(output.shape) != wanted:
+        rule = "a block keeps the shape"
+        if part.component.kind == "upsampler":
+            rule = "an upsampler enlarges both sides by its scale, and has out_channels where it changes the channels"
+        raise CompositionError(
+            f"{where}: {part.label} maps {tuple(features.shape)} to {tuple(output.shape)}, not {wanted}: {rule}."
+        )
 
 
 def build_generator(entry: Entry) -> nn.Module:
@@ -205,7 +269,9 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
             raise CompositionError(f"{where}.{label}: 'every' is for regularisers, not for {spec.role} terms.")
         if config.supervises == "intermediate":
             _check_intermediate(entry, spec, f"{where}.{label}")
-        terms.append(Term(label, config, spec.role, build(), stage.steps))
+        loss = build()
+        _check_role(loss, spec.role, f"{where}.{label}: loss {config.name!r}")
+        terms.append(Term(label, config, spec.role, loss, stage.steps))
     adversarial = [term.label for term in terms if term.role == "adversarial"]
     if len(adversarial) > 1:
         raise CompositionError(f"{where} has several adversarial terms ({', '.join(adversarial)}); keep one.")
@@ -224,6 +290,19 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
     if all(term.role == "regulariser" for term in terms):
         raise CompositionError(f"{where} has no term for the generator.")
     return terms
+
+
+def _check_role(loss: object, role: str, where: str) -> None:
+    """Refuse a loss that cannot be called as its role asks; the role is 'pixel' where its spec does not say."""
+    pair = ("generator_loss", "discriminator_loss")
+    forwards = not isinstance(loss, nn.Module) or type(loss).forward is not nn.Module.forward
+    fits = all(hasattr(loss, name) for name in pair) if role == "adversarial" else callable(loss) and forwards
+    if not fits:
+        asked = {"adversarial": f"have {' and '.join(pair)}", "regulariser": "be called with (discriminator, hr, sr)"}
+        raise CompositionError(
+            f"{where} has role={role!r} in its LossSpec, so it must {asked.get(role, 'be called with (sr, hr)')}, and "
+            "cannot; give the spec the role that it has."
+        )
 
 
 def _check_intermediate(entry: Entry, loss: LossSpec, where: str) -> None:
@@ -316,12 +395,9 @@ def _try_generator(generator: nn.Module, entry: Entry) -> None:
 
 
 def _try_intermediate(generator: nn.Module, lr: torch.Tensor, expected: tuple[int, ...], where: str) -> None:
-    try:
-        with torch.no_grad():
-            sr, intermediate = generator.train()(lr, intermediate=True)
+    with _watched(generator, where, "with intermediate=True"), torch.no_grad():
+        sr, intermediate = generator.train()(lr, intermediate=True)
         shapes = tuple(sr.shape), tuple(intermediate.shape)
-    except Exception as error:
-        raise CompositionError(f"{where} fails with intermediate=True: {describe_exception(error)}.") from error
     if shapes[0] != expected or shapes[1][1:] != expected or not shapes[1][0]:
         raise CompositionError(
             f"{where} returns {shapes[0]} and {shapes[1]} with intermediate=True; the first must be {expected}, "
@@ -339,11 +415,8 @@ def _try_discriminator(discriminator: nn.Module, entry: Entry) -> None:
 
 
 def _shape_through(module: nn.Module, images: torch.Tensor, where: str) -> tuple[int, ...]:
-    try:
-        with torch.no_grad():
-            output = module.train()(images)
-    except Exception as error:
-        raise CompositionError(f"{where} fails on {tuple(images.shape)}: {describe_exception(error)}.") from error
+    with _watched(module, where, f"on {tuple(images.shape)}"), torch.no_grad():
+        output = module.train()(images)
     if not isinstance(output, torch.Tensor):
         raise CompositionError(f"{where} returns {type(output).__name__}, not a tensor.")
     return tuple(output.shape)

@@ -31,8 +31,27 @@ class ImageItem:
     lr: Mapping[int, Path] = field(default_factory=dict)
 
     def read_hr(self) -> tuple[UInt8Array, bool]:
-        """Return the whole high-resolution image and whether it is grey."""
-        return read_rgb(self.hr) if isinstance(self.hr, Path) else self.hr()
+        """Return the whole high-resolution image and whether it is grey.
+
+        Raises:
+            DataError: a file cannot be read.
+            PluginError: a function returns something else than (H, W, 3) uint8 and whether it is grey.
+        """
+        if isinstance(self.hr, Path):
+            return read_rgb(self.hr)
+        try:
+            found = self.hr()
+        except SrzooError:
+            raise
+        except Exception as error:
+            raise PluginError(f"image {self.name!r} of a dataset failed: {describe_exception(error)}.") from error
+        rgb = found[0] if isinstance(found, tuple) and len(found) == 2 else found
+        if not isinstance(found, tuple) or getattr(rgb, "dtype", None) != "uint8" or rgb.shape[2:] != (3,):
+            what = f"{rgb.dtype} of shape {tuple(rgb.shape)}" if hasattr(rgb, "shape") else type(rgb).__name__
+            raise PluginError(
+                f"image {self.name!r} of a dataset must be (H, W, 3) uint8 and whether it is grey, not {what}."
+            )
+        return found
 
     def read_pair(self, scale: int) -> tuple[UInt8Array, UInt8Array, bool]:
         """Return ``(lr, hr, grey)``, the reference cut to a multiple of the scale.
@@ -67,7 +86,7 @@ class ImageItem:
             if isinstance(self.hr, Path):
                 digest.update(self.hr.read_bytes())
             else:
-                hr, grey = self.hr()
+                hr, grey = self.read_hr()
                 digest.update(f"{hr.shape} {grey}".encode() + hr.tobytes())
             if scale in self.lr:
                 digest.update(self.lr[scale].read_bytes())
@@ -135,6 +154,7 @@ def load_image_set(name: str) -> ImageSet:
             raise PluginError(f"dataset {name!r} of {component.owner} failed: {describe_exception(error)}.") from error
         if not isinstance(image_set, ImageSet):
             raise PluginError(f"dataset {name!r} of {component.owner} must return a srzoo.data.ImageSet.")
+        _refuse_repeated_names(image_set, f"dataset {name!r} of {component.owner}")
         return image_set
     root = data_root()
     written_as_path = Path(name).is_absolute() or name.startswith((".", "~"))
@@ -149,6 +169,14 @@ def load_image_set(name: str) -> ImageSet:
         f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well"
         f"{', and NAME[:3] or NAME[3:] is a part of a set' if '[' in name else ''}."
     )
+
+
+def _refuse_repeated_names(image_set: ImageSet, where: str) -> None:
+    seen: set[str] = set()
+    for item in image_set:
+        if item.name in seen:
+            raise PluginError(f"{where} names more than one image {item.name!r}; names identify results.")
+        seen.add(item.name)
 
 
 def dataset_names() -> list[str]:

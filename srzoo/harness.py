@@ -63,12 +63,14 @@ class Findings:
         costs: entry to what it takes at each input size, in the order asked for.
         computed: how many of the rows were computed now.
         failed: entry to the reason why it could not be benchmarked.
+        unavailable: metric to the reason why it could not be computed.
     """
 
     rows: list[Row] = field(default_factory=list)
     costs: dict[str, list[CostRow]] = field(default_factory=dict)
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 class Harness:
@@ -148,9 +150,10 @@ class Harness:
             for image_set, asked in zip(image_sets, questions, strict=True):
                 share = ImageSet(image_set.name, image_set.items[rank::world])
                 self._score_set(share, asked, known, own)
-        failed, computed = gather_object([self.findings.failed]), gather_object([self.findings.computed])
-        self.findings.failed = {name: reason for part in failed for name, reason in part.items()}
-        self.findings.computed = sum(computed)
+        self.findings.computed = sum(gather_object([self.findings.computed]))
+        for found in (self.findings.failed, self.findings.unavailable):
+            for part in gather_object([found]):
+                found.update(part)
         if processes.is_main_process:
             with self._store() as store:
                 self._take_in(store)
@@ -275,14 +278,16 @@ class Harness:
 
     def _score(self, outputs: Sequence[_Output], pair: _Pair, own: Store) -> None:
         """Score outputs of one image together, as far as they lack the same values, and keep what is found."""
-        for wanted in dict.fromkeys(tuple(output.missing) for output in outputs):
-            alike = [output for output in outputs if tuple(output.missing) == wanted]
+        for wanted in dict.fromkeys(tuple(self._left(output.missing)) for output in outputs):
+            alike = [output for output in outputs if tuple(self._left(output.missing)) == wanted]
             try:
                 found = pair.reference.score_all([output.sr for output in alike], wanted)
             except DataError:
                 raise
             except SrzooError as error:
-                if len(alike) == 1:
+                if self._blames_a_metric(pair, wanted):
+                    self._score(alike, pair, own)
+                elif len(alike) == 1:
                     self.findings.failed[alike[0].name] = str(error)
                 else:
                     for output in alike:  # so that the one that it fails for is told, or memory suffices
@@ -291,6 +296,22 @@ class Harness:
             for output, values in zip(alike, found, strict=True):
                 own.add(self.subjects[output.name], pair.question, values, self.full_names, self.directions)
                 self.findings.computed += len(values)
+
+    def _left(self, metrics: Sequence[str]) -> list[str]:
+        return [name for name in metrics if name not in self.findings.unavailable]
+
+    def _blames_a_metric(self, pair: _Pair, metrics: Sequence[str]) -> bool:
+        """Leave out the metrics that fail for the plainest of outputs too; returns whether there are any."""
+        lr = torch.from_numpy(pair.lr_pixels).permute(2, 0, 1).unsqueeze(0)
+        scale = next(iter(self.models.values())).entry.scale
+        plain = lr.repeat_interleave(scale, 2).repeat_interleave(scale, 3).to(self.device)
+        before = len(self.findings.unavailable)
+        for name in metrics:
+            try:
+                pair.reference.score(plain, [name])
+            except SrzooError as error:
+                self.findings.unavailable[name] = str(error)
+        return len(self.findings.unavailable) > before
 
     def pictures(self) -> Pictures:
         """Return the outputs that are kept, of models that did not fail."""
@@ -304,6 +325,8 @@ class Harness:
             for name in self.models:
                 for question in asked.values():
                     for metric, value in store.find(self.subjects[name], question, self.full_names).items():
+                        if metric in self.findings.unavailable:  # what is not whole is not compared
+                            continue
                         row = Row(name, question.dataset, question.image, metric, self.settings.protocol, value)
                         self.findings.rows.append(row)
 

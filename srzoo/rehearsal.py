@@ -182,6 +182,11 @@ def rehearse(
 def _made(generator: nn.Module, batch: Batch, terms: Mapping[str, Sequence[Term]]) -> Outputs:
     """Return what a generator makes of a batch, after a look at which of its parameters that depends on."""
     made = generate(generator, batch["lr"], [term for built in terms.values() for term in built])
+    if not all(torch.isfinite(tensor).all() for tensor in made.tensors()):
+        raise TrainingError(
+            "The generator's output is not finite on the first crops: one of its parts divides by zero, takes a root "
+            "or a logarithm of what is negative, or starts from weights that are too large. Nothing has been trained."
+        )
     named = {name: weight for name, weight in generator.named_parameters() if weight.requires_grad}
     ends = [tensor.sum() for tensor in made.tensors() if tensor.requires_grad]
     found = (

@@ -22,7 +22,7 @@ from .errors import InputError, RecipeWarning, SrzooError, TrainingError
 from .inference import prepare
 from .recipe import Entry, Validation
 from .registry import get_registry
-from .scoring import available_metrics, mean_scores, score_set
+from .scoring import Reference, available_metrics, image_to_device, mean_scores, score_set
 from .specs import GeneratorSpec
 from .weights import differences, save_checkpoint, shown
 
@@ -336,7 +336,7 @@ class Validator:
 
     def __init__(self, config: Validation, entry: Entry, device: torch.device) -> None:
         self.every = config.every
-        self._config = config
+        self._config, self._device = config, device
         self._scale = entry.scale
         spec = get_registry().get("generator", entry.generator.name).spec
         assert isinstance(spec, GeneratorSpec)
@@ -364,6 +364,19 @@ class Validator:
             means |= {f"{image_set.name}/{name}": value for name, value in mean_scores(scores).items()}
         generator.train(training)
         return means
+
+    def try_metrics(self) -> None:
+        """Score the first image, enlarged by nearest neighbours, so that a metric that fails is noticed now.
+
+        Raises:
+            PluginError: one fails, or returns something else than one value an image.
+        """
+        lr, hr, grey = next(iter(self.sets[0])).read_pair(self._scale)
+        nearest = lr.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+        reference = Reference(
+            image_to_device(hr, self._device), self._metrics, self._config.protocol, self._scale, grey
+        )
+        reference.score(image_to_device(nearest, self._device))
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
         """Whether scores beat the best so far: by the first metric, averaged over the sets."""

@@ -21,7 +21,10 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import did_you_mean
 
 Factory = Callable[..., Any]
 
@@ -96,8 +99,13 @@ class ComponentSpec:
         exempt = self.exempt.values() if isinstance(self.exempt, Mapping) else [None]
         if not all(isinstance(reason, str) and reason.strip() for reason in exempt):
             raise ValueError(f"{self.kind} {self.name!r}: exempt must map the name of a check to a reason")
-        if not isinstance(self.library, str) or not re.fullmatch(r"[\w.]*", self.library):
-            raise ValueError(f"{self.kind} {self.name!r}: library {self.library!r} must be the name of a module")
+        for name, wanted in _own_types(type(self)).items():
+            value = getattr(self, name)
+            if not _fits(value, wanted):
+                raise ValueError(
+                    f"{self.kind} {self.name!r}: {name}={value!r} must be {_words(wanted)}"
+                    f"{did_you_mean(value, get_args(wanted)) if isinstance(value, str) else ''}"
+                )
 
     def load(self) -> Factory:
         """Return the factory itself, importing it if the spec names it as a string."""
@@ -108,6 +116,44 @@ class ComponentSpec:
         for part in attribute.split("."):
             target = getattr(target, part)
         return target  # type: ignore[no-any-return]
+
+
+_TYPES: dict[type[ComponentSpec], dict[str, Any]] = {}
+
+
+def _own_types(spec: type[ComponentSpec]) -> dict[str, Any]:
+    """Return the types of a spec's arguments, but for those that are checked by themselves."""
+    if spec not in _TYPES:
+        apart = {"name", "factory", "summary", "examples", "exempt"}
+        hints = get_type_hints(spec)
+        _TYPES[spec] = {f.name: hints[f.name] for f in fields(spec) if f.name not in apart}
+    return _TYPES[spec]
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple:
+        each = arguments[:1] * len(value) if isinstance(value, tuple) and arguments[-1] is ... else arguments
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if wanted in (int, float):
+        return isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, wanted)
+
+
+def _words(wanted: Any) -> str:
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return " or ".join(repr(one) for one in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(one) for one in arguments)
+    if origin is tuple:
+        each = f"{_words(arguments[0])}, ..." if arguments[-1] is ... else ", ".join(map(_words, arguments))
+        return f"a list [{each}]"
+    return "None" if wanted is type(None) else str(wanted.__name__)
 
 
 @dataclass(frozen=True)

@@ -203,18 +203,18 @@ class GanTask(PixelTask):
 
     def judge(self, hr: torch.Tensor, sr: torch.Tensor, step: int) -> tuple[Losses, Losses]:
         """Return the generator's adversarial term and the discriminator's terms that are due at a step."""
-        loss = self.adversarial.loss
+        term = self.adversarial
         with self.engine.autocast():
             real = self.engine.gather(self.discriminator(hr).float())
             fake = self.engine.gather(self.discriminator(sr).float())
-            generator = {self.adversarial.label: self.adversarial.weight(step) * loss.generator_loss(real, fake)}
-            discriminator = {"discriminator": loss.discriminator_loss(real, fake)}
+            generator = {term.label: term.weight(step) * called(term, term.loss.generator_loss, real, fake)}
+            discriminator = {"discriminator": called(term, term.loss.discriminator_loss, real, fake)}
         bare = self.engine.unwrap(self.discriminator)
         for term in self.regularisers:
             if step % term.config.every == 0:
                 # Second derivatives of bf16 convolutions are not worth the noise: penalties stay in float32.
                 with torch.autocast(hr.device.type, enabled=False):
-                    discriminator[term.label] = term.weight(step) * term.loss(bare, hr, sr.detach())
+                    discriminator[term.label] = term.weight(step) * called(term, term.loss, bare, hr, sr.detach())
         return generator, discriminator
 
     def _against_discriminator(
@@ -276,13 +276,28 @@ def image_losses(terms: Sequence[Term], outputs: Outputs, hr: torch.Tensor, step
         if term.supervises_intermediate:
             assert outputs.intermediate is not None
             found, wanted = outputs.intermediate.flatten(0, 1), hr.repeat(len(outputs.intermediate), 1, 1, 1)
-        try:
-            losses[term.label] = term.weight(step) * term.loss(found, wanted)
-        except Exception as error:
-            raise PluginError(
-                f"loss {term.label!r} ({term.config.name}) failed: {describe_exception(error)}."
-            ) from error
+        losses[term.label] = term.weight(step) * called(term, term.loss, found, wanted)
     return losses
+
+
+def called(term: Term, function: Callable[..., Any], *arguments: Any) -> torch.Tensor:
+    """Return what a loss plugin makes of its arguments, a scalar.
+
+    Raises:
+        PluginError: it fails, or returns something else; names the term and the plugin.
+    """
+    where = f"loss {term.label!r} ({term.config.name})"
+    try:
+        loss = function(*arguments)
+    except Exception as error:
+        raise PluginError(f"{where} failed: {describe_exception(error)}.") from error
+    if not isinstance(loss, torch.Tensor):
+        raise PluginError(
+            f"{where} returns a {type(loss).__name__}, which has no gradient; return the tensor, not its .item()."
+        )
+    if loss.ndim:
+        raise PluginError(f"{where} returns a tensor of shape {tuple(loss.shape)}, not one number; end it in .mean().")
+    return loss
 
 
 def shares_of(norms: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -138,6 +138,8 @@ def train(
                 progress=_decoding(progress),
             )
         if folder.newest_step() is None:
+            if validator is not None:
+                validator.try_metrics()
             rehearse(entry, terms, generator, as_batch(dataset.__getitems__(range(2))), accelerator.device)
         with folder.held():
             names = [track] if isinstance(track, str) else track
