@@ -181,11 +181,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path: Pa
 
 def test_a_missing_backbone_is_noticed_before_any_data_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SRZOO_WEIGHTS", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "damaged.png").write_bytes(b"read, it would be complained about")
     with pytest.raises(MissingWeightsError, match="vgg19"):
         train(
             "esrgan-ablation-3-x4",
             tmp_path / "run",
-            data=str(tmp_path / "no such data"),
+            data=str(tmp_path / "data"),
             steps=2,
             overrides=TINY | {"training.patch_size": 128},
         )

@@ -79,8 +79,9 @@ def gradient(subject: Subject) -> str:
             _leave_zero(network)
         inputs = images((4, *case.shape), seed).requires_grad_(True)
         network.zero_grad()
-        weighted = [(out * torch.randn_like(out)).sum() for out in subject.run(network, inputs)]
-        total = torch.stack(weighted).sum()
+        with torch.enable_grad():  # whatever mode the caller is in
+            weighted = [(out * torch.randn_like(out)).sum() for out in subject.run(network, inputs)]
+            total = torch.stack(weighted).sum()
         require(total.requires_grad, "the output has no gradient at all; is it detached, or computed under no_grad?")
         total.backward()  # type: ignore[no-untyped-call]
         require(inputs.grad is not None and inputs.grad.abs().sum() > 0, "no gradient reaches the input.")
