@@ -1,13 +1,17 @@
 """The whole check of a CUDA machine in one call: do the harness and the trainer run there, and agree with the CPU?
 
-    python benchmarks/gpu_check.py [OUT]
+    python benchmarks/gpu_check.py [OUT [PART...]]
 
-1. Benchmarks every entry that is ready on the embedded photographs, on CPU and on CUDA, and compares row by row:
-   PSNR within 0.001 dB, SSIM within 1e-5, LPIPS within 1e-4.
-2. Trains every formulation (criterion x pairing) for some steps on CUDA and checks that all terms stay finite.
-3. Times training steps of SRResNet, SRGAN and ESRGAN at the paper's sizes (batch 16, 128 px patches, 23 blocks), with
-   srzoo's defaults and by a plain loop in eager fp32: two discriminator passes a loss, no autocast, no channels-last.
-4. Takes latency and memory of the generators in fp32, bf16 and fp16, as ``srzoo bench`` does.
+Parts, all by default:
+
+1. agree: benchmarks every entry that was trained on the embedded photographs, on CPU and on CUDA, row by row: PSNR
+   within 0.001 dB, SSIM within 1e-5, LPIPS within 1e-4.
+2. formulations: trains every formulation (criterion x pairing) for some steps on CUDA and checks that all terms stay
+   finite.
+3. steps: times training steps of SRResNet, SRGAN and ESRGAN at the paper's sizes (batch 16, 128 px patches, 23
+   blocks), with srzoo's defaults, with every operation launched by itself, and by a plain loop in eager fp32: two
+   discriminator passes a loss, no autocast, no channels-last.
+4. inference: takes latency and memory of generators in fp32, bf16 and fp16, as ``srzoo bench`` does.
 
 Writes ``gpu_check.json`` with the device's name, and prints last, for every comparison, ``ratio NAME VALUE``. Exit code
 1 if anything fails; 2 without a CUDA device. ``--cpu-trial`` runs part 3 with tiny networks on a CPU.
@@ -16,20 +20,27 @@ Writes ``gpu_check.json`` with the device's name, and prints last, for every com
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import os
 import sys
 import tempfile
 import time
 import typing
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
 import srzoo
-from srzoo import benchmark, scoring
+from srzoo import benchmark, harness, scoring
 from srzoo.compose import build_discriminator, build_generator, build_terms
+from srzoo.graphs import SWITCH
 from srzoo.inference import best_device
+from srzoo.latency import measure_latencies
 from srzoo.options import signature_of
 from srzoo.registry import get_registry
 from srzoo.zoo import get_zoo
@@ -37,14 +48,18 @@ from srzoo.zoo import get_zoo
 TOLERANCES = {"psnr": 1e-3, "ssim": 1e-5, "lpips_squeeze": 1e-4, "lpips_alex": 1e-4}
 
 
+TRAINED = [name for name in get_zoo().names() if get_zoo().entry(name).weights is not None]
+TIMED = ("srresnet-lite-x4", "rrdb-lite-x4")
+
+
 def rows_on(device: str) -> dict[tuple[str, str, str], float]:
-    forced = torch.device(device)
-    original = benchmark.best_device
-    benchmark.best_device = lambda: forced  # the harness itself always takes the best device
-    try:
-        result = srzoo.bench(metrics=list(TOLERANCES))
-    finally:
-        benchmark.best_device = original
+    with (
+        mock.patch.object(
+            benchmark, "best_device", return_value=torch.device(device)
+        ),  # the harness itself always takes the best device
+        mock.patch.object(harness, "measure_latencies", partial(measure_latencies, budget=0.1)),
+    ):
+        result = srzoo.bench(["bicubic", *TRAINED], metrics=list(TOLERANCES))
     return {(row.entry, row.image, row.metric): row.value for row in result.rows}
 
 
@@ -84,35 +99,50 @@ def train_formulations(steps: int = 20) -> dict[str, Any]:
     return {"trained": len(criteria) * len(pairings) - len(failed), "failed": failed, "ok": not failed}
 
 
+VGG = {"training.stages.gan.losses.perceptual.extractor": {"name": "vgg19", "pretrained": False}}
+"""Of random weights, so that the pretrained ones need not be there; they take the same time."""
+ALONE = {"training.stages.psnr": None, "training.start_from": None}
 PAPER: dict[str, dict[str, Any]] = {
     "srresnet-mse-x4": {},
-    "srgan-mse-x4": {"training.stages.psnr": None, "training.start_from": None},
-    # VGG19's weights need not be there: a perceptual term of another backbone would be another recipe, so none is timed
-    "esrgan-x4": {"training.stages.psnr": None, "training.stages.gan.losses.perceptual": None},
+    "srgan-vgg54-x4": {**ALONE, **VGG},
+    "esrgan-x4": {**ALONE, **VGG},
 }
 """Entries whose steps are timed, and what is changed so that just the last stage runs."""
 
+STEPS = {"srresnet-mse-x4": 800, "srgan-vgg54-x4": 240, "esrgan-x4": 100}
+"""The last half of them is timed."""
+
 TINY = {"generator.num_features": 8, "generator.num_blocks": 1, "training.batch_size": 2}
+NO_VGG = {"training.stages.gan.losses.perceptual": None}
 
 
 def overrides_of(entry: str, tiny: bool) -> dict[str, Any]:
     common = {"training.validation": None, "training.patch_size": 128, "training.batch_size": 16}
-    return {**common, **PAPER[entry], **(TINY if tiny else {})}
+    without = NO_VGG if "training.stages.gan.losses.perceptual.extractor" in PAPER[entry] else {}
+    return {**common, **({**ALONE, **without} if without else {}), **TINY} if tiny else {**common, **PAPER[entry]}
 
 
-def time_defaults(entry: str, steps: int, tiny: bool) -> dict[str, float]:
+def time_training(entry: str, steps: int, changes: dict[str, Any], recorded: bool = True) -> dict[str, float]:
     """Train as a user does; the first half of the steps warms up."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    reset_memory()
+    before = os.environ.get(SWITCH, "1")
+    os.environ[SWITCH] = str(int(recorded))
     with tempfile.TemporaryDirectory() as out:
-        srzoo.train(entry, out, data="photos", steps=steps, overrides=overrides_of(entry, tiny), log_every=steps // 2)
+        srzoo.train(
+            entry, out, data="photos", steps=steps, overrides=changes, log_every=steps // 2, checkpoint_every=steps
+        )
         records = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+    os.environ[SWITCH] = before
     half, whole = (next(r["seconds"] for r in records if r.get("step") == s) for s in (steps // 2, steps))
     return {"steps_per_second": (steps - steps // 2) / (whole - half), **memory()}
 
 
 def time_reference(entry: str, steps: int, tiny: bool, device: torch.device) -> dict[str, float]:
-    """Train the same networks and terms by the loop that most code bases have, on a batch that lies on the device."""
+    """Train the same networks and terms by the loop that most code bases have, on a batch that lies on the device.
+
+    In fp32 as torch comes, so with TF32 convolutions, and with cuDNN's choice of algorithms by trial. It averages no
+    weights, reads no images and logs nothing.
+    """
     resolved = get_zoo().entry(entry, overrides_of(entry, tiny))
     recipe = resolved.training
     assert recipe is not None
@@ -120,6 +150,9 @@ def time_reference(entry: str, steps: int, tiny: bool, device: torch.device) -> 
     terms = build_terms(resolved, name)
     image = [t for t in terms if t.role in ("pixel", "perceptual")]
     adversarial = [t for t in terms if t.role == "adversarial"]
+    for term in image:
+        if isinstance(term.loss, torch.nn.Module):
+            term.loss.to(device)
     generator = build_generator(resolved).to(device)
     discriminator = build_discriminator(resolved, recipe.stages[name]).to(device) if adversarial else None
     optimizers = [torch.optim.Adam(n.parameters(), 1e-4) for n in (generator, discriminator) if n is not None]
@@ -143,20 +176,32 @@ def time_reference(entry: str, steps: int, tiny: bool, device: torch.device) -> 
             judged.backward()
             optimizers[1].step()
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    for _ in range(max(2, steps // 4)):
+    reset_memory()
+    torch.backends.cudnn.benchmark = True
+    for _ in range(max(3, steps // 8)):
         step()
     synchronise()
     start = time.perf_counter()
-    for _ in range(steps // 2):
+    for _ in range(steps // 4):
         step()
     synchronise()
-    return {"steps_per_second": (steps // 2) / (time.perf_counter() - start), **memory()}
+    seconds = time.perf_counter() - start
+    torch.backends.cudnn.benchmark = False
+    return {"steps_per_second": (steps // 4) / seconds, **memory()}
+
+
+def reset_memory() -> None:
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def memory() -> dict[str, float]:
-    return {"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if torch.cuda.is_available() else {}
+    if not torch.cuda.is_available():
+        return {}
+    found = {"peak_gib": torch.cuda.max_memory_allocated(), "peak_reserved_gib": torch.cuda.max_memory_reserved()}
+    return {name: round(value / 2**30, 3) for name, value in found.items()}
 
 
 def synchronise() -> None:
@@ -164,21 +209,33 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def time_steps(steps: int, tiny: bool = False) -> dict[str, Any]:
+def time_steps(steps: dict[str, int], tiny: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in PAPER:
-        defaults = time_defaults(entry, steps, tiny)
-        reference = time_reference(entry, steps, tiny, best_device())
+        changes = overrides_of(entry, tiny)
+        reference = time_reference(entry, steps[entry], tiny, best_device())
+        defaults = time_training(entry, steps[entry], changes)
+        launched = time_training(entry, steps[entry] // 2, changes, recorded=False)
         ratio = defaults["steps_per_second"] / reference["steps_per_second"]
-        found[entry] = {"defaults": defaults, "eager fp32 loop": reference, "ratio": ratio}
+        found[entry] = {
+            "defaults": defaults,
+            "defaults, operation by operation": launched,
+            "eager fp32 loop": reference,
+            "ratio": ratio,
+        }
+        print(entry, json.dumps(found[entry]), flush=True)
     return found
 
 
 def time_inference() -> dict[str, Any]:
     """Latency and memory of the shipped entries in each precision."""
-    result = srzoo.bench(metrics="psnr", precision=["fp32", "bf16", "fp16"])
+    with mock.patch.object(harness, "measure_latencies", partial(measure_latencies, budget=1.0)):
+        result = srzoo.bench(list(TIMED), metrics="psnr", precision=["fp32", "bf16", "fp16"], sizes=[128, 256])
     means = {standing.entry: standing.means["psnr"] for standing in result.standings}
-    return {name: {**dataclasses.asdict(costs[0]), "psnr": means.get(name)} for name, costs in result.costs.items()}
+    return {
+        name: {"psnr": means.get(name), "costs": [dataclasses.asdict(cost) for cost in costs]}
+        for name, costs in result.costs.items()
+    }
 
 
 def print_ratios(steps: dict[str, Any]) -> None:
@@ -188,25 +245,33 @@ def print_ratios(steps: dict[str, Any]) -> None:
 
 def main() -> int:
     if sys.argv[1:] == ["--cpu-trial"]:
-        print_ratios(time_steps(4, tiny=True))
+        print_ratios(time_steps(dict.fromkeys(PAPER, 8), tiny=True))
         return 0
     if best_device().type != "cuda":
         print("no CUDA device; nothing was checked")
         return 2
     out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    report: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    wanted = sys.argv[2:] or list(PARTS)
+    path = out / "gpu_check.json"
+    report: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    report |= {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     metrics, missing = scoring.available_metrics(list(TOLERANCES), torch.device("cuda"))
     report["metrics"], report["not available"] = [m.name for m in metrics], missing
-    report["devices agree"] = compare_devices()
-    report["formulations"] = train_formulations()
-    report["steps"] = time_steps(60)
-    report["inference"] = time_inference()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "gpu_check.json").write_text(json.dumps(report, indent=2) + "\n")
+    for part in wanted:
+        report[part] = PARTS[part]()
+        path.write_text(json.dumps(report, indent=2) + "\n")  # what is known is kept, whatever comes after
     print(json.dumps(report, indent=2))
-    print_ratios(report["steps"])
-    return 0 if report["devices agree"]["ok"] and report["formulations"]["ok"] else 1
+    print_ratios(report.get("steps", {}))
+    return 0 if all(found.get("ok", True) for found in (report[part] for part in wanted)) else 1
 
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "agree": compare_devices,
+    "formulations": train_formulations,
+    "steps": lambda: time_steps(STEPS),
+    "inference": time_inference,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

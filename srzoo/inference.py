@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -61,13 +65,34 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
     bottom, right = -height % size_multiple, -width % size_multiple
     padded = F.pad(lr, (0, right, 0, bottom), mode="replicate") if bottom or right else lr
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32():
             sr: torch.Tensor = generator(padded.to(device, dtype, memory_format=torch.channels_last))
     except Exception as error:
         raise PluginError(
             f"the generator failed on an input of {width}x{height}: {describe_exception(error)}."
         ) from error
     return sr[..., : height * scale, : width * scale].float()
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within this context, float32 is float32 on CUDA too.
+
+    By default torch has convolutions there computed in TF32, of 10 bits of mantissa: scores would differ from a CPU's
+    in the third decimal, and tiles from the whole image.
+    """
+    if not torch.cuda.is_available():
+        yield
+        return
+    modes: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [mode.allow_tf32 for mode in modes]
+    try:
+        for mode in modes:
+            mode.allow_tf32 = False
+        yield
+    finally:
+        for mode, value in zip(modes, before, strict=True):
+            mode.allow_tf32 = value
 
 
 def prepare(generator: nn.Module, device: torch.device | str, precision: str = "fp32") -> nn.Module:

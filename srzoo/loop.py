@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .composition import full_composition, plugin_versions
 from .curves import draw_curves
 from .distribution import average_buffers_, gathered
 from .errors import InterruptedRunError, RecipeWarning, TrainingError
+from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
 from .optim import clip_weights_, precision_for
 from .patches import PatchDataset, StepSampler, whole_batch
@@ -30,9 +31,8 @@ from .process import SignalWatch, ignore_signals, random_state, restore_random_s
 from .recipe import Entry, Stage, Training
 from .rehearsal import broken_terms
 from .runs import RunFolder, Validator
-from .sharding import whole
 from .stages import Parts, build_parts
-from .tasks import Batch, Engine, Outcome, joined, shares_of
+from .tasks import Batch, Engine, Outcome, shares_of
 from .trackers import Tracking
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -149,6 +149,7 @@ class Run:
             pin_memory=on_gpu,
             generator=torch.Generator(),  # else starting the loader would draw from the global generator
         )
+        taken = step_of(parts, recipe, stage.clip_gradient, accelerator, self.scaler)
         guard = FiniteGuard(accelerator.device)
         # The terms' gradients are looked at once, at the first step that trains the generator.
         unchecked = not any(stage.trains_generator(step) for step in range(start))
@@ -165,9 +166,9 @@ class Run:
             train_generator = stage.trains_generator(step - 1)
             batch = self._on_device(crops)
 
-            outcome = self._gradients(parts, batch, step - 1, train_generator, measure=log_now or unchecked)
-            optimizers = parts.optimizers(train_generator)
-            norms = self._finish_gradients(optimizers, stage.clip_gradient)
+            outcome, norms = taken.gradients(
+                batch, step - 1, train_generator=train_generator, measure=log_now or unchecked
+            )
             # A scaler leaves steps out whose gradient is not finite; it is looked at for doing nothing else.
             broken = guard.note(step, outcome.losses if self.scaler.is_enabled() else {**outcome.losses, **norms})
             if log_now:
@@ -178,9 +179,7 @@ class Run:
             if unchecked and outcome.norms:
                 check_pulls(name, outcome.norms, scaled=self.scaler.is_enabled())
                 unchecked = False
-            for _, optimizer, _ in optimizers:
-                self.scaler.step(optimizer)
-            self.scaler.update()
+            taken.update(train_generator)
             if parts.discriminator is not None and stage.clip_discriminator is not None:
                 clip_weights_(parts.discriminator, stage.clip_discriminator)
             if parts.ema is not None and train_generator:
@@ -223,40 +222,6 @@ class Run:
                 RecipeWarning,
                 stacklevel=4,
             )
-
-    def _gradients(
-        self, parts: Parts, batch: dict[str, torch.Tensor], step: int, train_generator: bool, measure: bool
-    ) -> Outcome:
-        """Leave the gradients of a batch, computed in parts, in the networks."""
-        for _, optimizer, _ in parts.optimizers(with_generator=True):
-            optimizer.zero_grad(set_to_none=True)
-        pieces = self.recipe.accumulate
-        parted = {key: images.chunk(pieces) for key, images in batch.items()}
-        chunks = [{key: images[number] for key, images in parted.items()} for number in range(pieces)]
-        outcomes = []
-        for number, chunk in enumerate(chunks, 1):
-            with ExitStack() as stack:
-                if number < pieces:  # processes exchange gradients once a step
-                    for network in parts.task.networks():
-                        stack.enter_context(self.accelerator.no_sync(network))
-                outcomes.append(
-                    parts.task.run(chunk, step, share=1 / pieces, train_generator=train_generator, measure=measure)
-                )
-        return joined(outcomes)
-
-    def _finish_gradients(
-        self, optimizers: Sequence[tuple[str, Any, nn.Module]], clip: float | None
-    ) -> dict[str, torch.Tensor]:
-        """Unscale and clip the gradients; returns the norm of each network's before that, on the device."""
-        norms = {}
-        for label, optimizer, network in optimizers:
-            self.scaler.unscale_(optimizer)
-            if clip is not None:
-                norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
-            else:
-                norm = nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-            norms[f"gradient of the {label}"] = whole(norm)
-        return norms
 
     def _agree(self, stop: bool, failed: bool, now: bool) -> tuple[bool, bool]:
         """Return whether any process is asked to stop, and whether any has failed.

@@ -15,7 +15,7 @@ from .compose import create
 from .data import ImageItem, ImageSet
 from .errors import DataError, MissingLibraryError, PluginError, UndefinedScoreError, WeightsError
 from .images import UInt8Array, round_to_uint8, to_tensor
-from .inference import run_generator
+from .inference import exact_float32, run_generator
 from .plugins import describe_exception
 from .protocol import Protocol, apply_protocol
 from .registry import get_registry
@@ -123,7 +123,7 @@ class Reference:
         if sr is None or hr is None:
             return [math.nan] * count
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), exact_float32():
                 value = self._apply(metric, sr, hr)
         except UndefinedScoreError:
             return [math.nan] * count

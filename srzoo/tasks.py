@@ -137,6 +137,16 @@ class PixelTask:
         """Return the networks that the task trains."""
         return [self.generator]
 
+    def kind_of(self, step: int) -> tuple[Any, ...]:
+        """Return what a step's number decides: two steps of equal kind differ in their batch alone."""
+        return tuple(
+            term.weight(step) for term in self._terms if term.role != "regulariser" or self._is_due(term, step)
+        )
+
+    @staticmethod
+    def _is_due(term: Term, step: int) -> bool:
+        return step % term.config.every == 0
+
     def on(self, networks: Sequence[nn.Module], engine: Engine) -> PixelTask:
         """Return the same task on other networks of the same kinds, in the order of :meth:`networks`."""
         make: Callable[..., PixelTask] = type(self)
@@ -211,7 +221,7 @@ class GanTask(PixelTask):
             discriminator = {"discriminator": called(term, term.loss.discriminator_loss, real, fake)}
         bare = self.engine.unwrap(self.discriminator)
         for term in self.regularisers:
-            if step % term.config.every == 0:
+            if self._is_due(term, step):
                 # Second derivatives of bf16 convolutions are not worth the noise: penalties stay in float32.
                 with torch.autocast(hr.device.type, enabled=False):
                     discriminator[term.label] = term.weight(step) * called(term, term.loss, bare, hr, sr.detach())

@@ -1,0 +1,245 @@
+"""Training steps recorded as CUDA graphs.
+
+A step of a deep generator is thousands of small kernels. Launched one by one from Python they keep a modern GPU
+waiting most of the time. A CUDA graph launches all of them at once, with the same kernels on the same memory, so the
+numbers are those of the step that was recorded (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from .errors import RecipeWarning, SrzooError
+from .plugins import describe_exception
+from .recipe import Training
+from .stages import Parts
+from .step import Gradients, Step
+
+SWITCH = "SRZOO_CUDA_GRAPHS"
+"""Environment variable; 0 has every operation launched by itself."""
+
+WARM_UP = 3
+"""Steps of a kind that are taken as they are before one is recorded: libraries choose their algorithms in them, and
+optimizers make their state."""
+
+KINDS = 4
+"""Kinds of steps that are recorded, each with memory of its own: with and without a lazy penalty, for instance. Where
+there are more, as while a weight is ramped up, further ones are launched operation by operation."""
+
+
+class Recorder(Protocol):
+    """Records what a function launches, and replays it."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Return the context that a function is warmed up in."""
+
+    def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        """Call a function without having its work done; returns its result, and what does the work, any time."""
+
+
+class CudaRecorder:
+    """Records into CUDA graphs that share one pool of memory, on a stream of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool: Any = None
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Run on the stream that is recorded from, in order with everything else."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        """See :class:`Recorder`. Other threads, such as the one that pins batches, go on with their work meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            result = function()
+        self._pool = self._pool or graph.pool()
+        return result, graph.replay
+
+
+@dataclass
+class _Recording:
+    """One kind of step: its work, where that leaves gradients, and the updates from there."""
+
+    replay: Callable[[], None]
+    result: Gradients
+    gradients: list[tuple[torch.nn.Parameter, torch.Tensor]]
+    update: Callable[[], None] | None = None
+    rates: list[_Rate] = field(default_factory=list)
+
+
+@dataclass
+class _Rate:
+    """A learning rate that lies on the device, where a recorded update reads it."""
+
+    group: dict[str, Any]
+    tensor: torch.Tensor
+    value: float
+
+    def follow(self) -> None:
+        """Take over what a schedule has set since."""
+        if self.group["lr"] != self.value:
+            self.value = self.group["lr"]
+            self.tensor.fill_(self.value)
+
+
+class GraphedStep(Step):
+    """A step whose work is launched at once, from the fourth of its kind on.
+
+    What a plugin does in Python is done while a step is recorded, and not again: a part that draws random numbers of
+    the CPU is noticed, and its steps are launched operation by operation, as are steps that cannot be recorded since
+    they wait for the device in between. Random numbers of the device are drawn anew in every replay.
+
+    Args:
+        recorder: of CUDA graphs by default.
+        others: see :class:`srzoo.step.Step`.
+    """
+
+    def __init__(self, *others: Any, recorder: Recorder | None = None) -> None:
+        super().__init__(*others)
+        self._recorder = recorder or CudaRecorder(self.accelerator.device)
+        self._inputs: dict[str, torch.Tensor] = {}
+        self._recordings: dict[Any, _Recording] = {}
+        self._seen: Counter[Any] = Counter()
+        self._current: _Recording | None = None
+        self._refused = False
+
+    def gradients(
+        self, batch: Mapping[str, torch.Tensor], step: int, *, train_generator: bool, measure: bool
+    ) -> Gradients:
+        """See :meth:`srzoo.step.Step.gradients`; recorded steps always measure."""
+        kind = (train_generator, self.parts.task.kind_of(step))
+        self._current = self._recordings.get(kind)
+        if self._current is None and self._is_due(kind):
+            self._current = self._record(kind, batch, step)
+        if self._current is None:
+            numbers = _numbers_of_the_host()
+            with self._recorder.aside():
+                result = super().gradients(batch, step, train_generator=train_generator, measure=measure)
+            if not self._refused and _numbers_of_the_host() != numbers:
+                self._refuse("a part of it draws random numbers on the CPU, which would be the same in every step")
+            return result
+        for key, images in batch.items():
+            self._inputs[key].copy_(images, non_blocking=True)
+        self._current.replay()
+        for parameter, gradient in self._current.gradients:
+            parameter.grad = gradient
+        return self._current.result
+
+    def update(self, train_generator: bool) -> None:
+        """See :meth:`srzoo.step.Step.update`."""
+        recording = self._current
+        if recording is not None and recording.update is not None:
+            for rate in recording.rates:
+                rate.follow()
+            recording.update()
+        else:
+            with self._recorder.aside():
+                super().update(train_generator)
+            if recording is not None:
+                self._record_update(recording, train_generator)
+
+    def _is_due(self, kind: Any) -> bool:
+        if self._refused or len(self._recordings) == KINDS:
+            return False
+        if len(self._seen) > 64:  # of ramped weights, which are never seen again
+            self._seen.clear()
+        self._seen[kind] += 1
+        return self._seen[kind] > WARM_UP
+
+    def _record(self, kind: Any, batch: Mapping[str, torch.Tensor], step: int) -> _Recording | None:
+        if not self._inputs:
+            self._inputs = {key: torch.empty_like(images) for key, images in batch.items()}
+        optimizers = self.parts.optimizers(with_generator=True)
+        for _, optimizer, _ in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        try:
+            result, replay = self._recorder.record(
+                lambda: Step.gradients(self, self._inputs, step, train_generator=kind[0], measure=True)
+            )
+        except SrzooError:
+            raise
+        except Exception as error:  # whatever a plugin, or CUDA, has against it
+            self._refuse(describe_exception(error))
+            return None
+        parameters = [p for _, _, network in optimizers for p in network.parameters() if p.grad is not None]
+        self._recordings[kind] = _Recording(replay, result, [(p, p.grad) for p in parameters if p.grad is not None])
+        return self._recordings[kind]
+
+    def _record_update(self, recording: _Recording, train_generator: bool) -> None:
+        """Record the optimizers' steps on a recording's gradients, if they can read their rates from the device."""
+        optimizers = [optimizer for _, optimizer, _ in self.parts.optimizers(train_generator)]
+        if self._refused or not all(_reads_rates(optimizer) for optimizer in optimizers):
+            return
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        device = self.accelerator.device
+
+        def update() -> None:
+            for optimizer in optimizers:
+                optimizer.step()
+
+        rates = [_Rate(group, torch.tensor(group["lr"], device=device), group["lr"]) for group in groups]
+        for rate in rates:
+            rate.group.update(lr=rate.tensor, capturable=True)
+        try:
+            _, recording.update = self._recorder.record(update)
+        except Exception as error:
+            self._refuse(describe_exception(error))
+        finally:
+            for rate in rates:
+                rate.group.update(lr=rate.value, capturable=False)
+        recording.rates = rates
+
+    def _refuse(self, reason: str) -> None:
+        self._refused = True
+        self._recordings.clear()
+        self._current = None
+        warnings.warn(
+            f"training steps are launched operation by operation, which is slower: {reason}. "
+            f"{SWITCH}=0 has it so without this warning.",
+            RecipeWarning,
+            stacklevel=6,
+        )
+
+
+def step_of(
+    parts: Parts, recipe: Training, clip: float | None, accelerator: Accelerator, scaler: torch.amp.GradScaler
+) -> Step:
+    """Return how a stage takes its steps: recorded on a CUDA device of one process' own, else as they are.
+
+    Steps are not recorded in fp16, whose scaler leaves some out, nor of compiled generators.
+    """
+    recorded = (
+        accelerator.device.type == "cuda"
+        and accelerator.num_processes == 1
+        and not scaler.is_enabled()
+        and not recipe.compile
+        and os.environ.get(SWITCH, "1") != "0"
+    )
+    return (GraphedStep if recorded else Step)(parts, recipe, clip, accelerator, scaler)
+
+
+def _reads_rates(optimizer: Any) -> bool:
+    groups: Sequence[dict[str, Any]] = optimizer.param_groups
+    return type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and all(group.get("fused") for group in groups)
+
+
+def _numbers_of_the_host() -> tuple[Any, ...]:
+    """Return the state of the CPU's random generators."""
+    _, keys, position, *_ = np.random.get_state(legacy=True)
+    return random.getstate(), np.asarray(keys).tobytes(), position, torch.get_rng_state().numpy().tobytes()
