@@ -203,11 +203,15 @@ def _crop(sr: torch.Tensor, item: ImageItem, side: int = 128) -> np.ndarray[Any,
 
 
 def draw_tradeoff(result: Interpolation, path: Path) -> None:
-    """Draw the first metric against the second, one curve a kind, one panel a dataset."""
+    """Draw distortion against perception, one curve a kind, one panel a dataset.
+
+    That is the first metric against the first of which less is better, or where there is none, against the second.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    horizontal, vertical = list(result.directions)[:2]
+    horizontal, *others = result.directions
+    vertical = next((name for name in others if not result.directions[name]), others[0])
     datasets = list(dict.fromkeys(dataset for _, _, dataset in result.means))
     figure = Figure(figsize=(5.2 * len(datasets), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
