@@ -22,11 +22,11 @@ from .compose import Term
 from .composition import full_composition, plugin_versions
 from .curves import draw_curves
 from .distribution import average_buffers_, gathered
-from .errors import InterruptedRunError, RecipeWarning, TrainingError
+from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
 from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
 from .optim import clip_weights_, precision_for
-from .patches import PatchDataset, StepSampler, whole_batch
+from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
 from .recipe import Entry, Stage, Training
 from .rehearsal import broken_terms
@@ -141,7 +141,7 @@ class Run:
         self.folder.rewind_log(saved["stage"] if saved is not None else None, saved["step"] if saved is not None else 0)
         on_gpu = accelerator.device.type == "cuda"
         batches = DataLoader(
-            dataset,
+            Reported(dataset),
             batch_sampler=self._samples(start, stage.steps),
             collate_fn=whole_batch,  # type: ignore[arg-type]
             num_workers=4 if on_gpu else 0,  # on a CPU, cutting crops out of the cache is no work
@@ -160,6 +160,8 @@ class Run:
         self.clock = time.perf_counter()
         scale = self.scaler.get_scale()
         for step, crops in enumerate(batches, start + 1):
+            if isinstance(crops, SrzooError):
+                raise crops
             last = step == stage.steps
             save_now = step % self.every.checkpoint == 0 or last
             log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from .data import ImageItem, ImageSet
-from .errors import DataError, RecipeWarning
+from .errors import DataError, RecipeWarning, SrzooError
 from .images import UInt8Array, crop_to_multiple, downscale_bicubic, shrink_bicubic
 
 Pair: TypeAlias = tuple[UInt8Array, UInt8Array]
@@ -58,6 +58,10 @@ class MemoryStore:
         self._items, self._scale, self._max_bytes = items, scale, max_bytes
         self._bytes = 0
         self._pairs: OrderedDict[tuple[int, float], Pair] = OrderedDict()
+
+    def name(self, index: int) -> str:
+        """Return the name of an image in its set."""
+        return self._items[index].name
 
     def get(self, index: int, factor: float) -> Pair:
         """Return a pair, decoding it if need be."""
@@ -150,6 +154,10 @@ class MappedStore:
             return index["places"] if path.stat().st_size == index["bytes"] else None
         except (OSError, ValueError, KeyError):
             return None
+
+    def name(self, index: int) -> str:
+        """Return the name of an image in its set."""
+        return self._items[index].name
 
     def get(self, index: int, factor: float) -> Pair:
         """Return views of a pair.
@@ -332,7 +340,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         lr, hr = self._stores[store].get(number, factor)
         size = self.patch_size // self.scale
         if min(lr.shape[:2]) < size:  # not a file, so not checked before
-            self._check_size(f"number {number}", round(hr.shape[1] / factor), round(hr.shape[0] / factor))
+            self._check_size(self._stores[store].name(number), round(hr.shape[1] / factor), round(hr.shape[0] / factor))
         top = int(random.integers(lr.shape[0] - size + 1))
         left = int(random.integers(lr.shape[1] - size + 1))
         lr = lr[top : top + size, left : left + size]
@@ -344,7 +352,29 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         return lr, hr
 
 
-def whole_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+class Reported(Dataset[Any]):
+    """The batches of a dataset; where one cannot be read, the error instead.
+
+    A worker process that raises one sends it as the text of a traceback.
+    """
+
+    def __init__(self, dataset: PatchDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, samples: Sequence[int]) -> dict[str, torch.Tensor] | SrzooError:
+        try:
+            return self._dataset.__getitems__(samples)
+        except SrzooError as error:
+            return error
+
+
+Made = TypeVar("Made")
+
+
+def whole_batch(batch: Made) -> Made:
     """Return a batch that :meth:`PatchDataset.__getitems__` made as it is."""
     return batch
 

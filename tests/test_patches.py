@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from srzoo.data import ImageItem, ImageSet, load_image_set
 from srzoo.errors import DataError
 from srzoo.images import downscale_bicubic, shrink_bicubic
-from srzoo.patches import MappedStore, MemoryStore, PatchDataset, StepSampler, whole_batch
+from srzoo.patches import MappedStore, MemoryStore, PatchDataset, Reported, StepSampler, whole_batch
 
 torch.set_num_threads(1)
 
@@ -438,3 +438,18 @@ def test_moved_set_gives_the_same_crops(tmp_path: Path) -> None:
     moved = load_image_set(str(tmp_path / "there"))
     left, right = (PatchDataset([s], 2, patch_size=8) for s in (image_set, moved))
     assert all(same(left[k], right[k]) for k in range(6))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_cut_is_told_in_a_sentence_by_a_worker_too(workers: int) -> None:
+    images = ImageSet("made", (ImageItem("small", lambda: (np.zeros((24, 24, 3), np.uint8), False)),))
+    dataset = Reported(PatchDataset([images], 4, 32))
+    loader = DataLoader(
+        dataset,
+        batch_sampler=StepSampler(0, 1, 2),
+        num_workers=workers,
+        collate_fn=whole_batch,
+    )
+    (error,) = loader
+    assert isinstance(error, DataError)
+    assert str(error).startswith("training image 'small' of 24x24 is smaller than the patch of 32; set")
