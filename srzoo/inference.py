@@ -84,15 +84,21 @@ def exact_float32() -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
-    modes: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [mode.allow_tf32 for mode in modes]
+    parts: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    switch: str = "allow_tf32"
+    exact: bool | str = False
     try:
-        for mode in modes:
-            mode.allow_tf32 = False
+        before = [getattr(part, switch) for part in parts]
+    except RuntimeError:  # the caller has set torch's newer switches, beside which the older cannot be read
+        parts, switch, exact = (parts[0].conv, parts[1]), "fp32_precision", "ieee"
+        before = [getattr(part, switch) for part in parts]
+    try:
+        for part in parts:
+            setattr(part, switch, exact)
         yield
     finally:
-        for mode, value in zip(modes, before, strict=True):
-            mode.allow_tf32 = value
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, switch, value)
 
 
 def prepare(generator: nn.Module, device: torch.device | str, precision: str = "fp32") -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 import srzoo
 from srzoo.data import load_image_set
 from srzoo.images import to_tensor
-from srzoo.inference import REDUCED, prepare, run_generator
+from srzoo.inference import REDUCED, exact_float32, prepare, run_generator
 from srzoo.pretrained import is_ready, load_model
 
 READY = [name for name in srzoo.list_entries("*-x4") if is_ready(name)]
@@ -85,3 +86,27 @@ def test_the_benchmark_knows_every_tensor_of_rrdbnet(monkeypatch: pytest.MonkeyP
         *("conv_first", "body", "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"),
     }
     assert "body.22.rdb3.conv5.bias" in names
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_float32_is_float32_for_as_long_as_scores_are_computed(newer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    parts: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    switch: str = "allow_tf32"
+    exact: bool | str = False
+    if newer:  # a caller who uses torch's newer switches, beside which the older cannot be read
+        if not hasattr(torch.backends, "fp32_precision"):
+            pytest.skip("this torch has no newer switches")
+        parts, switch, exact = (parts[0].conv, parts[1]), "fp32_precision", "ieee"
+    before = [getattr(part, switch) for part in parts]
+    try:
+        if newer:
+            for part in parts:
+                setattr(part, switch, "tf32")
+        inside = [getattr(part, switch) for part in parts]
+        with exact_float32():
+            assert [getattr(part, switch) for part in parts] == [exact, exact]
+        assert [getattr(part, switch) for part in parts] == inside
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, switch, value)

@@ -238,8 +238,9 @@ class _Work:
         shared = f" shared by {processes} processes" if processes > 1 else ""
         steps = sum(run.steps - self._steps_done(run) for run in pending)
         self.announce(
-            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: about {duration(wanted / processes)} on "
-            f"{device_name(best_device())}{shared}, then the benchmark."
+            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: about {duration(wanted / processes)} of "
+            f"steps on {device_name(best_device())}{shared}, some seconds more for every run to start, and then the "
+            "benchmark."
         )
 
     def _steps_done(self, run: Run) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,9 @@ from .work import make_progress
 if TYPE_CHECKING:
     from ..ablation.results import Findings
     from ..ablation.table import Block, Cell
+
+QUIET_SECONDS = 30
+"""Between lines of progress where there is no terminal; what comes to its end is told at once."""
 
 
 @reports_errors
@@ -86,6 +90,7 @@ def ablate_command(
     from ..ablation.work import ablate
 
     tasks: dict[str, TaskID] = {}
+    told = [time.monotonic()]
     with make_progress() as progress:
 
         def show(kind: str, name: str, done: int, total: int, values: Mapping[str, float]) -> None:
@@ -98,8 +103,9 @@ def ablate_command(
                 tasks[key] = progress.add_task(name or kind, total=total, completed=done, values="")
             text = "  ".join(f"{label} {value:.4g}" for label, value in values.items())
             progress.update(tasks[key], completed=done, total=total, values=text)
-            if not errors.is_terminal and (values or kind == "runs"):
-                errors.print(f"{kind} {name} {done}/{total}  {text}", highlight=False, soft_wrap=True)
+            if not errors.is_terminal and (done == total or time.monotonic() - told[-1] > QUIET_SECONDS):
+                told.append(time.monotonic())
+                errors.print(f"{kind} {name} {done}/{total}  {text}".rstrip(), highlight=False, soft_wrap=True)
 
         result = ablate(
             recipe,
