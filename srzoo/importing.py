@@ -175,7 +175,7 @@ def states_in(path: Path) -> Iterator[Found]:
     loaded: Any = read_checkpoint(path)[0] if path.suffix == ".safetensors" else load_pickle(path)
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not named tensors.")
-    nested = dict(_dicts(loaded, ""))
+    nested = dict(_dicts(loaded, "", set()))
     order = [key for name in PARTS for key in nested if key.rpartition("/")[2] == name]
     order += [key for key in nested if key not in order]
     found = False
@@ -186,15 +186,16 @@ def states_in(path: Path) -> Iterator[Found]:
         raise WeightsError(f"{path} holds no named tensors, but {some_of([str(key) for key in loaded]) or 'nothing'}.")
 
 
-def _dicts(value: Mapping[Any, Any], key: str) -> Iterator[tuple[str, Tensors]]:
-    """Yield every dictionary of tensors in a nested one, up to three levels down, under its path."""
+def _dicts(value: Mapping[Any, Any], key: str, seen: set[int]) -> Iterator[tuple[str, Tensors]]:
+    """Yield every dictionary of tensors in a nested one, up to three levels down, under the first of its paths."""
+    seen.add(id(value))
     tensors = {name: item for name, item in value.items() if isinstance(item, torch.Tensor)}
     if tensors and all(isinstance(name, str) for name in tensors):
         yield key, cast(Tensors, tensors)
     if key.count("/") < 2:
         for name, item in value.items():
-            if isinstance(item, Mapping) and isinstance(name, str):
-                yield from _dicts(item, f"{key}/{name}" if key else name)
+            if isinstance(item, Mapping) and isinstance(name, str) and id(item) not in seen:
+                yield from _dicts(item, f"{key}/{name}" if key else name, seen)
 
 
 def _without_prefixes(found: Found, depth: int = 0) -> Iterator[Found]:
