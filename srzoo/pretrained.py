@@ -282,7 +282,8 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         UnknownNameError, WeightsError: there is no such thing, or it does not fit.
     """
     try:
-        if Path(reference).suffix == ".safetensors" or Path(reference).is_dir():
+        # As everywhere, an entry's name wins over a folder that happens to be called so.
+        if reference not in get_zoo() and (Path(reference).suffix == ".safetensors" or Path(reference).is_dir()):
             path = _checkpoint_path(Path(reference))
             tensors, description = read_checkpoint(path)
             check_composition(description, full_composition(target), str(path))

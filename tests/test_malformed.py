@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import runpy
 import struct
@@ -630,14 +631,75 @@ for key in ("scale", "generator", "discriminator", "training", "weights", "recor
             ZOOS[f"{key}: {value}"] = f"{before}  {key}: {value}\n"
 
 
+LONG = "9" * 100_000
+for label, content in {
+    "a number of a hundred thousand digits": f"{ENTRY}  scale: {LONG}\n",
+    "a number of thirty digits": (ENTRY + RECIPE).replace("steps: 5", f"steps: {LONG[:30]}"),
+    "a long text for a number": f"{ENTRY}  scale: '{LONG}'\n",
+    "a long list for a number": f"{ENTRY}  scale: [{'1, ' * 5000}1]\n",
+    "a long list for a key": f"? [{'a, ' * 5000}]\n: b\n",
+    "a long name to extend": f"e: {{extends: {LONG}}}\n",
+    "no number": ENTRY.replace("block: residual", "block: {name: residual, residual_scale: .nan}"),
+    "an eight-bit escape sequence": ENTRY.replace("an entry", '"\\x9b2J"'),
+    "text from right to left": ENTRY.replace("an entry", '"\\u202etxet"'),
+    "a key from right to left": ENTRY + '  "\\u202eelacs": 4\n',
+    "a name as number and as text": "1: {generator: trunk}\n'1': {generator: trunk}\n",
+    "seventy levels": f"e: {'[' * 70}{']' * 70}\n",
+    "a merge key": "a: &a {scale: 4}\ne: {<<: *a, generator: trunk}\n",
+    "null for a name": "~: {generator: trunk}\n",
+    "nothing": "# nothing\n",
+    "start from a run in the current folder": ENTRY + RECIPE + "    start_from: runs/mine\n",
+    "start from a file": ENTRY + RECIPE + "    start_from: mine.safetensors\n",
+    "start from a file by a dotted key": ENTRY + RECIPE + "  training.start_from: mine.safetensors\n",
+    "data in the current folder": ENTRY + RECIPE.replace("photos", "."),
+    "data below the current folder": ENTRY + RECIPE.replace("photos", "./private"),
+    "data by an address": ENTRY + RECIPE.replace("photos", "file:///etc"),
+    "a model of timm from a folder": ENTRY
+    + RECIPE.replace(
+        "{l1: 1.0}", "{perceptual: {extractor: {name: timm, backbone: local-dir:/etc}, layers: {a: 1.0}}}"
+    ),
+    "an extractor's weights in the current folder": ENTRY
+    + RECIPE.replace("{l1: 1.0}", "{perceptual: {extractor: {name: timm, weights: mine.pth}, layers: {a: 1.0}}}"),
+    "a path under a key for people": ENTRY.replace("block: residual", "block: {name: residual, url: /etc/passwd}"),
+}.items():
+    ZOOS[label] = content
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "a path under a key for people",
+            r"line 3: entry 'e': generator\.block\.url: a zoo file may name no path outside",
+        ),
+        ("a model of timm from a folder", "line 7: .*backbone: a zoo file may name no path outside"),
+        ("an extractor's weights in the current folder", "line 7: .*weights: a zoo file may name no path outside"),
+        (
+            "start from a run in the current folder",
+            "line 8: entry 'e': training.start_from: no entry is called 'runs/mine'",
+        ),
+        ("anchors that explode", "line 1: expands to more than 200000"),
+        ("an anchor in itself", "line 1: an anchor contains itself"),
+        ("seventy levels", "line 1: nested too deeply"),
+        ("a name as number and as text", "line 2: the key '1' stands here twice"),
+        ("a merge key", "line 2: .*'extends: ENTRY'"),
+        ("nothing", "line 1: must be a mapping"),
+    ],
+)
+def test_what_is_wrong_in_a_zoo_file_is_told_with_its_line(name: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_text(ZOOS[name])
+    (problem, *_) = Zoo([Source(tmp_path / "zoo.yaml", "s", "s", (tmp_path,))], get_registry()).problems()
+    assert re.search(rf"zoo\.yaml, {told}", str(problem)), problem
+
+
 @pytest.mark.parametrize("name", ZOOS)
 def test_a_malformed_zoo_file_is_refused_and_takes_no_other_with_it(name: str, tmp_path: Path, marker: Path) -> None:
     path = tmp_path / "zoo.yaml"
     path.write_text(ZOOS[name], encoding="utf-8")
     main = get_zoo().source("bicubic")
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    zoo = Zoo([main, Source(path, "stranger", "stranger", (tmp_path,))], get_registry())
-    problems = zoo.problems()
+    stranger = Source(path, "stranger", "stranger", (tmp_path,))
+    problems = Zoo([stranger], get_registry()).problems()  # those of the zoo's own entries are not looked for
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200
     assert time.process_time() - start < 20
     assert problems
@@ -645,7 +707,8 @@ def test_a_malformed_zoo_file_is_refused_and_takes_no_other_with_it(name: str, t
         assert isinstance(problem, InputError)
         assert "zoo.yaml" in str(problem)
         assert len(str(problem)) < 1500
-    assert isinstance(zoo.entry("bicubic"), Entry)
+        assert str(problem).isprintable()
+    assert isinstance(Zoo([main, stranger], get_registry()).entry("bicubic"), Entry)
     assert not marker.exists()
 
 

@@ -467,6 +467,15 @@ def test_start_from_a_file_is_checked_like_start_from_an_entry(tiny: TinyZoo) ->
             load_start(build_generator(leaky), reference, leaky)
 
 
+def test_an_entry_to_start_from_wins_over_a_folder_that_is_called_so(tiny: TinyZoo) -> None:
+    tensors = tiny.write()
+    other = tiny.folder / "tiny"
+    save_checkpoint(other / "x.safetensors", {n: 2 * t for n, t in tensors.items()}, {})
+    generator = build_generator(tiny.entry())
+    load_start(generator, "tiny", tiny.entry())
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in generator.state_dict().items())
+
+
 # --- backbones ------------------------------------------------------------------------------------------------
 
 
