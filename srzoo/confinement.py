@@ -28,13 +28,14 @@ def leaves_its_folder(text: str) -> bool:
     return path.startswith(("/", "~")) or drive or local or ".." in path.split("/") or "\0" in path
 
 
-def check_paths(entry: str, node: Node, entries: Container[str] | None = None) -> None:
+def check_paths(entry: str, node: Node, entries: Container[str] | None = None, written_in: str = "a zoo file") -> None:
     """Check that no key and no value of an entry, as it is written in its file, leads out of the folder.
 
     Whatever plugin a value is meant for, the user may give the same value on the command line.
 
     Args:
         entries: the zoo, where ``owner/name`` may be told from a path.
+        written_in: what the entry is written in, for the message.
 
     Raises:
         EntryError: one does; names file, line and key.
@@ -46,7 +47,7 @@ def check_paths(entry: str, node: Node, entries: Container[str] | None = None) -
             continue
         if leaves_its_folder(text) or (parts[0] in OPENED and _lies_here(text)):
             raise EntryError(
-                f"{where}: entry {entry[:80]!r}: {dotted}: a zoo file may name no path outside its folder, such as "
+                f"{where}: entry {entry[:80]!r}: {dotted}: {written_in} may name no path outside its folder, such as "
                 f"{text[:80]!r}. Give it on the command line, {dotted}=PATH or --data PATH, or put a dataset "
                 "under SRZOO_DATA and write its name."
             )

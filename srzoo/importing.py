@@ -12,6 +12,7 @@ from torch import nn
 
 from .compose import build_generator, create
 from .composition import full_composition
+from .confinement import check_paths
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
@@ -31,6 +32,7 @@ from .weights import (
     shown,
     some_of,
 )
+from .yamlio import locate
 from .zoo import get_zoo
 
 Tensors = dict[str, torch.Tensor]
@@ -343,6 +345,7 @@ def _entry(name: str, composition: Mapping[str, Any], path: Path) -> Entry:
         )
     except ValueError as error:
         raise WeightsError(f"{path}: {error}.") from None
+    check_paths(name, locate({"generator": entry.generator.flat()}, str(path)), written_in="a weight file")
     component = get_registry().get("generator", entry.generator.name)
     check_options(component, entry.generator.options, f"{path}: generator")
     return entry
