@@ -45,7 +45,7 @@ def check_paths(entry: str, node: Node, entries: Container[str] | None = None, w
         parts = tuple(dotted.split("."))
         if parts in FREE_TEXT or parts == ("weights", "file"):  # which has its own rule, and message
             continue
-        if leaves_its_folder(text) or (parts[0] in OPENED and _lies_here(text)):
+        if leaves_its_folder(text) or (parts[0] in OPENED and lies_here(text)):
             raise EntryError(
                 f"{where}: entry {entry[:80]!r}: {dotted}: {written_in} may name no path outside its folder, such as "
                 f"{text[:80]!r}. Give it on the command line, {dotted}=PATH or --data PATH, or put a dataset "
@@ -58,10 +58,17 @@ def check_paths(entry: str, node: Node, entries: Container[str] | None = None, w
             )
 
 
-def _lies_here(text: str) -> bool:
+def lies_here(text: str) -> bool:
     """Whether a text, taken as a path, would be looked for in the folder that the user happens to be in."""
     path = text.strip().replace("\\", "/")
     return path == "." or path.startswith("./") or path.endswith(ENDINGS)
+
+
+def without_path(text: str) -> str:
+    """Return what a zoo file may hold in place of a path: its last part, without the ending of a weight file."""
+    name = Path(text.strip().replace("\\", "/")).name
+    ending = next((e for e in ENDINGS if name.endswith(e)), "")
+    return name.removesuffix(ending).lstrip("~.") or "unnamed"
 
 
 def _texts(node: Node, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, str]]:

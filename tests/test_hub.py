@@ -26,7 +26,7 @@ from srzoo.errors import DataError, EntryError, InputError, MissingWeightsError,
 from srzoo.hub import pull, push
 from srzoo.pretrained import load_model
 from srzoo.verification import verify
-from srzoo.weights import save_checkpoint
+from srzoo.weights import read_checkpoint, save_checkpoint
 from srzoo.zoo import Zoo, get_zoo
 
 torch.set_num_threads(1)
@@ -92,6 +92,18 @@ def test_no_path_of_this_machine_is_sent(mine: Path) -> None:
         assert "/home/me" not in Path("shared", name).read_text()
     assert pull("./shared").entry.training is not None
     assert "photos" in pull("./shared").entry.training.data  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("start", ["mine.safetensors", "/home/me/mine.pt", "runs/mine", "./mine", "srresnet-lite-x4"])
+def test_what_a_sent_model_started_from_is_a_name_that_can_be_pulled(mine: Path, start: str) -> None:
+    tensors, description = read_checkpoint(mine / "small.safetensors")
+    recipe = {**description["training"], "start_from": start, "data": ["./photos", ".", "C:\\pictures"]}
+    save_checkpoint(mine / "run.safetensors", tensors, {**description, "training": recipe})
+    push(mine / "run.safetensors", "./shared")
+    training = pull("./shared").entry.training
+    assert training is not None
+    assert training.start_from == (start if start.startswith("srresnet") else "mine")
+    assert training.data == ("photos", "unnamed", "pictures")
 
 
 def test_a_file_and_a_run_can_be_sent(mine: Path) -> None:

@@ -135,6 +135,7 @@ for label, content in {
     "text for tensors": dict.fromkeys(GOOD, "0.5"),
     "lists for tensors": {n: [0.0] for n in GOOD},
     "numbers for names": dict(enumerate(GOOD.values())),
+    "a number among names": {**GOOD, "extra": torch.zeros(1), 5: torch.zeros(2)},
     "an empty part": {"params": {}},
     "a part of none": {"params": None},
     "an epoch alone": {"epoch": 3, "best": 0.5},
