@@ -6,19 +6,26 @@ with the weights of an entry whose zoo file gives an address.
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import os
 import shutil
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, UnknownNameError, WeightsError, did_you_mean
+from .pickles import MAX_BYTES
 from .recipe import Entry
 from .registry import get_registry
 from .specs import KINDS, WeightFile
 from .weights import check_hash, fetched_path, file_sha256, weights_folders
 from .zoo import get_zoo
+
+TIMEOUT = 60.0
+"""Seconds that a server may be silent for."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +144,47 @@ def pull_entry(entry: Entry, beside: Path, show_progress: bool = True) -> Path:
 def _download(url: str, sha256: str, target: Path, by_hand: str, show_progress: bool) -> None:
     if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
         raise InputError(f"SRZOO_OFFLINE is set, so {url} is not fetched. {by_hand}")
-    from torch.hub import download_url_to_file  # writes beside the target, checks the hash, then renames
-
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(url, str(target), sha256, progress=show_progress)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"Cannot get {url}: {error}. {by_hand}") from error
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a folder; remove it")
+        found = _fetch(url, temporary, show_progress)
+        if not sha256 or not found.startswith(sha256.lower()):
+            raise ValueError(f"invalid hash: its SHA-256 begins {found[:16]}, expected {sha256[:16]}")
+        os.replace(temporary, target)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise WeightsError(f"Cannot get {url}: {error or type(error).__name__}. {by_hand}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fetch(url: str, path: Path, show_progress: bool) -> str:
+    """Write what an address gives into a new file; returns its SHA-256."""
+    from rich.progress import Progress
+
+    digest, done = hashlib.sha256(), 0
+    request = urllib.request.Request(url, headers={"User-Agent": "srzoo"})
+    with (
+        urllib.request.urlopen(request, timeout=TIMEOUT) as response,
+        open(path, "xb") as file,
+        Progress(disable=not show_progress, transient=True) as progress,
+    ):
+        told = response.headers.get("Content-Length", "")
+        length = int(told) if told.isdecimal() else None
+        bar = progress.add_task(path.name.split(".")[1], total=length)
+        while chunk := response.read(1 << 20):
+            done += len(chunk)
+            if done > MAX_BYTES:
+                raise ValueError(f"it gives more than {MAX_BYTES:,} bytes")
+            file.write(chunk)
+            digest.update(chunk)
+            progress.update(bar, completed=done)
+        if length is not None and done < length:
+            raise ValueError(f"the connection broke off after {done:,} of {length:,} bytes")
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def add(path: Path) -> Path:
@@ -164,12 +205,14 @@ def add(path: Path) -> Path:
             "'srzoo weights list' shows what is needed."
         )
     target = weights_folders()[0] / match.file.filename
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, temporary)
+        check_hash(temporary, match.file.sha256)  # of what is kept
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise WeightsError(f"Cannot write {target}: {error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return target

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .confinement import leaves_its_folder
+from .confinement import leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
 from .pretrained import Model
 from .recipe import Recorded, Training
 from .report import format_value
+from .zoo import get_zoo
 
 _USE = {
     "safetensors": "`srzoo upscale photo.png --entry {file} --out large.png`",
@@ -140,6 +140,9 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
     with contextlib.suppress(ValueError):  # of a recipe that this version cannot read, the card tells
         if recipe:
             trained = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
+            start = trained.get("start_from")
+            if start and "/" in start and start not in get_zoo():  # the folder of a run
+                trained["start_from"] = without_path(start)
             written["training"] = _portable(trained)
     written["weights"] = {"file": file, "sha256": model.digest, **({"licence": stated} if stated else {})}
     name = re.sub(r"[^a-z0-9_.-]", "-", model.name.lower()).lstrip("-._") or "model"
@@ -153,4 +156,4 @@ def _portable(value: Any) -> Any:
         return {key: _portable(below) for key, below in value.items()}
     if isinstance(value, (list, tuple)):
         return [_portable(below) for below in value]
-    return Path(value).name if isinstance(value, str) and leaves_its_folder(value) else value
+    return without_path(value) if isinstance(value, str) and (leaves_its_folder(value) or lies_here(value)) else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .confinement import lies_within
 from .errors import DataError, InputError, TrainingError, WeightsError
 from .exporting import export
 from .pretrained import shared_entry
@@ -26,6 +28,8 @@ FILES = ("zoo.yaml", "README.md")
 """What belongs to a model beside its weights."""
 MAX_TEXT = 1 << 20
 """Bytes of a zoo file or a card that are taken."""
+ABANDONED = 24 * 3600.0
+"""Seconds after which a folder that files arrive in is nobody's."""
 
 Fetch = Callable[[str], Path]
 
@@ -101,6 +105,7 @@ def pull(source: str, to: str | Path | None = None, *, revision: str | None = No
     fetch = _from_folder(Path(source).expanduser()) if local else _from_hub(source, revision)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
         staging = folder / f".pull-{uuid.uuid4().hex}"
         staging.mkdir()
     except OSError as error:
@@ -119,12 +124,18 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
     assert entry.weights is not None
     if "/" in entry.weights.file.replace("\\", "/") or entry.weights.file.startswith("."):
         raise InputError(f"{source}: its weight file {entry.weights.file!r} must lie beside its zoo file.")
+    if not entry.weights.file.endswith(".safetensors"):  # nor be what the card is written over
+        raise InputError(f"{source}: its weight file {entry.weights.file!r} must be a safetensors file, by its ending.")
     text = (staging / "zoo.yaml").read_bytes()
     there = folder / "zoo.yaml"
     if there.is_file() and there.read_bytes() != text:
         raise InputError(f"{folder} holds another model, or another version; give another folder with --to.")
     target = folder / entry.weights.file
-    was_there = there.is_file() and _is_right(target, entry.weights.sha256)
+    if target.is_dir():
+        raise InputError(
+            f"{target} is a folder, where the weights belong; remove it, or give another folder with --to."
+        )
+    was_there = there.is_file() and lies_within(target, (folder,)) and _is_right(target, entry.weights.sha256)
     if not was_there:
         _copy(fetch(entry.weights.file), staging / entry.weights.file, None)
         check_hash(staging / entry.weights.file, entry.weights.sha256)
@@ -136,6 +147,13 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
             pass
         os.replace(staging / "zoo.yaml", there)
     return Pulled(folder, entry, was_there)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what processes that were killed have left; those at work are not that old."""
+    for left in folder.glob(".pull-*"):
+        if left.is_dir() and time.time() - left.lstat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_right(path: Path, sha256: str) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from .compose import build_generator, create
 from .composition import full_composition
+from .confinement import check_paths
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
@@ -31,6 +32,7 @@ from .weights import (
     shown,
     some_of,
 )
+from .yamlio import locate
 from .zoo import get_zoo
 
 Tensors = dict[str, torch.Tensor]
@@ -175,7 +177,7 @@ def states_in(path: Path) -> Iterator[Found]:
     loaded: Any = read_checkpoint(path)[0] if path.suffix == ".safetensors" else load_pickle(path)
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not named tensors.")
-    nested = dict(_dicts(loaded, ""))
+    nested = dict(_dicts(loaded, "", set()))
     order = [key for name in PARTS for key in nested if key.rpartition("/")[2] == name]
     order += [key for key in nested if key not in order]
     found = False
@@ -186,15 +188,16 @@ def states_in(path: Path) -> Iterator[Found]:
         raise WeightsError(f"{path} holds no named tensors, but {some_of([str(key) for key in loaded]) or 'nothing'}.")
 
 
-def _dicts(value: Mapping[Any, Any], key: str) -> Iterator[tuple[str, Tensors]]:
-    """Yield every dictionary of tensors in a nested one, up to three levels down, under its path."""
+def _dicts(value: Mapping[Any, Any], key: str, seen: set[int]) -> Iterator[tuple[str, Tensors]]:
+    """Yield every dictionary of tensors in a nested one, up to three levels down, under the first of its paths."""
+    seen.add(id(value))
     tensors = {name: item for name, item in value.items() if isinstance(item, torch.Tensor)}
     if tensors and all(isinstance(name, str) for name in tensors):
         yield key, cast(Tensors, tensors)
     if key.count("/") < 2:
         for name, item in value.items():
-            if isinstance(item, Mapping) and isinstance(name, str):
-                yield from _dicts(item, f"{key}/{name}" if key else name)
+            if isinstance(item, Mapping) and isinstance(name, str) and id(item) not in seen:
+                yield from _dicts(item, f"{key}/{name}" if key else name, seen)
 
 
 def _without_prefixes(found: Found, depth: int = 0) -> Iterator[Found]:
@@ -342,6 +345,7 @@ def _entry(name: str, composition: Mapping[str, Any], path: Path) -> Entry:
         )
     except ValueError as error:
         raise WeightsError(f"{path}: {error}.") from None
+    check_paths(name, locate({"generator": entry.generator.flat()}, str(path)), written_in="a weight file")
     component = get_registry().get("generator", entry.generator.name)
     check_options(component, entry.generator.options, f"{path}: generator")
     return entry

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .compose import build_generator, component_factory
 from .composition import full_composition
-from .confinement import lies_within
-from .errors import EntryError, MissingWeightsError, PluginError, SrzooError, UnknownNameError, WeightsError
+from .confinement import check_paths, lies_within
+from .errors import (
+    CompositionError,
+    EntryError,
+    MissingWeightsError,
+    PluginError,
+    SrzooError,
+    UnknownNameError,
+    WeightsError,
+)
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .weights import (
     check_composition,
-    check_hash,
+    check_fit,
+    checked_bytes,
     fetched_path,
     file_sha256,
     load_into,
     read_checkpoint,
     weights_folders,
 )
+from .yamlio import locate
 from .zoo import Source, Zoo, get_zoo
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -88,11 +101,9 @@ def load_model(reference: str | Path) -> Model:
                 f"{reference} {found}; write a zoo entry, a checkpoint file, or the folder of a run."
             )
     entry = get_zoo().entry(str(reference))
-    generator = build_generator(entry)
     if not generator_spec(entry).trainable:
-        return _model(entry.name, entry, generator, None, {})
-    description = load_pretrained(generator, entry)
-    return _model(entry.name, entry, generator, weights_path(entry), description)
+        return _model(entry.name, entry, build_generator(entry), None, {})
+    return _load_entry(entry, weights_path(entry))
 
 
 def _checkpoint_path(path: Path) -> Path:
@@ -108,7 +119,8 @@ def _checkpoint_path(path: Path) -> Path:
 
 
 def _load_file(path: Path, name: str) -> Model:
-    tensors, description = read_checkpoint(path)
+    content, digest = checked_bytes(path)
+    tensors, description = read_checkpoint(path, content)
     composition = description.get("composition")
     if not isinstance(composition, dict):
         return _load_foreign(path)
@@ -121,18 +133,54 @@ def _load_file(path: Path, name: str) -> Model:
         )
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
-    generator = build_generator(entry)
-    load_into(generator, tensors, str(path))
-    return _model(name, entry, generator, path, description)
+    check_paths(name, locate({"generator": composition["generator"]}, str(path)), written_in="a weight file")
+    generator = _filled(entry, tensors, path)
+    return _model(name, entry, generator, path, description, digest)
 
 
 def _load_shared(folder: Path) -> Model:
     """Load the entry of a folder that holds a zoo file and the weights it names, which are checked as a zoo's are."""
     entry, folders = shared_entry(folder)
+    return _load_entry(entry, weights_path(entry, folders))
+
+
+def _load_entry(entry: Entry, path: Path) -> Model:
+    assert entry.weights is not None
+    content, digest = checked_bytes(path, entry.weights.sha256)
+    tensors, description = read_checkpoint(path, content)
+    check_composition(description, full_composition(entry), str(path))
+    generator = _filled(entry, tensors, path)
+    return _model(entry.name, entry, generator, path, description, digest)
+
+
+def _filled(entry: Entry, tensors: Mapping[str, torch.Tensor], path: Path) -> nn.Module:
+    """Build a generator with the weights of a file, after trying without memory whether the file fills it.
+
+    A stranger's composition may tell of a billion blocks.
+
+    Raises:
+        WeightsError: names, shapes or values are not those of the composition.
+    """
+    most, parameters = 2 * len(tensors) + 1000, itertools.count(1)
+
+    def registered(_: nn.Module, __: str, ___: nn.Parameter) -> None:
+        if next(parameters) > most:
+            raise WeightsError(
+                f"{path} belongs to another model: it has {len(tensors)} tensors, and the entry far more."
+            )
+
+    watching = register_module_parameter_registration_hook(registered)
+    try:
+        with torch.device("meta"):
+            own = build_generator(entry).state_dict()
+        check_fit(tensors, own, str(path))
+    except CompositionError:  # one that computes with values while it is built; what is wrong beside that is told below
+        pass
+    finally:
+        watching.remove()
     generator = build_generator(entry)
-    path = weights_path(entry, folders)
-    description = load_checked(generator, entry, path)
-    return _model(entry.name, entry, generator, path, description)
+    load_into(generator, tensors, str(path))
+    return generator
 
 
 def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
@@ -177,7 +225,14 @@ def _load_foreign(path: Path) -> Model:
     raise (type(reasons[0]) if len(reasons) == 1 else WeightsError)(f"{told} {advice}")
 
 
-def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, description: Mapping[str, Any]) -> Model:
+def _model(
+    name: str,
+    entry: Entry,
+    generator: nn.Module,
+    path: Path | None,
+    description: Mapping[str, Any],
+    digest: str | None = None,
+) -> Model:
     training = description.get("training")
     seed, recipe = None, ""
     if isinstance(training, dict):
@@ -185,7 +240,8 @@ def _model(name: str, entry: Entry, generator: nn.Module, path: Path | None, des
         rest = {key: value for key, value in training.items() if key not in ("seed", "validation")}
         text = json.dumps([description.get("composition"), rest], sort_keys=True)
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
-    digest = file_sha256(path) if path is not None else ""
+    if digest is None:
+        digest = file_sha256(path) if path is not None else ""
     spec = generator_spec(entry)
     generator = generator.eval()
     radius, multiple = spec.receptive_radius, int(getattr(generator, "size_multiple", spec.size_multiple))
@@ -268,8 +324,8 @@ def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = 
 def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry | None = None) -> dict[str, Any]:
     """Load an entry's weights from a file, as :func:`load_pretrained` does."""
     assert source.weights is not None
-    check_hash(path, source.weights.sha256)
-    tensors, description = read_checkpoint(path)
+    content, _ = checked_bytes(path, source.weights.sha256)
+    tensors, description = read_checkpoint(path, content)
     check_composition(description, full_composition(target or source), str(path))
     load_into(generator, tensors, str(path))
     return description
@@ -282,7 +338,8 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         UnknownNameError, WeightsError: there is no such thing, or it does not fit.
     """
     try:
-        if Path(reference).suffix == ".safetensors" or Path(reference).is_dir():
+        # As everywhere, an entry's name wins over a folder that happens to be called so.
+        if reference not in get_zoo() and (Path(reference).suffix == ".safetensors" or Path(reference).is_dir()):
             path = _checkpoint_path(Path(reference))
             tensors, description = read_checkpoint(path)
             check_composition(description, full_composition(target), str(path))

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,7 +22,7 @@ from torch import nn
 
 from .data import data_root
 from .errors import MissingWeightsError, TrainingError, WeightsError
-from .pickles import load_pickle
+from .pickles import MAX_BYTES, load_pickle
 from .specs import WeightFile
 
 METADATA_KEY = "srzoo"
@@ -57,13 +58,28 @@ def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
         MissingWeightsError: none is there; says which file to put where.
         WeightsError: one is there, but damaged.
     """
+    path, wanted = _located(alternatives, owner)
+    check_hash(path, wanted.sha256)
+    return path
+
+
+def load_backbone(alternatives: Sequence[WeightFile], owner: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of what :func:`find_backbone` finds; the hash is of the very bytes they are read from.
+
+    Raises:
+        MissingWeightsError, WeightsError: see :func:`find_backbone` and :func:`load_tensors`.
+    """
+    path, wanted = _located(alternatives, owner)
+    return load_tensors(path, checked_bytes(path, wanted.sha256)[0])
+
+
+def _located(alternatives: Sequence[WeightFile], owner: str) -> tuple[Path, WeightFile]:
     folders = weights_folders()
     for wanted in alternatives:
         for folder in folders:
             path = folder / wanted.filename
             if path.is_file():
-                check_hash(path, wanted.sha256)
-                return path
+                return path, wanted
     names = " or ".join(wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives)
     fetched = next((wanted.filename for wanted in alternatives if wanted.url), "")
     fetch = f"'srzoo weights pull {fetched}' gets it. " if fetched else ""
@@ -79,12 +95,38 @@ def check_hash(path: Path, expected: str) -> None:
     Raises:
         WeightsError: the content differs.
     """
-    found = file_sha256(path)
-    if not found.startswith(expected.lower()):
+    _compare(path, file_sha256(path), expected)
+
+
+def _compare(path: Path, found: str, expected: str) -> None:
+    if not expected or not found.startswith(expected.lower()):
         raise WeightsError(
             f"{path} is damaged or another file: its SHA-256 begins {found[:16]}, expected {expected[:16]}. "
             "Delete it and get it again."
         )
+
+
+def checked_bytes(path: Path, expected: str | None = None) -> tuple[bytes, str]:
+    """Return the content of a file and its SHA-256, which is the expected one where there is one.
+
+    What is loaded from these bytes is what the hash is of, whatever becomes of the file meanwhile.
+
+    Raises:
+        MissingWeightsError: there is no such file.
+        WeightsError: it cannot be read, or its hash is another.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise WeightsError(f"{path} has more than {MAX_BYTES:,} bytes; such files are not read.")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingWeightsError(f"There is no weight file {path}.") from None
+    except (OSError, MemoryError) as error:
+        raise WeightsError(f"Cannot read {path}: {error or 'it takes more memory than there is'}.") from None
+    found = hashlib.sha256(content).hexdigest()
+    if expected is not None:
+        _compare(path, found, expected)
+    return content, found
 
 
 def file_sha256(path: Path) -> str:
@@ -105,15 +147,18 @@ def _sha256(path: Path, size: int, mtime: int) -> str:
     return digest.hexdigest()
 
 
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+def load_tensors(path: Path, content: bytes | None = None) -> dict[str, torch.Tensor]:
     """Read a state dict from ``.safetensors`` or, without executing anything, from a torch pickle.
+
+    Args:
+        content: the bytes of the file, where they have been read; see :func:`checked_bytes`.
 
     Raises:
         WeightsError: the file is damaged, or a pickle that holds more than tensors.
     """
     if path.suffix == ".safetensors":
-        return read_checkpoint(path)[0]
-    loaded = load_pickle(path)
+        return read_checkpoint(path, content)[0]
+    loaded = load_pickle(path, content)
     if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
         raise WeightsError(f"{path} is not a state dict of tensors.")
     return loaded
@@ -125,8 +170,8 @@ def load_features(module: nn.Module, alternatives: Sequence[WeightFile], owner: 
     Raises:
         MissingWeightsError, WeightsError: see :func:`find_backbone` and :func:`load_into`.
     """
-    path = find_backbone(alternatives, owner)
-    tensors = load_tensors(path)
+    path, wanted = _located(alternatives, owner)
+    tensors = load_tensors(path, checked_bytes(path, wanted.sha256)[0])
     own = {name.removeprefix("features."): t for name, t in tensors.items() if name.startswith("features.")}
     load_into(module, own, str(path))
 
@@ -153,22 +198,34 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], description
         raise TrainingError(f"Cannot write {path}: {error}. What was there before is untouched.") from error
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path, content: bytes | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return ``(tensors, description)`` of a safetensors file; the description is empty if srzoo did not write it.
+
+    Args:
+        content: the bytes of the file, where they have been read; see :func:`checked_bytes`.
 
     Raises:
         WeightsError: the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-            metadata = file.metadata() or {}
+        tensors, metadata = _mapped(path) if content is None else _unpacked(content)
         description = json.loads(metadata.get(METADATA_KEY, "{}"))
     except FileNotFoundError:
         raise MissingWeightsError(f"There is no weight file {path}.") from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:  # the last of a description nested absurdly
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. Get it again.") from None
     return tensors, description if isinstance(description, dict) else {}
+
+
+def _mapped(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
+
+
+def _unpacked(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    tensors = safetensors.torch.load(content)  # which checks the header before it is read below
+    size = int.from_bytes(content[:8], "little")
+    return tensors, json.loads(content[8 : 8 + size]).get("__metadata__", {})
 
 
 def check_fit(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:

@@ -6,6 +6,7 @@ booleans and date objects; and a key written twice in one mapping is an error in
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ MAX_NODES = 200_000
 """A zoo file with more nodes than this, after expanding anchors, is refused."""
 MAX_DEPTH = 64
 """So is one that is nested more deeply; the parser would overflow the stack on thousands of levels."""
+MAX_TEXT = 10_000
+"""And one with a longer text, which no message could show."""
+MAX_NUMBER = 2**63
 
 _Base: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -45,6 +49,8 @@ _Loader.add_implicit_resolver(
 )
 
 
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that could drive a terminal, or show a line in another order than it is written in."""
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "map", "seq")}
 
 
@@ -99,8 +105,12 @@ def read_yaml(path: Path) -> Node:
         EntryError: it is not valid YAML, repeats a key, is nested or expanded absurdly, or has tags for objects.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8.") from None
+    except OSError as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
     return parse_yaml(text, str(path))
 
@@ -112,17 +122,18 @@ def parse_yaml(text: str, name: str) -> Node:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            return Node(None, f"{name}, line 1") if node is None else _construct(loader, node, name, [0])
+            return Node(None, f"{name}, line 1") if node is None else _construct(loader, node, name, [0], ())
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise EntryError(f"{name}{line}: not valid YAML: {error.problem or error.context}.") from None
+    except yaml.reader.ReaderError as error:
+        line = f", line {text[: error.position].count(chr(10)) + 1}" if isinstance(error.position, int) else ""
+        raise EntryError(f"{name}{line}: not valid YAML: it holds the character {chr(error.character)!a}.") from None
     except yaml.YAMLError as error:
         raise EntryError(f"{name}: not valid YAML: {' '.join(str(error).split())}.") from None
-    except RecursionError:
-        raise EntryError(f"{name}: an anchor contains itself.") from None
 
 
 def parse_value(text: str) -> Any:
@@ -139,35 +150,60 @@ def _check_depth(text: str, name: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise EntryError(f"{name}: nested too deeply, more than {MAX_DEPTH} levels.")
+            line = f", line {event.start_mark.line + 1}" if event.start_mark is not None else ""
+            raise EntryError(f"{name}{line}: nested too deeply, more than {MAX_DEPTH} levels.")
 
 
-def _construct(loader: Any, node: Any, name: str, count: list[int]) -> Node:
+def _construct(loader: Any, node: Any, name: str, count: list[int], above: tuple[Any, ...]) -> Node:
+    where = f"{name}, line {node.start_mark.line + 1}"
     count[0] += 1
     if count[0] > MAX_NODES:
-        raise EntryError(f"{name}: expands to more than {MAX_NODES} values; write it without so many anchors.")
-    where = f"{name}, line {node.start_mark.line + 1}"
+        raise EntryError(f"{where}: expands to more than {MAX_NODES} values; write it without so many anchors.")
     if node.tag not in _PLAIN_TAGS:
-        raise EntryError(f"{where}: the tag {node.tag!r} is not allowed; write plain values.")
-    if isinstance(node, yaml.MappingNode):
-        content: dict[Key, Node] = {}
-        for key_node, value_node in node.value:
-            line = f"{name}, line {key_node.start_mark.line + 1}"
-            key = _construct(loader, key_node, name, count).value
-            if isinstance(key, bool):
-                key = str(key_node.value)  # 'true:' is a name like any other
-            if not isinstance(key, (str, int)):
-                raise EntryError(f"{line}: the key {key!r} is not a name.")
-            if key in content:
-                raise EntryError(f"{line}: the key {key!r} stands here twice.")
-            content[key] = Node(_construct(loader, value_node, name, count).content, line)
-        return Node(content, where)
+        merged = node.tag.endswith(":merge")
+        hint = "'<<' merges nothing here; 'extends: ENTRY' does, or repeat the keys" if merged else "write plain values"
+        raise EntryError(f"{where}: the tag {_shown(node.tag)} is not allowed; {hint}.")
+    if isinstance(node, yaml.ScalarNode):
+        return Node(_scalar(loader, node, where), where)
+    if any(node is other for other in above):
+        raise EntryError(f"{where}: an anchor contains itself.")
+    inside = (*above, node)
     if isinstance(node, yaml.SequenceNode):
-        return Node([_construct(loader, item, name, count) for item in node.value], where)
-    if any(ord(character) < 32 and character not in "\t\n\r" for character in node.value):
-        raise EntryError(f"{where}: {node.value[:80]!r} holds control characters, which could drive a terminal.")
+        return Node([_construct(loader, item, name, count, inside) for item in node.value], where)
+    content: dict[Key, Node] = {}
+    spelt: set[str] = set()
+    for key_node, value_node in node.value:
+        line = f"{name}, line {key_node.start_mark.line + 1}"
+        key = _construct(loader, key_node, name, count, inside).value
+        if isinstance(key, bool):
+            key = str(key_node.value)  # 'true:' is a name like any other
+        if not isinstance(key, (str, int)):
+            raise EntryError(f"{line}: the key {_shown(key)} is not a name.")
+        if str(key) in spelt:
+            raise EntryError(f"{line}: the key {_shown(key)} stands here twice.")
+        spelt.add(str(key))
+        content[key] = Node(_construct(loader, value_node, name, count, inside).content, line)
+    return Node(content, where)
+
+
+def _scalar(loader: Any, node: Any, where: str) -> Any:
+    text, kind = node.value, node.tag.rpartition(":")[2]
+    if len(text) > MAX_TEXT:
+        raise EntryError(f"{where}: a text of {len(text):,} characters; more than {MAX_TEXT:,} are not read.")
+    if _UNSHOWABLE.search(text):
+        raise EntryError(f"{where}: {text[:80]!a} holds control characters, which could drive a terminal.")
     try:
-        return Node(loader.construct_object(node, deep=True), where)
+        value = loader.construct_object(node, deep=True)
     except (ValueError, LookupError, TypeError, AttributeError):
-        kind = node.tag.rpartition(":")[2]
-        raise EntryError(f"{where}: {node.value!r} cannot be read as {kind}.") from None
+        raise EntryError(f"{where}: {_shown(text)} cannot be read as {kind}.") from None
+    if isinstance(value, float) and math.isnan(value):
+        raise EntryError(f"{where}: {text} is not a number.")
+    if isinstance(value, int) and abs(value) >= MAX_NUMBER:
+        raise EntryError(f"{where}: {_shown(text)} is too large a number.")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """Return a stranger's value for a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -58,7 +58,7 @@ class Zoo:
             try:
                 document = read_yaml(source.path)
                 if not isinstance(document.content, dict):
-                    raise EntryError(f"{source.path}: must be a mapping of entry names to entries.")
+                    raise EntryError(f"{document.where}: must be a mapping of entry names to entries.")
             except SrzooError as error:
                 self.file_problems.append(error)
                 continue
@@ -93,6 +93,15 @@ class Zoo:
     def names(self, pattern: str = "*") -> list[str]:
         """Return the entry names that match a shell-style pattern, in the order of the files."""
         return [name for name in self._written if fnmatch.fnmatch(name, pattern)]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether an entry has this name, or ``owner/name``."""
+        try:
+            return isinstance(name, str) and bool(self._find(name))
+        except UnknownNameError:
+            return False
+        except EntryError:  # several have it
+            return True
 
     def source(self, name: str) -> Source:
         """Return where an entry is written."""
@@ -178,7 +187,7 @@ class Zoo:
         if not found:
             hint = did_you_mean(name, self._written)
             note = "".join(f" Also: {problem}" for problem in self.file_problems)
-            raise UnknownNameError(f"No entry is called {name!r}.{hint} 'srzoo list' shows the zoo.{note}")
+            raise UnknownNameError(f"No entry is called {name[:200]!r}.{hint} 'srzoo list' shows the zoo.{note}")
         if len(found) > 1:
             files = " and in ".join(str(source.path) for _, source in found)
             owners = " or ".join(repr(f"{source.owner}/{bare}") for _, source in found)
@@ -192,7 +201,7 @@ class Zoo:
             raise EntryError(f"{own.where}: entry {name!r} must be a mapping, not {own.value!r}.")
         if name in chain:
             raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
-        check_paths(name, own)
+        check_paths(name, own, self)
         base = Node({}, own.where)
         if "extends" in own.content:
             extends = own.content["extends"]
@@ -327,7 +336,8 @@ def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:
     if first["type"] == "missing":
         message = "is required"
     elif first["type"] not in ("unknown_key", "misfit", "value_error"):
-        message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}"
+        shown = repr(first["input"])
+        message = f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 200 else shown[:197] + '...'}"
     separator = ": " if dotted else ""
     return f"{tree.place(path)}: {what}: {dotted}{separator}{message}."
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -109,3 +112,52 @@ def test_verify_names_what_is_damaged(declared: Path, empty: Path) -> None:
     assert result.exit_code == 1
     assert "damaged or another file" in " ".join(result.stderr.split())
     assert "1 are not" in result.output
+
+
+class Response(io.BytesIO):
+    """What a server gives: a length that it tells, and content."""
+
+    def __init__(self, content: bytes, length: int) -> None:
+        super().__init__(content)
+        self.headers = {"Content-Length": str(length)}
+
+
+def test_what_a_server_breaks_off_stalls_or_never_ends_is_told_and_not_kept(
+    declared: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (backbone,) = choose("mine")
+    asked: list[Any] = []
+    answers = {
+        "the connection broke off after 5 of 7,000 bytes": lambda: Response(CONTENT[:5], 7000),
+        "more than 6,999 bytes": lambda: Response(CONTENT, 7000),
+        "timed out": lambda: (_ for _ in ()).throw(TimeoutError("timed out")),
+        "BadStatusLine|garbled": lambda: (_ for _ in ()).throw(http.client.BadStatusLine("garbled")),
+        "No space left": lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    }
+    monkeypatch.setattr(backbones, "MAX_BYTES", 6_999)
+    for told, answer in answers.items():
+        monkeypatch.setattr(
+            backbones.urllib.request, "urlopen", lambda _, timeout, answer=answer: (asked.append(timeout), answer())[1]
+        )
+        with pytest.raises(WeightsError, match=told):
+            pull(backbone, show_progress=False)
+        assert list(empty.iterdir()) == []
+    assert set(asked) == {backbones.TIMEOUT}
+
+
+def test_a_folder_in_the_place_of_a_backbone_is_told_and_a_link_is_replaced(declared: Path, empty: Path) -> None:
+    (empty / "net.pth").mkdir(parents=True)
+    with pytest.raises(WeightsError, match="is a folder; remove it"):
+        pull(*choose("mine"), show_progress=False)
+    assert list((empty / "net.pth").iterdir()) == []
+    (empty / "net.pth").rmdir()
+    (empty / "net.pth").symlink_to(empty.parent / "elsewhere.pth")
+    pull(*choose("mine"), show_progress=False)
+    assert not (empty / "net.pth").is_symlink()
+    assert not (empty.parent / "elsewhere.pth").exists()
+
+
+def test_a_backbone_without_a_hash_is_never_right(declared: Path, empty: Path) -> None:
+    file = WeightFile("net.pth", "", declared.as_uri())
+    with pytest.raises(WeightsError, match="invalid hash"):
+        pull(Backbone(file, (), (), None), show_progress=False)

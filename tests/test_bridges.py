@@ -198,13 +198,16 @@ def test_an_entry_cannot_name_a_checkpoint(
 ) -> None:
     """Which would be a path out of its folder."""
     (tmp_path / "zoo.yaml").write_text(
-        "a: {generator: {name: spandrel, checkpoint: x.pth}}\nb: {generator: spandrel}\n"
+        "a: {generator: {name: spandrel, checkpoint: x}}\nb: {generator: spandrel}\n"
+        "c: {generator: {name: spandrel, checkpoint: x.pth}}\n"
     )
     monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
     with pytest.raises(InputError, match=r"gets 'checkpoint' from the file whose path is written for an entry's name"):
         get_zoo().entry("a")
     with pytest.raises(InputError, match="is built from a checkpoint file alone"):
         srzoo.create_generator("b")
+    with pytest.raises(InputError, match="a zoo file may name no path outside its folder"):
+        get_zoo().entry("c")
 
 
 def test_other_paths_are_told_as_before(tmp_path: Path) -> None:

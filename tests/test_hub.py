@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from hub_server import COMMIT, Hub, serving
 from typer.testing import CliRunner, Result
 
+from srzoo import hub
 from srzoo.cli import app
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
@@ -24,7 +26,7 @@ from srzoo.errors import DataError, EntryError, InputError, MissingWeightsError,
 from srzoo.hub import pull, push
 from srzoo.pretrained import load_model
 from srzoo.verification import verify
-from srzoo.weights import save_checkpoint
+from srzoo.weights import read_checkpoint, save_checkpoint
 from srzoo.zoo import Zoo, get_zoo
 
 torch.set_num_threads(1)
@@ -92,6 +94,18 @@ def test_no_path_of_this_machine_is_sent(mine: Path) -> None:
     assert "photos" in pull("./shared").entry.training.data  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("start", ["mine.safetensors", "/home/me/mine.pt", "runs/mine", "./mine", "srresnet-lite-x4"])
+def test_what_a_sent_model_started_from_is_a_name_that_can_be_pulled(mine: Path, start: str) -> None:
+    tensors, description = read_checkpoint(mine / "small.safetensors")
+    recipe = {**description["training"], "start_from": start, "data": ["./photos", ".", "C:\\pictures"]}
+    save_checkpoint(mine / "run.safetensors", tensors, {**description, "training": recipe})
+    push(mine / "run.safetensors", "./shared")
+    training = pull("./shared").entry.training
+    assert training is not None
+    assert training.start_from == (start if start.startswith("srresnet") else "mine")
+    assert training.data == ("photos", "unnamed", "pictures")
+
+
 def test_a_file_and_a_run_can_be_sent(mine: Path) -> None:
     push(mine / "small.safetensors", "./shared", licence="MIT")
     assert torch.equal(output_of(pull("./shared").folder), output_of("small"))
@@ -155,7 +169,7 @@ GOOD = "e:\n  summary: s\n  generator: {name: trunk, block: residual, upsampler:
         (GOOD + f"  weights: {{file: ../x, sha256: {'0' * 64}}}\n", "must be a path below"),
         (GOOD + f"  weights: {{file: a/x, sha256: {'0' * 64}}}\n", "must lie beside its zoo file"),
         (GOOD + f"  weights: {{file: .bashrc, sha256: {'0' * 64}}}\n", "must lie beside its zoo file"),
-        (GOOD + f"  weights: {{file: x, sha256: {'0' * 64}}}\n", "holds no x"),
+        (GOOD + f"  weights: {{file: x.safetensors, sha256: {'0' * 64}}}\n", "holds no x"),
         (GOOD.replace("trunk", "stranger"), "No generator is called 'stranger'"),
         ("e: !!python/object/apply:os.system ['x']", "is not allowed"),
         ("x" * (2 << 20), "bytes; more than"),
@@ -184,6 +198,53 @@ def test_mistakes_are_told(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pull("me/mine")
     with pytest.raises(InputError, match="SRZOO_OFFLINE is set"):
         push("small", "me/mine")
+
+
+@pytest.mark.parametrize("name", ["README.md", "zoo.yaml", "weights"])
+def test_weights_under_the_name_of_another_file_are_refused(mine: Path, name: str) -> None:
+    push("small", "./shared")
+    Path("shared", "small.safetensors").rename(Path("shared", name if name == "weights" else "x"))
+    text = Path("shared/zoo.yaml").read_text()
+    Path("shared/zoo.yaml").write_text(text.replace("small.safetensors", name))
+    with pytest.raises(InputError, match="must be a safetensors file, by its ending"):
+        pull("./shared")
+
+
+def test_folders_and_links_in_the_place_of_what_is_pulled(mine: Path, tmp_path: Path) -> None:
+    push("small", "./shared")
+    folder = Path("models/x")
+    weights = folder / "small.safetensors"
+    weights.mkdir(parents=True)
+    with pytest.raises(InputError, match="is a folder, where the weights belong"):
+        pull("./shared", folder)
+    assert sorted(os.listdir(folder)) == ["small.safetensors"]
+    weights.rmdir()
+    (folder / "zoo.yaml").write_bytes(Path("shared/zoo.yaml").read_bytes())
+    weights.symlink_to(mine / "small.safetensors")
+    assert not pull("./shared", folder).was_there, "a link out of the folder is not what was pulled"
+    assert not weights.is_symlink()
+    assert (mine / "small.safetensors").is_file()
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(mine: Path) -> None:
+    push("small", "./shared")
+    for name, age in (("old", 2 * 86_400), ("new", 60)):
+        Path("models/x", f".pull-{name}").mkdir(parents=True)
+        os.utime(Path("models/x", f".pull-{name}"), (time.time() - age,) * 2)
+    pull("./shared", "models/x")
+    assert sorted(os.listdir("models/x")) == [".pull-new", "README.md", "small.safetensors", "zoo.yaml"]
+
+
+def test_a_full_disk_leaves_nothing_behind(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    push("small", "./shared")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hub.shutil, "copyfile", full)
+    with pytest.raises(TrainingError, match=r"Cannot write to .*No space left"):
+        pull("./shared", "models/x")
+    assert os.listdir("models/x") == []
 
 
 def test_a_folder_that_holds_two_models_is_refused(mine: Path) -> None:

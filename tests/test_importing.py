@@ -242,6 +242,43 @@ def test_what_tensors_cannot_tell_is_asked_for_and_not_guessed(case: str, load: 
     assert load(tensors_of(content), options=given).layout == CASES[case][0]
 
 
+def edsr_shifted_by(mean: float, weight: float = 1.0, added: float | None = None) -> dict[str, torch.Tensor]:
+    tensors = dict(edsr().state_dict())
+    for name, shift in (("sub_mean", -mean), ("add_mean", mean if added is None else added)):
+        tensors |= {f"{name}.bias": torch.full((3,), shift), f"{name}.weight": weight * torch.eye(3).view(3, 3, 1, 1)}
+    return tensors
+
+
+def test_the_range_of_images_is_asked_for_where_the_mean_does_not_show_it(load: Callable[..., Imported]) -> None:
+    """Biases of a network on [0, 255] would else be taken for those of one on [0, 1]."""
+    content = edsr_shifted_by(0.0)
+    told = {"activation": "relu", "residual_scale": 0.1}
+    with pytest.raises(InputError, match=r"tensors cannot tell rgb_range, .*--option rgb_range=255"):
+        load(content, options=told)
+    for largest in (255.0, 1.0):
+        network = edsr(value_range=largest)
+        network.load_state_dict(content)
+        model = load_model(load(content, options={**told, "rgb_range": largest}).path)
+        assert torch.allclose(model.generator(LR), network(LR), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (edsr_shifted_by(100.0, weight=1 / 60), "sub_mean.weight is not the identity"),
+        (edsr_shifted_by(100.0, added=0.0), "add_mean.bias does not add what"),
+        (edsr_shifted_by(30_000.0), r"the mean of images neither in \[0, 255\] nor in \[0, 1\]"),
+        (edsr_shifted_by(-0.4), "the mean of images neither"),
+        (edsr_shifted_by(float("nan")), "add_mean.bias does not add what"),
+    ],
+)
+def test_a_shift_that_no_generator_here_has_is_refused(
+    content: dict[str, torch.Tensor], told: str, load: Callable[..., Imported]
+) -> None:
+    with pytest.raises(WeightsError, match=told):
+        load(content, published=True)
+
+
 def test_the_activation_decides_what_is_computed(load: Callable[..., Imported]) -> None:
     """Shapes alone cannot notice: this is why it is asked for."""
     content = as_first_esrgan(rrdb().state_dict())

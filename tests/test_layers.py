@@ -29,7 +29,7 @@ ROWS = [
     {"hookspecs", "imagenet"},
     {"plugins"},
     {"registry"},
-    {"options", "recipe", "yamlio", "layouts"},
+    {"options", "recipe", "yamlio", "layouts", "unpickling"},
     {"confinement", "composition", "exif", "png16", "merging"},
     {"zoo", "reference"},
     {"scaffold"},

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import runpy
 import struct
@@ -31,10 +32,12 @@ from typer.testing import CliRunner
 
 from srzoo.cli import app
 from srzoo.errors import InputError, SrzooError
-from srzoo.importing import import_checkpoint
+from srzoo.importing import import_checkpoint, states_in
+from srzoo.pickles import load_pickle
 from srzoo.pretrained import load_model, load_start
 from srzoo.recipe import Entry
 from srzoo.registry import get_registry
+from srzoo.unpickling import unpickle
 from srzoo.weights import load_tensors
 from srzoo.zoo import Source, Zoo, get_zoo
 
@@ -132,6 +135,7 @@ for label, content in {
     "text for tensors": dict.fromkeys(GOOD, "0.5"),
     "lists for tensors": {n: [0.0] for n in GOOD},
     "numbers for names": dict(enumerate(GOOD.values())),
+    "a number among names": {**GOOD, "extra": torch.zeros(1), 5: torch.zeros(2)},
     "an empty part": {"params": {}},
     "a part of none": {"params": None},
     "an epoch alone": {"epoch": 3, "best": 0.5},
@@ -272,6 +276,131 @@ for label, content in {
     written(label, content)
     written(f"{label} as safetensors", content, ".safetensors")
 
+# --- pickles of allowed names alone, that hang, crash, or show what is not there -----------------------------------
+
+
+def as_text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def as_number(value: int) -> bytes:
+    data = pickle.encode_long(value)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def as_name(module: str, attribute: str) -> bytes:
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def called(module: str, attribute: str, *arguments: bytes) -> bytes:
+    return as_name(module, attribute) + b"(" + b"".join(arguments) + b"tR"
+
+
+def mapping(**items: bytes) -> bytes:
+    return b"}(" + b"".join(as_text(key) + value for key, value in items.items()) + b"u"
+
+
+def window(shape: tuple[int, ...] = (4,), stride: tuple[int, ...] = (1,), offset: int = 0, count: int = 4) -> bytes:
+    """Return the instructions for a tensor, of a storage that has four values."""
+    storage = (
+        b"("
+        + as_text("storage")
+        + as_name("torch", "FloatStorage")
+        + as_text("0")
+        + as_text("cpu")
+        + as_number(count)
+        + b"tQ"
+    )
+    sizes, strides = (b"(" + b"".join(map(as_number, numbers)) + b"t" for numbers in (shape, stride))
+    hooks = called("collections", "OrderedDict")
+    return called("torch._utils", "_rebuild_tensor_v2", storage, as_number(offset), sizes, strides, b"\x89", hooks)
+
+
+def hostile(instructions: bytes) -> bytes:
+    return in_archive(b"\x80\x02" + instructions + b".", **{"data/0": bytes(16)})
+
+
+def attributed(content: bytes, **attributes: bytes) -> bytes:
+    """Return an ordered dictionary that has attributes of Python's, which hide its methods."""
+    return (
+        called("collections", "OrderedDict")
+        + b"("
+        + as_text("conv_first.weight")
+        + content
+        + b"u"
+        + mapping(**attributes)
+        + b"b"
+    )
+
+
+ZEROS = called("builtins", "bytearray", as_number(2 * 10**9))
+DOUBLED = b"})" + b"q\x01h\x01\x86" * 30 + b"Ns"
+SHARED = mapping(
+    **{
+        f"a{i}": b"h\x01"
+        if i
+        else mapping(
+            **{
+                f"b{j}": b"h\x02"
+                if j
+                else mapping(**{f"c{k}": b"h\x03" if k else window() + b"q\x03" for k in range(300)}) + b"q\x02"
+                for j in range(300)
+            }
+        )
+        + b"q\x01"
+        for i in range(300)
+    }
+)
+
+for label, instructions in {
+    "a shape of two billion numbers": mapping(w=called("torch", "Size", ZEROS)),
+    "a set of two billion numbers": mapping(w=called("builtins", "set", ZEROS)),
+    "a counter of two billion numbers": mapping(w=called("collections", "Counter", ZEROS)),
+    "bytes that are not in the file": mapping(w=ZEROS),
+    "a tensor that is not in the file": mapping(w=called("torch", "FloatTensor", as_number(10**9))),
+    "a codec of quadratic time": mapping(
+        w=called("_codecs", "encode", as_text("\u0101\u1e02" * 20_000), as_text("punycode"))
+    ),
+    "a key whose hash takes for ever": DOUBLED,
+    "a key whose hash overflows the stack": b"})" + b"\x85" * 100_000 + b"Ns",
+    "numbers that share a hash": b"}" + b"".join(as_number(k * (2**61 - 1)) + b"Ns" for k in range(1, 100)),
+    "a dictionary shared thirty million times": SHARED,
+    "a tensor over values that do not suffice": mapping(w=window((10**10,))),
+    "a tensor beyond its values": mapping(w=window(offset=1)),
+    "a tensor before its values": mapping(w=window(offset=-1)),
+    "a stride below zero": mapping(w=window(stride=(-1,))),
+    "a shape of another length": mapping(w=window((2, 2))),
+    "values that are not in the record": mapping(w=window((10**7,), count=10**7)),
+    "a record that is larger": mapping(w=window((2,), count=2)),
+    "a repeated tensor behind a hidden method": attributed(
+        window((999, 999), (0, 0)), values=as_name("builtins", "set")
+    ),
+    "a parameter that calls itself finite": mapping(
+        w=called("torch._utils", "_rebuild_parameter", window((9, 9), (0, 0)), b"\x89", b"N")
+    ),
+    "a name that drives a terminal": as_name("os\x1b[2J", "system"),
+    "a class that is built on": as_name("torch", "Tensor") + b")" + mapping(numel=b"N") + b"b",
+    "a reference to a module": as_text("os") + b"Q",
+}.items():
+    written(label, hostile(instructions))
+
+
+def second_directory() -> bytes:
+    """Return an archive of 100 MB deflated, with a harmless directory where Python looks for one."""
+    content = in_archive(b"\x80\x02}.", zipfile.ZIP_DEFLATED, **{"data/0": bytes(100 << 20)})
+    end = content.rindex(b"PK\x05\x06")
+    size, start = struct.unpack("<II", content[end + 12 : end + 20])
+    directory = bytearray(content[start : start + size])
+    place = directory.rindex(b"PK\x01\x02")
+    directory[place + 24 : place + 28] = directory[place + 20 : place + 24]
+    return content[:end] + bytes(directory) + content[end:]
+
+
+written("two directories, one for each reader", second_directory)
+written("a record of twice the values, deflated", lambda: in_archive(b"", zipfile.ZIP_DEFLATED)[:-1])
+written("a program of TorchScript", lambda: in_archive(b"\x80\x02}.", **{"constants.pkl": b"\x80\x02)."}))
+written("another byte order", lambda: in_archive(b"\x80\x02}.").replace(b"little", b"bigbig"))
+
 # --- safetensors --------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +505,55 @@ def test_an_intact_file_is_read_in_each_form(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("hidden", ["items", "values", "keys", "__len__"])
+def test_attributes_in_a_file_hide_no_method(hidden: str, tmp_path: Path) -> None:
+    (tmp_path / "file.pth").write_bytes(hostile(attributed(window(), **{hidden: b"N"})))
+    (tensors,) = states_in(tmp_path / "file.pth")
+    assert torch.equal(tensors.tensors["conv_first.weight"], torch.zeros(4))
+
+
+def test_the_instructions_of_a_pickle_are_counted() -> None:
+    with pytest.raises(ValueError, match="takes more than"):
+        unpickle(io.BytesIO(b"\x80\x02" + b"]" * 2000 + b"."), lambda *_: torch.empty(0), steps=1000)
+
+
+def assert_alike(read: Any, saved: Any) -> None:
+    if isinstance(saved, torch.Tensor):
+        assert (read.dtype, read.shape) == (saved.dtype, saved.shape)
+        assert torch.equal(read, saved)
+    elif isinstance(saved, (dict, list, tuple)):
+        assert len(read) == len(saved)
+        for left, right in zip(*(x.items() if isinstance(x, dict) else x for x in (read, saved)), strict=True):
+            assert_alike(left, right)
+    else:
+        assert read == saved
+
+
+@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}, {"pickle_protocol": 4}])
+def test_what_is_read_is_what_was_saved(options: dict[str, Any], tmp_path: Path) -> None:
+    """State dict, optimizer, scheduler, parameters with attributes, windows, every type of number."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.randn(2, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    parameter = torch.nn.Parameter(torch.randn(3))
+    parameter.note = "an attribute"
+    whole = torch.randn(6, 5)
+    types = ["float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"]
+    content = {
+        "state_dict": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 5]).state_dict(),
+        "windows": [whole, whole.t()[1:3], whole[2], torch.empty(0, 3), torch.tensor(3.0), parameter],
+        "types": {name: torch.tensor([0.0, 1.0]).to(getattr(torch, name)) for name in types},
+        "plain": (None, True, 10**30, 0.5, "\u00e4", b"\xff", torch.Size([1, 2])),
+    }
+    torch.save(content, tmp_path / "file.pth", **options)
+    read = load_pickle(tmp_path / "file.pth")
+    assert_alike(read, content)
+    assert type(read["windows"][-1]) is torch.Tensor
+
+
 @pytest.mark.parametrize("name", ["", ".", "/dev/zero", "missing.pth", "pipe.pth"])
 def test_what_is_no_file_is_refused_and_not_waited_for(name: str, tmp_path: Path) -> None:
     if name == "pipe.pth":
@@ -454,14 +632,75 @@ for key in ("scale", "generator", "discriminator", "training", "weights", "recor
             ZOOS[f"{key}: {value}"] = f"{before}  {key}: {value}\n"
 
 
+LONG = "9" * 100_000
+for label, content in {
+    "a number of a hundred thousand digits": f"{ENTRY}  scale: {LONG}\n",
+    "a number of thirty digits": (ENTRY + RECIPE).replace("steps: 5", f"steps: {LONG[:30]}"),
+    "a long text for a number": f"{ENTRY}  scale: '{LONG}'\n",
+    "a long list for a number": f"{ENTRY}  scale: [{'1, ' * 5000}1]\n",
+    "a long list for a key": f"? [{'a, ' * 5000}]\n: b\n",
+    "a long name to extend": f"e: {{extends: {LONG}}}\n",
+    "no number": ENTRY.replace("block: residual", "block: {name: residual, residual_scale: .nan}"),
+    "an eight-bit escape sequence": ENTRY.replace("an entry", '"\\x9b2J"'),
+    "text from right to left": ENTRY.replace("an entry", '"\\u202etxet"'),
+    "a key from right to left": ENTRY + '  "\\u202eelacs": 4\n',
+    "a name as number and as text": "1: {generator: trunk}\n'1': {generator: trunk}\n",
+    "seventy levels": f"e: {'[' * 70}{']' * 70}\n",
+    "a merge key": "a: &a {scale: 4}\ne: {<<: *a, generator: trunk}\n",
+    "null for a name": "~: {generator: trunk}\n",
+    "nothing": "# nothing\n",
+    "start from a run in the current folder": ENTRY + RECIPE + "    start_from: runs/mine\n",
+    "start from a file": ENTRY + RECIPE + "    start_from: mine.safetensors\n",
+    "start from a file by a dotted key": ENTRY + RECIPE + "  training.start_from: mine.safetensors\n",
+    "data in the current folder": ENTRY + RECIPE.replace("photos", "."),
+    "data below the current folder": ENTRY + RECIPE.replace("photos", "./private"),
+    "data by an address": ENTRY + RECIPE.replace("photos", "file:///etc"),
+    "a model of timm from a folder": ENTRY
+    + RECIPE.replace(
+        "{l1: 1.0}", "{perceptual: {extractor: {name: timm, backbone: local-dir:/etc}, layers: {a: 1.0}}}"
+    ),
+    "an extractor's weights in the current folder": ENTRY
+    + RECIPE.replace("{l1: 1.0}", "{perceptual: {extractor: {name: timm, weights: mine.pth}, layers: {a: 1.0}}}"),
+    "a path under a key for people": ENTRY.replace("block: residual", "block: {name: residual, url: /etc/passwd}"),
+}.items():
+    ZOOS[label] = content
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "a path under a key for people",
+            r"line 3: entry 'e': generator\.block\.url: a zoo file may name no path outside",
+        ),
+        ("a model of timm from a folder", "line 7: .*backbone: a zoo file may name no path outside"),
+        ("an extractor's weights in the current folder", "line 7: .*weights: a zoo file may name no path outside"),
+        (
+            "start from a run in the current folder",
+            "line 8: entry 'e': training.start_from: no entry is called 'runs/mine'",
+        ),
+        ("anchors that explode", "line 1: expands to more than 200000"),
+        ("an anchor in itself", "line 1: an anchor contains itself"),
+        ("seventy levels", "line 1: nested too deeply"),
+        ("a name as number and as text", "line 2: the key '1' stands here twice"),
+        ("a merge key", "line 2: .*'extends: ENTRY'"),
+        ("nothing", "line 1: must be a mapping"),
+    ],
+)
+def test_what_is_wrong_in_a_zoo_file_is_told_with_its_line(name: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_text(ZOOS[name])
+    (problem, *_) = Zoo([Source(tmp_path / "zoo.yaml", "s", "s", (tmp_path,))], get_registry()).problems()
+    assert re.search(rf"zoo\.yaml, {told}", str(problem)), problem
+
+
 @pytest.mark.parametrize("name", ZOOS)
 def test_a_malformed_zoo_file_is_refused_and_takes_no_other_with_it(name: str, tmp_path: Path, marker: Path) -> None:
     path = tmp_path / "zoo.yaml"
     path.write_text(ZOOS[name], encoding="utf-8")
     main = get_zoo().source("bicubic")
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    zoo = Zoo([main, Source(path, "stranger", "stranger", (tmp_path,))], get_registry())
-    problems = zoo.problems()
+    stranger = Source(path, "stranger", "stranger", (tmp_path,))
+    problems = Zoo([stranger], get_registry()).problems()  # those of the zoo's own entries are not looked for
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200
     assert time.process_time() - start < 20
     assert problems
@@ -469,7 +708,8 @@ def test_a_malformed_zoo_file_is_refused_and_takes_no_other_with_it(name: str, t
         assert isinstance(problem, InputError)
         assert "zoo.yaml" in str(problem)
         assert len(str(problem)) < 1500
-    assert isinstance(zoo.entry("bicubic"), Entry)
+        assert str(problem).isprintable()
+    assert isinstance(Zoo([main, stranger], get_registry()).entry("bicubic"), Entry)
     assert not marker.exists()
 
 

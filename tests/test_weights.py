@@ -18,9 +18,10 @@ import yaml
 from safetensors.torch import save_file
 
 import srzoo
+from srzoo import pretrained
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
-from srzoo.errors import MissingWeightsError, TrainingError, UnknownNameError, WeightsError
+from srzoo.errors import InputError, MissingWeightsError, TrainingError, UnknownNameError, WeightsError
 from srzoo.pretrained import is_ready, load_model, load_start
 from srzoo.recipe import Entry
 from srzoo.specs import WeightFile
@@ -465,6 +466,59 @@ def test_start_from_a_file_is_checked_like_start_from_an_entry(tiny: TinyZoo) ->
         assert all(torch.equal(tensor, tensors[name]) for name, tensor in generator.state_dict().items())
         with pytest.raises(WeightsError, match=r"generator\.block\.activation: 'relu' in the file, 'leaky_relu' here"):
             load_start(build_generator(leaky), reference, leaky)
+
+
+def test_an_entry_to_start_from_wins_over_a_folder_that_is_called_so(tiny: TinyZoo) -> None:
+    tensors = tiny.write()
+    other = tiny.folder / "tiny"
+    save_checkpoint(other / "x.safetensors", {n: 2 * t for n, t in tensors.items()}, {})
+    generator = build_generator(tiny.entry())
+    load_start(generator, "tiny", tiny.entry())
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in generator.state_dict().items())
+
+
+def test_what_is_loaded_is_what_the_hash_is_of(tiny: TinyZoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = tiny.write()
+
+    def swapped(path: Path, *content: bytes) -> Any:
+        save_checkpoint(path, {n: 2 * t for n, t in tensors.items()}, {})
+        return read_checkpoint(path, *content)
+
+    monkeypatch.setattr(pretrained, "read_checkpoint", swapped)
+    for reference in ("tiny", tiny.checkpoint):
+        tiny.write(tensors)
+        digest = sha256(tiny.checkpoint.read_bytes()).hexdigest()
+        model = load_model(reference)
+        assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.generator.state_dict().items())
+        assert model.digest == digest
+
+
+def test_a_swapped_file_of_the_same_size_and_time_is_noticed(tiny: TinyZoo) -> None:
+    tiny.write()
+    load_model("tiny")
+    before, content = tiny.checkpoint.stat(), tiny.checkpoint.read_bytes()
+    tiny.checkpoint.write_bytes(content[:-4] + bytes(4))
+    os.utime(tiny.checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(WeightsError, match="is damaged or another file"):
+        load_model("tiny")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("num_blocks", 10**9, "it has 14 tensors, and the entry far more"),
+        ("num_features", 10**6, "have another shape"),
+        ("block", {"name": "residual", "folder": "/etc"}, "a weight file may name no path outside its folder"),
+    ],
+)
+def test_a_file_that_describes_an_absurd_generator_is_refused(
+    tiny: TinyZoo, option: str, value: Any, told: str
+) -> None:
+    composition = full_composition(tiny.entry())
+    composition = {**composition, "generator": {**composition["generator"], option: value}}
+    tiny.write(composition=composition)
+    with pytest.raises(InputError, match=told):
+        load_model(tiny.checkpoint)
 
 
 # --- backbones ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from srzoo.errors import DataError, EntryError, SrzooError
+from srzoo.errors import DataError, EntryError, InputError, SrzooError
 from srzoo.yamlio import parse_value, parse_yaml, read_yaml
 
 
@@ -140,7 +140,7 @@ def test_a_value_that_cannot_be_read_as_what_it_claims_is_an_error_at_its_line(t
 def test_anchors_that_explode_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
-    with pytest.raises(EntryError, match=r"zoo\.yaml: expands to more than 200000 values"):
+    with pytest.raises(EntryError, match=r"zoo\.yaml, line 1: expands to more than 200000 values"):
         parse_yaml("\n".join(lines), "zoo.yaml")
 
 
@@ -223,3 +223,23 @@ def test_a_file_that_is_not_there_is_told_with_its_name(tmp_path: Path) -> None:
 )
 def test_the_right_side_of_an_override_is_yaml_or_else_text(text: str, value: Any) -> None:
     assert parse_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: 1\nb: \xe9t\xe9\n", "line 2: not UTF-8"),
+        ("a: 1\n".encode("utf-16"), "line 1: not UTF-8"),
+        (b"a: 1\nb: 2\nc: \0\n", r"line 3: .*'\\x00'"),
+        (b"a: 1\nb: \xc2\x9b2J\n", r"line 2: .*'\\x9b'"),
+    ],
+)
+def test_bytes_that_are_no_text_are_told_with_their_line(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=rf"zoo\.yaml, {told}"):
+        read_yaml(tmp_path / "zoo.yaml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_bytes("a: 1\n".encode("utf-8-sig"))
+    assert read_yaml(tmp_path / "zoo.yaml").value == {"a": 1}

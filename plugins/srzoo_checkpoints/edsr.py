@@ -88,11 +88,15 @@ class EDSRPyTorch(BasicSR):
 
     def composition(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         found = super().composition(tensors)
-        shift = [-float(value) for value in tensors["sub_mean.bias"].flatten()]
-        if len(shift) != 3:
-            raise WeightsError(f"sub_mean.bias has {len(shift)} values, not 3")
-        factor = RANGE if max(shift) > 1 else 1.0  # a mean lies in [0, 1]
-        found["generator"]["rgb_mean"] = [round(value / factor, 6) for value in shift]
+        shift = _shift(tensors)
+        largest = max(shift)
+        factor: Any = RANGE if largest > 1 else 1.0
+        if not any(shift):
+            factor = Ask(RANGE, "largest value of the images it computes on, 255 or 1, which a mean of 0 does not show")
+        elif min(shift) < 0 or not 0.05 <= largest / factor <= 1:  # images are neither that dark nor that bright
+            raise WeightsError(f"sub_mean.bias takes off {shift}, the mean of images neither in [0, 255] nor in [0, 1]")
+        published = RANGE if isinstance(factor, Ask) else factor
+        found["generator"]["rgb_mean"] = [round(value / published, 6) for value in shift]
         return {**found, "values": {"rgb_range": factor}}
 
     def read(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -107,3 +111,23 @@ class EDSRPyTorch(BasicSR):
         for name, sign in (("sub_mean", -1), ("add_mean", 1)):
             result |= {f"{name}.weight": torch.eye(3).view(3, 3, 1, 1), f"{name}.bias": sign * mean}
         return result
+
+
+def _shift(tensors: Mapping[str, torch.Tensor]) -> list[float]:
+    """Return the mean that is taken off the image before the first convolution, and added after the last.
+
+    Raises:
+        WeightsError: the 1x1 convolutions at both ends do something else, which no generator here does.
+    """
+    import torch
+
+    biases = tensors["sub_mean.bias"].flatten().double(), tensors["add_mean.bias"].flatten().double()
+    if any(len(bias) != 3 for bias in biases):
+        raise WeightsError(f"sub_mean.bias and add_mean.bias have {len(biases[0])} and {len(biases[1])} values, not 3")
+    for name in ("sub_mean.weight", "add_mean.weight"):
+        weight = tensors[name].double()
+        if tuple(weight.shape) != (3, 3, 1, 1) or not torch.allclose(weight.view(3, 3), torch.eye(3).double()):
+            raise WeightsError(f"{name} is not the identity: it divides by a deviation or mixes colours")
+    if not torch.allclose(biases[0], -biases[1], rtol=1e-4):
+        raise WeightsError("add_mean.bias does not add what sub_mean.bias takes off")
+    return [-float(value) for value in biases[0]]

@@ -12,7 +12,7 @@ from torch import nn
 
 from srzoo.errors import UndefinedScoreError
 from srzoo.imagenet import ALEXNET, SQUEEZENET1_1, VGG16
-from srzoo.weights import find_backbone, load_tensors
+from srzoo.weights import load_backbone
 
 
 class LPIPS(nn.Module):
@@ -68,14 +68,14 @@ class LPIPS(nn.Module):
 
 def lpips_alex() -> LPIPS:
     """LPIPS on AlexNet, the default of the literature."""
-    return LPIPS("alex", load_tensors(find_backbone(ALEXNET, "lpips_alex is")))
+    return LPIPS("alex", load_backbone(ALEXNET, "lpips_alex is"))
 
 
 def lpips_vgg() -> LPIPS:
     """LPIPS on VGG16."""
-    return LPIPS("vgg", load_tensors(find_backbone(VGG16, "lpips_vgg is")))
+    return LPIPS("vgg", load_backbone(VGG16, "lpips_vgg is"))
 
 
 def lpips_squeeze() -> LPIPS:
     """LPIPS on SqueezeNet 1.1."""
-    return LPIPS("squeeze", load_tensors(find_backbone(SQUEEZENET1_1, "lpips_squeeze is")))
+    return LPIPS("squeeze", load_backbone(SQUEEZENET1_1, "lpips_squeeze is"))

@@ -37,7 +37,7 @@ class SpandrelGenerator(nn.Module):
         content = read_checkpoint(checkpoint)[0] if checkpoint.suffix == ".safetensors" else load_pickle(checkpoint)
         if not isinstance(content, dict):
             raise WeightsError(f"{checkpoint} holds a {type(content).__name__}, not named tensors.")
-        tensors = spandrel.canonicalize_state_dict(content)
+        tensors = spandrel.canonicalize_state_dict({n: value for n, value in content.items() if isinstance(n, str)})
         check_finite({n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}, str(checkpoint))
         _check_numbers(tensors, checkpoint)
         try:
