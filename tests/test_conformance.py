@@ -332,6 +332,34 @@ class EndsTraining(GoodBlock):
         return super().forward(x)
 
 
+class FrozenPart(GoodBlock):
+    """Right: a part of it stays in evaluation mode, whatever the others are in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def train(self, mode: bool = True) -> FrozenPart:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.norm(x))
+
+
+class ReadsByName(GoodBlock):
+    """Right: which attributes are read is known when it runs."""
+
+    def __init__(self, channels: int, growth: int = 8) -> None:
+        super().__init__(channels)
+        self.growth = growth
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        numbers = [getattr(self, name) for name in ("gro" + "wth", "scale_by")]
+        return super().forward(x) + 0 * sum(numbers)
+
+
 class NotOfTheSeed(GoodBlock):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -486,6 +514,14 @@ class BeginsBetween(Discriminator):
         nn.init.constant_(self.linear.bias, 0.5)
 
 
+class Attends(Discriminator):
+    """Right: torch itself has no second derivative of its fused attention."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.conv(images).flatten(2)
+        return self.linear((tokens + F.scaled_dot_product_attention(tokens, tokens, tokens)).flatten(1))
+
+
 class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -622,6 +658,17 @@ class RealIsBelow(Game):
 
     def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         return F.softplus(real).mean() + F.softplus(-fake).mean()
+
+
+class Distance(Game):
+    """Right: which side is real does not matter, only how far they lie apart."""
+
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        assert real is not None
+        return (real.mean() - fake.mean()).square()
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return -(real.mean() - fake.mean()).square()
 
 
 class LeastSquares(Game):
@@ -777,6 +824,18 @@ def sorted_list() -> ImageSet:
     return ImageSet("mine", tuple(ImageItem(name, hr=grey_square) for name in names))
 
 
+def of_an_archive() -> ImageSet:
+    """Right: one file that all images lie in is opened when the first one is read."""
+    handles: list[Any] = []
+
+    def read() -> tuple[Any, bool]:
+        if not handles:
+            handles.append(open(__file__))  # noqa: SIM115
+        return grey_square()
+
+    return ImageSet("mine", (ImageItem("a", hr=read),))
+
+
 def leaves_open() -> ImageSet:
     handles: list[Any] = []
 
@@ -800,12 +859,15 @@ GOOD: list[Build] = [
     ("block", Averages, {}),
     ("block", KeepsTheLast, {}),
     ("block", OnlyForLargeImages, {}),
+    ("block", ReadsByName, {}),
+    ("block", FrozenPart, {}),
     ("block", KeepsItsArguments, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
     ("upsampler", Upsampler, {}),
     ("discriminator", Discriminator, {"min_size": 16}),
     ("discriminator", BeginsBetween, {"min_size": 16}),
+    ("discriminator", Attends, {"min_size": 16}),
     ("extractor", Extractor, {}),
     ("loss", L2, {}),
     ("loss", Grid, {}),
@@ -813,12 +875,14 @@ GOOD: list[Build] = [
     ("loss", Game, {"role": "adversarial"}),
     ("loss", RealIsBelow, {"role": "adversarial"}),
     ("loss", LeastSquares, {"role": "adversarial"}),
+    ("loss", Distance, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
     ("metric", Prepares, {"higher_is_better": False, "value_range": (0, 1)}),
     ("metric", metric(says_so), {"higher_is_better": False}),
     ("metric", metric(contrast), {"full_reference": False}),
     ("metric", metric(needs_space), {"higher_is_better": False}),
     ("dataset", sorted_list, {}),
+    ("dataset", of_an_archive, {}),
     ("dataset", images(("a", grey_square), ("b", grey_square)), {}),
 ]
 LOWER = {"higher_is_better": False}

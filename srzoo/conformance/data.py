@@ -42,8 +42,10 @@ def _read(item: Any) -> np.ndarray[Any, Any]:
 def readable(subject: Subject) -> str:
     """Images are (H, W, 3) uint8, low-resolution ones fit, and no file stays open."""
     image_set = examine(subject.build())
-    before = _open_files()
     chosen = _some(image_set)
+    for item in chosen:
+        _read(item)
+    before = _open_files()  # by now an archive is open that all of them lie in
     for item in chosen:
         _read(item)
     left = _open_files() - before
@@ -64,7 +66,7 @@ def _open_files() -> int:
 def distinct_names(subject: Subject) -> None:
     """Every image has a name of its own."""
     names = [item.name for item in examine(subject.build())]
-    wrong = [name for name in names if not (isinstance(name, str) and name.strip() and name.isprintable())]
+    wrong = [name for name in names if not (isinstance(name, str) and name.strip() and name.splitlines() == [name])]
     require(not wrong, f"{listed(map(repr, wrong))} is no name; it must be a line of text.")
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"{listed(twice)} names more than one image; results are told apart by name.")
@@ -114,11 +116,14 @@ def _folders_backwards() -> Iterator[None]:
     """Let folders be listed in the opposite order, which is as good as any: no system promises one."""
     listdir, scandir = os.listdir, os.scandir
 
-    def entries(*arguments: Any) -> _Entries:
-        with scandir(*arguments) as found:
+    def entries(*arguments: Any, **options: Any) -> _Entries:
+        with scandir(*arguments, **options) as found:
             return _Entries(list(found)[::-1])
 
-    os.listdir = lambda *arguments: listdir(*arguments)[::-1]  # type: ignore[assignment]
+    def names(*arguments: Any, **options: Any) -> list[Any]:
+        return list(listdir(*arguments, **options))[::-1]
+
+    os.listdir = names  # type: ignore[assignment]
     os.scandir = entries  # type: ignore[assignment]
     try:
         yield

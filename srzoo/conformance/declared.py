@@ -152,6 +152,8 @@ def gradient_penalty(subject: Subject) -> str:
             (slope,) = torch.autograd.grad(outputs.sum(), inputs, create_graph=True)
             slope.square().sum().backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
+        if "not implemented" in str(error):  # by torch, as for its fused attention
+            raise NotApplicable(f"torch cannot differentiate it twice: {describe_exception(error)[:200]}.") from error
         raise Failed(
             f"it cannot be differentiated twice: {describe_exception(error)[:200]}; a loss with a gradient penalty "
             "would fail."

@@ -15,6 +15,8 @@ from .outcome import NETWORKS, listed, promise, require
 from .settings import GENERATORS, begin, kept
 from .subject import Subject
 
+TRAINED = tuple(kind for kind in NETWORKS if kind != "extractor")
+
 
 @dataclass
 class Build:
@@ -22,7 +24,7 @@ class Build:
 
     Attributes:
         state: the sum of the bits of each tensor of its state, by name.
-        addresses: where its parameters lie, by name.
+        addresses: where the parameters of a network that is trained lie, by name; frozen ones may be shared.
         outputs: what it computed.
         ends: how each random generator stood afterwards.
     """
@@ -51,7 +53,8 @@ def _builds(subject: Subject) -> tuple[list[Build], list[str], str]:
 def _seen(subject: Subject, built: Any) -> Build:
     seen = Build()
     if isinstance(built, nn.Module):
-        seen.addresses = {name: p.data_ptr() for name, p in built.named_parameters() if p.numel()}
+        trained = [(name, p) for name, p in built.named_parameters() if p.numel() and p.requires_grad]
+        seen.addresses = {name: p.data_ptr() for name, p in trained} if subject.kind in TRAINED else {}
         seen.state = state_sums(built)
         built = built.eval()
     seen.outputs = [output.clone() for output in exercise(subject, built)]
@@ -82,7 +85,7 @@ def pure_build(subject: Subject) -> None:
     if seeded := [name for name in GENERATORS if builds[0].ends[name] == builds[1].ends[name]]:
         wrong.append(
             f"building or using it seeds the random generator of {listed(seeded)}, and with it whatever the process "
-            "draws next; draw from a generator of your own, such as torch.Generator().manual_seed(0)."
+            "draws next; for the same values every time, draw from torch.Generator().manual_seed(0)."
         )
     if changed:
         wrong.append(f"building or using it changes {listed(changed)}, which is the user's to set.")

@@ -236,6 +236,7 @@ def _train(subject: Subject, built: Any, inputs: Inputs, history: History) -> No
     """Use it some times in a row as training does, and note what stays in memory and which modes it changes."""
     births: list[_Births] = []
     network = built.train() if subject.kind in NETWORKS else None
+    modes = _modes(network)  # a frozen part may well stay in evaluation mode
     if subject.kind == "extractor":
         built.requires_grad_(False)
     try:
@@ -245,12 +246,16 @@ def _train(subject: Subject, built: Any, inputs: Inputs, history: History) -> No
     except Exception as error:
         _report_step(subject, inputs, error, len(births), history)
         return
-    if network is not None and not all(module.training for module in network.modules()):
+    if _modes(network) != modes:
         history.changed = history.changed or "it leaves training mode by itself; that is the trainer's to set."
     if all(birth.alive() for birth in births):
         gc.collect()  # which frees what only refers to itself
     if all(birth.alive() for birth in births):
         history.held = f"each call leaves {births[1].alive()} tensors in memory"
+
+
+def _modes(network: nn.Module | None) -> list[bool]:
+    return [module.training for module in network.modules()] if network is not None else []
 
 
 def _step(

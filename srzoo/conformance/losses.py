@@ -142,13 +142,14 @@ def one_game(subject: Subject) -> str:
     """
     if role_of(subject) != "adversarial":
         raise NotApplicable(f"a loss of role {role_of(subject)!r} is no game.")
-    loss, logits = subject.build(), torch.ones(LOGITS[0])
+    loss, logits = subject.build(), 0.9 + 0.2 * images(LOGITS[0])
     with torch.no_grad():
         falls = float(loss.discriminator_loss(-logits, logits) - loss.discriminator_loss(logits, -logits))
         side = 1.0 if falls > 0 else -1.0
         own = side * logits if getattr(loss, "generator_needs_real", True) else None
         gains = float(loss.generator_loss(own, -side * logits) - loss.generator_loss(own, side * logits))
-    require(falls, "discriminator_loss is the same whether real logits lie above fake ones or below.")
+    if not falls or falls != falls or gains != gains:
+        raise NotApplicable("discriminator_loss does not tell whether real logits lie above fake ones or below.")
     where = "above" if side > 0 else "below"
     require(
         gains > 0,

@@ -36,6 +36,8 @@ READ_BY_SRZOO = {
 """Attributes that are read by others than the component."""
 OPAQUE = {"locals", "vars", "eval", "exec", "globals", "inspect", "__dict__", "save_hyperparameters"}
 """Names by which anything may be read."""
+ANY = "*"
+"""Stands for whatever attribute it may be."""
 DEPTH = 4
 """How many calls an option is followed through."""
 
@@ -219,9 +221,12 @@ def _attribute_is_read(factory: Any, attribute: str) -> bool:
     if attribute in READ_BY_SRZOO or not inspect.isclass(factory):
         return True
     line = {cls.__name__ for cls in factory.__mro__}
-    for file in {file for cls in factory.__mro__ for file in _files_of(cls)}:
+    files = {file for cls in factory.__mro__ for file in _files_of(cls)}
+    if not any(file.is_file() for file in files):
+        return True
+    for file in files:
         for owner, name in _attributes_read(file):
-            if name == attribute and (owner in line or not (owner or hasattr(torch.Tensor, name))):
+            if name in (attribute, ANY) and (owner in line or not (owner or hasattr(torch.Tensor, name))):
                 return True
     return False
 
@@ -256,10 +261,14 @@ def _attribute_loads(node: ast.AST, owner: str) -> Iterator[tuple[str, str]]:
         if isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Load):
             of_self = isinstance(child.value, ast.Name) and child.value.id == "self"
             yield owner if of_self else "", child.attr
-        elif isinstance(child, ast.Call):  # getattr(self, "name") and its like
-            yield from (
-                (owner, a.value) for a in child.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
-            )
+            if owner and child.attr in OPAQUE:
+                yield owner, ANY
+        elif isinstance(child, ast.Call):
+            names = [a.value for a in child.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            yield from ((owner, name) for name in names)  # getattr(self, "name") and its like
+            called = ast.unparse(child.func)
+            if owner and (called in OPAQUE or (called == "getattr" and not names)):
+                yield owner, ANY
         yield from _attribute_loads(child, child.name if isinstance(child, ast.ClassDef) else owner)
 
 
