@@ -759,6 +759,10 @@ def clips(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     return error(sr.clamp_(0, 0.9), hr.clamp(0, 0.9))
 
 
+def viewed(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    return (sr.view(len(sr), -1) - hr.view(len(hr), -1)).abs().mean(dim=1)
+
+
 class OfTheFirst:
     """Divides by the brightness of the first reference it ever saw."""
 
@@ -951,6 +955,8 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("state-dict", "keep nothing that was computed from the parameters", ("block", RemembersWeights, {})),
     ("bf16-autocast", "under bf16", ("block", block(lambda b, x: (b.conv(x) + 1e3) - 1e3), {})),
     ("channels-last", "view", ("block", block(lambda b, x: b.conv(x).view(-1).view(x.shape)), {})),
+    ("channels-last", "view", ("loss", loss(lambda sr, hr: (sr.view(-1) - hr.view(-1)).abs().mean()), {})),
+    ("channels-last", "view", ("metric", metric(viewed), {**LOWER, "domain": "rgb"})),
     ("torch-export", "refuses it", ("block", block(lambda b, x: x if b.conv(x).sum() > 0 else b.conv(x)), {})),
     ("torch-compile", "one graph", ("block", block(lambda b, x: x if b.conv(x).sum() > 0 else b.conv(x)), {})),
     ("unknown-layer", "does not exist", ("extractor", TakesAnyLayer, {})),

@@ -19,10 +19,10 @@ from torch.utils._pytree import tree_leaves
 from ..plugins import describe_exception
 from ..specs import DiscriminatorSpec, GeneratorSpec, LossSpec, MetricSpec
 from . import losses, metrics
-from .outcome import NETWORKS, listed, promise, require
+from .outcome import NETWORKS, NotApplicable, listed, promise, require
 from .parts import PlainDiscriminator
 from .settings import begin, kept
-from .subject import Subject, images, patch_sizes, refusal, relative_difference
+from .subject import TOLERANCE, Subject, images, patch_sizes, refusal, relative_difference
 
 WATCHED = (*NETWORKS, "loss", "metric")
 STEPS = 3
@@ -205,6 +205,27 @@ def _look(subject: Subject, given: Inputs, inputs: Inputs, history: History) -> 
             history.touched = f"it leaves requires_grad set on its {name}; call detach() first."
 
 
+# --- another layout in memory -------------------------------------------------------------------------------
+
+
+@promise("channels-last", *NETWORKS, "loss", "metric")
+def channels_last(subject: Subject) -> str:
+    """The same output in channels_last memory, as images and what networks make of them are."""
+    role = subject.spec.role if isinstance(subject.spec, LossSpec) else ""
+    if role == "adversarial" or (isinstance(subject.spec, MetricSpec) and subject.spec.domain != "rgb"):
+        raise NotApplicable("it is given no colours.")
+    inputs, built = _two_sizes(subject)[0], _new(subject)
+    if subject.kind in NETWORKS:
+        built = built.to(memory_format=torch.channels_last)
+    moved = tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in inputs)
+    with kept():
+        plain = subject.baseline() if subject.kind in NETWORKS else _call(subject, _new(subject), inputs, History())
+        last = _call(subject, built, moved, History())
+    worst = max(relative_difference(one, other) for one, other in zip(plain, last, strict=True))
+    require(worst <= TOLERANCE, f"in channels_last memory the output differs by {worst:.1e}; view() where reshape()?")
+    return f"{worst:.1e}"
+
+
 # --- training steps -----------------------------------------------------------------------------------------
 
 
@@ -328,4 +349,4 @@ def bounded_memory(subject: Subject) -> None:
     require(not history.held, f"{history.held}; keep no list of them, and detach() what is kept.")
 
 
-CHECKS = (input_untouched, stateless, bounded_memory)
+CHECKS = (channels_last, input_untouched, stateless, bounded_memory)

@@ -17,10 +17,8 @@ from ..specs import GeneratorSpec
 from ..weights import load_into, read_checkpoint, save_checkpoint
 from .outcome import FINITE, NETWORKS, Failed, NotApplicable, listed, promise, require
 from .settings import begin, kept
-from .subject import Subject, images, relative_difference
+from .subject import TOLERANCE, Subject, images, relative_difference
 
-TOLERANCE = 1e-4
-"""Relative to the largest value: what float32 may differ by when sums are taken in another order."""
 BF16_TOLERANCE = 0.1
 """Relative error of the whole output in the 2-norm; bf16 holds 8 bits, and a deep network adds a few per cent."""
 
@@ -190,16 +188,6 @@ def bf16(subject: Subject) -> str:
     return f"{100 * worst:.2g} % off"
 
 
-@promise("channels-last", *NETWORKS)
-def channels_last(subject: Subject) -> str:
-    """The same output in channels_last memory."""
-    moved = subject.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    last = _compute(subject, moved, subject.inputs().contiguous(memory_format=torch.channels_last))
-    worst = max(relative_difference(one, other) for one, other in zip(subject.baseline(), last, strict=True))
-    require(worst <= TOLERANCE, f"in channels_last memory the output differs by {worst:.1e}; view() where reshape()?")
-    return f"{worst:.1e}"
-
-
 Result = TypeVar("Result")
 
 
@@ -294,7 +282,6 @@ CHECKS = (
     batch_independent,
     stored,
     bf16,
-    channels_last,
     unknown_layer,
     layers_alone,
     exported,

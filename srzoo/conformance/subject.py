@@ -23,6 +23,8 @@ from .parts import PARTS
 from .settings import begin, kept
 
 CHANNELS = 8
+TOLERANCE = 1e-4
+"""Relative to the largest value: what float32 may differ by when sums are taken in another order."""
 _built: dict[str, tuple[tuple[Any, ...], nn.Module]] = {}
 """The network of the first example, which most checks look at, and the last other one; and from what each was built."""
 
