@@ -207,7 +207,7 @@ def _torch_folder() -> Path | None:
 def _is_ours_or_torch(filename: str) -> bool:
     """Whether a frame is none of a plugin's code: that in torch's own files says nothing of what to change."""
     path = Path(filename)
-    return path.parent == Path(__file__).parent or _torch_folder() in path.parents
+    return Path(__file__).parent in path.parents or _torch_folder() in path.parents
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:

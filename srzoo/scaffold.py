@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
+import shutil
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, resources
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +68,49 @@ def write_package(name: str, kind: str = "block", out: Path | None = None) -> Ne
     values = _values(name, module, kind)
     contents = {path: _render(template, values) for path, (template, _) in _files(module, kind).items()}
     try:
-        for path, text in contents.items():
-            file = folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+        _write(folder, contents)
     except OSError as error:
         raise InputError(f"Cannot write {folder}: {error}.") from error
     return NewPackage(
         folder, {path: purpose for path, (_, purpose) in _files(module, kind).items()}, _commands(values, folder)
     )
+
+
+def _write(folder: Path, contents: Mapping[str, str]) -> None:
+    """Write files beside a folder and then put them in its place, so that nobody ever finds half of them there."""
+    existed = folder.is_dir()
+    folder = folder.resolve()
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    begun = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder if existed else folder.parent))
+    moved: list[Path] = []
+    try:
+        for path, text in contents.items():
+            file = begun / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        if existed:  # it may be the working folder of a shell, so it stays the one it is
+            for part in sorted(begun.iterdir()):
+                moved.append(part.rename(folder / part.name))
+            begun.rmdir()
+        else:
+            begun.chmod(0o777 & ~_mask())
+            begun.rename(folder)
+    except BaseException:  # an interruption above all
+        shutil.rmtree(begun, ignore_errors=True)
+        for part in moved:
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        for parent in missing[1:]:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
+
+
+def _mask() -> int:
+    """Return the process's mask of permissions, which Python can only read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _files(module: str, kind: str) -> dict[str, tuple[str, str]]:
@@ -151,10 +190,27 @@ def _check_free(name: str, module: str, kind: str) -> None:
     for record in registry.records:
         if name in (normalised(record.name), normalised(record.distribution)):
             raise InputError(f"{name!r} is already installed: {record}; choose another name.")
+    _check_not_installed(name, module)
     from .zoo import get_zoo
 
     if f"{name}-x4" in get_zoo().names():
         raise InputError(f"The zoo has an entry {name}-x4 already; choose another name.")
+
+
+def _check_not_installed(name: str, module: str) -> None:
+    """Refuse a name that pip would replace another package for, or a module that another package has."""
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        pass
+    else:
+        raise InputError(
+            f"A package {found.name} {found.version} is installed, which pip would replace; choose another name."
+        )
+    here = Path.cwd()
+    spec = PathFinder.find_spec(module, [path for path in sys.path if path and Path(path).resolve() != here])
+    if spec is not None and spec.origin is not None:
+        raise InputError(f"A module {module!r} is installed ({spec.origin}); choose another name.")
 
 
 def _check_folder(folder: Path) -> None:

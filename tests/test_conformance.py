@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,7 @@ from typer.testing import CliRunner
 
 from srzoo.cli import app
 from srzoo.conformance import probe
-from srzoo.conformance.outcome import PACKAGE, Finding
+from srzoo.conformance.outcome import PACKAGE, SIGNATURE, Finding
 from srzoo.conformance.package import Package
 from srzoo.conformance.run import CHECKS, check, checks_of, plan
 from srzoo.conformance.subject import Subject
@@ -232,6 +234,209 @@ def anything(channels: int, **options: Any) -> nn.Module:
     return GoodBlock(channels)
 
 
+def shrinks_for_evaluation(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        x.mul_(0.5)
+    return x + own.residual(x)
+
+
+class Remembers(GoodBlock):
+    """Keeps something of the first call, which its subclasses say."""
+
+    kept: torch.Tensor | None = None
+
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean().detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kept is None:
+            self.kept = self.first(x)
+        return x + self.residual(x) * self.kept
+
+
+class RemembersGrid(Remembers):
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linspace(-1, 1, x.shape[-1]).to(x)
+
+
+class RemembersInInference(Remembers):
+    """The value is always the same, but what validation leaves cannot be trained with."""
+
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.ones(1, x.shape[1], 1, 1).to(x)
+
+
+class RemembersWeights(Remembers):
+    """Folds its weights once, and goes on with them after others were loaded."""
+
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv.weight.detach().mean()
+
+
+class MakesItAnew(Remembers):
+    """Right: the grid belongs to one size, device and type, and is made anew for another."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grid = self.kept
+        if grid is None or grid.shape[-1] != x.shape[-1] or grid.device != x.device or grid.is_inference():
+            with torch.inference_mode(False):
+                self.kept = grid = torch.linspace(-1, 1, x.shape[-1]).to(x.device, x.dtype)
+        return x + self.residual(x) * grid
+
+
+class WritesOver(GoodBlock):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        if torch.is_grad_enabled():
+            return y
+        if not hasattr(self, "out") or self.out.shape != y.shape:
+            self.out = torch.empty_like(y)
+        return self.out.copy_(y)
+
+
+class Averages(GoodBlock):
+    """An average of what went through, which only training may move."""
+
+    def __init__(self, channels: int, always: bool = False) -> None:
+        super().__init__(channels)
+        self.always = always
+        self.register_buffer("average", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training or self.always:
+            self.average.mul_(0.9).add_(0.1 * x.detach().mean())
+        return super().forward(x)
+
+
+class Collects(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x.detach().mean(dim=(2, 3)))
+        return super().forward(x)
+
+
+class KeepsTheLast(Collects):
+    """Right, if not tidy: it does not add up."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = self.seen[-1:]
+        return super().forward(x)
+
+
+class EndsTraining(GoodBlock):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.eval()
+        return super().forward(x)
+
+
+class FrozenPart(GoodBlock):
+    """Right: a part of it stays in evaluation mode, whatever the others are in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def train(self, mode: bool = True) -> FrozenPart:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.norm(x))
+
+
+class ReadsByName(GoodBlock):
+    """Right: which attributes are read is known when it runs."""
+
+    def __init__(self, channels: int, growth: int = 8) -> None:
+        super().__init__(channels)
+        self.growth = growth
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        numbers = [getattr(self, name) for name in ("gro" + "wth", "scale_by")]
+        return super().forward(x) + 0 * sum(numbers)
+
+
+class NotOfTheSeed(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        weights = np.random.default_rng().normal(0, 0.1, self.conv.weight.shape)
+        self.conv.weight.data = torch.tensor(weights, dtype=torch.float32)
+
+
+TABLE = nn.Parameter(torch.rand(1, 8, 1, 1))
+
+
+class SharesTable(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.table = TABLE
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.table
+
+
+class Talks(GoodBlock):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        print("block:", tuple(x.shape))
+        return super().forward(x)
+
+
+class Silences(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        warnings.filterwarnings("ignore")
+        torch.autograd.set_detect_anomaly(True)
+
+
+class CutsInTraining(GoodBlock):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x)[..., 1:] if self.training else super().forward(x)
+
+
+class IgnoresGrowth(GoodBlock):
+    def __init__(self, channels: int, growth: int = 8) -> None:
+        if growth < 1:
+            raise ValueError(f"growth must be one or more, not {growth}")
+        super().__init__(channels)
+
+
+class StoresGrowth(GoodBlock):
+    def __init__(self, channels: int, growth: int = 8, norm: Literal["none", "layer"] = "none") -> None:
+        super().__init__(channels)
+        self.growth, self.norm = growth, norm
+
+    def extra_repr(self) -> str:
+        return f"growth={self.growth}"
+
+
+class HandsGrowthOn(IgnoresGrowth):
+    def __init__(self, channels: int, growth: int = 8) -> None:
+        super().__init__(channels, growth=growth)
+
+
+class OnlyForLargeImages(GoodBlock):
+    """Right: no value of its option makes a difference to images as small as those it is tried with."""
+
+    def __init__(self, channels: int, tile: int = 256) -> None:
+        super().__init__(channels)
+        self.tile = tile
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([super(OnlyForLargeImages, self).forward(part) for part in x.split(self.tile)])
+
+
+class KeepsItsArguments(GoodBlock):
+    """Right: what may read an option cannot be told."""
+
+    def __init__(self, channels: int, growth: int = 8) -> None:
+        super().__init__(channels)
+        self.arguments = dict(locals())
+
+
 class Generator(nn.Module):
     def __init__(self, scale: int = 4, wide: bool = False) -> None:
         super().__init__()
@@ -240,6 +445,24 @@ class Generator(nn.Module):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.conv(lr), self.scale)
+
+
+class Frozen(Generator):
+    def __init__(self, scale: int = 4) -> None:
+        super().__init__(scale)
+        self.requires_grad_(False)
+
+
+class OnTheWay(Generator):
+    """With intermediate outputs, (D, N, 3, H, W), or with one that is not stacked."""
+
+    def __init__(self, scale: int = 4, stacked: bool = True) -> None:
+        super().__init__(scale)
+        self.stacked = stacked
+
+    def forward(self, lr: torch.Tensor, intermediate: bool = False) -> Any:
+        sr = super().forward(lr)
+        return (sr, sr[None] if self.stacked else sr) if intermediate else sr
 
 
 class OnlyTwice(Generator):
@@ -277,6 +500,45 @@ class Discriminator(nn.Module):
         return self.linear(F.softplus(self.conv(images)).flatten(1))
 
 
+class Probability(Discriminator):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(super().forward(images))
+
+
+class BeginsBetween(Discriminator):
+    """Right: its first logits all lie between 0 and 1, and it can learn others."""
+
+    def __init__(self, input_size: int = 32) -> None:
+        super().__init__(input_size)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, 0.5)
+
+
+class Attends(Discriminator):
+    """Right: torch itself has no second derivative of its fused attention."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.conv(images).flatten(2)
+        return self.linear((tokens + F.scaled_dot_product_attention(tokens, tokens, tokens)).flatten(1))
+
+
+class _Softplus(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return F.softplus(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * torch.sigmoid(ctx.saved_tensors[0])
+
+
+class OnceOnly(Discriminator):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(_Softplus.apply(self.conv(images)).flatten(1))
+
+
 class ShapeError(Discriminator):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.linear(F.softplus(self.conv(images)).flatten(1))
@@ -310,6 +572,19 @@ class TakesAnyLayer(Extractor):
         return super().forward(images, [layer for layer in layers if layer in self.names])
 
 
+class WritesOverALayer(Extractor):
+    """What VGG does with its ReLU(inplace=True)."""
+
+    def forward(self, images: torch.Tensor, layers: list[str]) -> dict[str, torch.Tensor]:
+        for layer in layers:
+            if layer not in self.names:
+                raise ValueError(f"there is no layer {layer}; there are one and two")
+        found = {"one": self.one(images)}
+        if "two" in layers:
+            found["two"] = self.two(F.relu_(found["one"]))
+        return {layer: found[layer] for layer in layers}
+
+
 class Nameless(Extractor):
     names = ()
 
@@ -317,6 +592,39 @@ class Nameless(Extractor):
 class L2(nn.Module):
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
         return ((sr - hr) ** 2).mean()
+
+
+class RunningScale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.ones(())
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        value = (sr - hr).abs().mean()
+        self.scale = 0.9 * self.scale + 0.1 * value.detach()
+        return value / self.scale
+
+
+class KeepsValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[torch.Tensor] = []
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        self.values.append((sr - hr).abs().mean())
+        return self.values[-1]
+
+
+class RandomPixels(nn.Module):
+    """Right: of some pixels that are drawn anew every time."""
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        return ((sr - hr).abs() * (torch.rand(sr.shape[-1]) < 0.9).to(sr.device)).mean()
+
+
+def centres(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    hr.sub_(hr.mean())
+    return ((sr - sr.mean() - hr) ** 2).mean()
 
 
 def loss(call: Callable[[torch.Tensor, torch.Tensor], Any]) -> Callable[[], Any]:
@@ -342,6 +650,40 @@ class NoPull(Game):
         return -(fake - real).mean() + (fake - real).mean()
 
 
+class RealIsBelow(Game):
+    """Right: the other side is as good as long as both agree."""
+
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return F.softplus(fake).mean()
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return F.softplus(real).mean() + F.softplus(-fake).mean()
+
+
+class Distance(Game):
+    """Right: which side is real does not matter, only how far they lie apart."""
+
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        assert real is not None
+        return (real.mean() - fake.mean()).square()
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return -(real.mean() - fake.mean()).square()
+
+
+class LeastSquares(Game):
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return (fake - 1).square().mean()
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return (real - 1).square().mean() + fake.square().mean()
+
+
+class WrongSign(Game):
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return F.softplus(fake).mean()
+
+
 class OfTheMap(Game):
     def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
         return F.softplus(-fake).mean(dim=(0, 1))
@@ -351,6 +693,16 @@ def penalty(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> tor
     hr = hr.detach().requires_grad_(True)
     (grad,) = torch.autograd.grad(discriminator(hr).sum(), hr, create_graph=True)
     return grad.square().mean()
+
+
+def penalty_in_place(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    hr.requires_grad_(True)
+    (grad,) = torch.autograd.grad(discriminator(hr).sum(), hr, create_graph=True)
+    return grad.square().mean()
+
+
+def penalty_in_evaluation(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    return penalty(discriminator.eval(), hr, sr)
 
 
 def dead_penalty(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
@@ -391,6 +743,55 @@ def says_so(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     return error(sr, hr)
 
 
+def needs_space(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: of several scales, so it has no value for the images that others are tried with."""
+    if min(sr.shape[-2:]) < 161:
+        raise UndefinedScoreError("five scales with a window of 11 need 161 pixels")
+    return error(sr, hr)
+
+
+def correlation(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    one, other = (image.flatten(1) - image.flatten(1).mean(dim=1, keepdim=True) for image in (sr, hr))
+    return (one * other).sum(dim=1) / (one.norm(dim=1) * other.norm(dim=1))
+
+
+def clips(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    return error(sr.clamp_(0, 0.9), hr.clamp(0, 0.9))
+
+
+def viewed(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    return (sr.view(len(sr), -1) - hr.view(len(hr), -1)).abs().mean(dim=1)
+
+
+class OfTheFirst:
+    """Divides by the brightness of the first reference it ever saw."""
+
+    def __init__(self) -> None:
+        self.brightness: torch.Tensor | None = None
+
+    def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        if self.brightness is None:
+            self.brightness = hr.mean()
+        return error(sr, hr) / self.brightness
+
+
+class Accumulates:
+    def __init__(self) -> None:
+        self.scores: list[torch.Tensor] = []
+
+    def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        self.scores.append(error(sr, hr))
+        return self.scores[-1].clone()
+
+
+class RandomProjection:
+    def __init__(self) -> None:
+        self.direction = torch.rand(1)
+
+    def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        return error(sr, hr) * self.direction
+
+
 class Prepares:
     def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
         return error(sr, hr)
@@ -418,6 +819,37 @@ def grey_square(dtype: Any = np.uint8) -> tuple[Any, bool]:
     return np.full((16, 16, 3), 100, dtype), False
 
 
+def as_listed() -> ImageSet:
+    return ImageSet("mine", tuple(ImageItem(path.name, hr=grey_square) for path in Path(__file__).parent.iterdir()))
+
+
+def sorted_list() -> ImageSet:
+    names = sorted(entry.name for entry in os.scandir(Path(__file__).parent))
+    return ImageSet("mine", tuple(ImageItem(name, hr=grey_square) for name in names))
+
+
+def of_an_archive() -> ImageSet:
+    """Right: one file that all images lie in is opened when the first one is read."""
+    handles: list[Any] = []
+
+    def read() -> tuple[Any, bool]:
+        if not handles:
+            handles.append(open(__file__))  # noqa: SIM115
+        return grey_square()
+
+    return ImageSet("mine", (ImageItem("a", hr=read),))
+
+
+def leaves_open() -> ImageSet:
+    handles: list[Any] = []
+
+    def read() -> tuple[Any, bool]:
+        handles.append(open(os.devnull))  # noqa: SIM115
+        return grey_square()
+
+    return ImageSet("mine", (ImageItem("a", hr=read), ImageItem("b", hr=read)))
+
+
 def noise() -> tuple[Any, bool]:
     return np.random.default_rng().integers(0, 256, (16, 16, 3), dtype=np.uint8), False
 
@@ -427,27 +859,71 @@ GOOD: list[Build] = [
     ("block", GoodBlock, {}),
     ("block", ZeroInitialised, {}),
     ("block", DrawsFromItsOwn, {}),
+    ("block", MakesItAnew, {}),
+    ("block", Averages, {}),
+    ("block", KeepsTheLast, {}),
+    ("block", OnlyForLargeImages, {}),
+    ("block", ReadsByName, {}),
+    ("block", FrozenPart, {}),
+    ("block", KeepsItsArguments, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
+    ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
     ("upsampler", Upsampler, {}),
     ("discriminator", Discriminator, {"min_size": 16}),
+    ("discriminator", BeginsBetween, {"min_size": 16}),
+    ("discriminator", Attends, {"min_size": 16}),
     ("extractor", Extractor, {}),
     ("loss", L2, {}),
     ("loss", Grid, {}),
+    ("loss", RandomPixels, {}),
     ("loss", Game, {"role": "adversarial"}),
+    ("loss", RealIsBelow, {"role": "adversarial"}),
+    ("loss", LeastSquares, {"role": "adversarial"}),
+    ("loss", Distance, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
     ("metric", Prepares, {"higher_is_better": False, "value_range": (0, 1)}),
     ("metric", metric(says_so), {"higher_is_better": False}),
     ("metric", metric(contrast), {"full_reference": False}),
+    ("metric", metric(needs_space), {"higher_is_better": False}),
+    ("dataset", sorted_list, {}),
+    ("dataset", of_an_archive, {}),
     ("dataset", images(("a", grey_square), ("b", grey_square)), {}),
 ]
 LOWER = {"higher_is_better": False}
 TINY = {"value_range": (0, 0.001)}
+REGULARISER = {"role": "regulariser"}
+MANY = [(str(number), grey_square) for number in range(5)]
 SQRT = loss(lambda sr, hr: torch.sqrt(((sr - hr) ** 2).mean()))
 FAULTS: list[tuple[str, str, Build]] = [
+    ("factory", "No module named 'no_such_library_at_all'", ("block", "faulty_imports:Block", {})),
     ("factory", "defines no 'Blok'", ("block", "srzoo.conformance.parts:Blok", {})),
     ("pure-build", "the random generator of torch", ("block", Seeds, {})),
     ("pure-build", "the random generator of NumPy", ("block", block(reseeds), {})),
     ("pure-build", "torch.backends.cudnn.benchmark", ("block", ChangesDefaults, {})),
+    ("pure-build", "torch's anomaly detection, the filters of warnings", ("block", Silences, {})),
+    ("pure-build", "prints 'block: (2, 8, 7, 5)", ("block", Talks, {})),
+    ("same-seed", "conv.weight differs", ("block", NotOfTheSeed, {})),
+    ("same-seed", "share table", ("block", SharesTable, {})),
+    ("same-seed", "built again it scores", ("metric", RandomProjection, LOWER)),
+    ("used-options", "growth is accepted and used nowhere", ("block", IgnoresGrowth, {})),
+    ("used-options", "growth, norm are accepted", ("block", StoresGrowth, {})),
+    ("used-options", "growth is accepted", ("block", HandsGrowthOn, {})),
+    ("input-untouched", "writes into its input", ("block", block(shrinks_for_evaluation), {})),
+    ("input-untouched", "writes into its reference", ("loss", loss(centres), {"minimum": None})),
+    ("input-untouched", "requires_grad set on its reference", ("loss", loss(penalty_in_place), REGULARISER)),  # type: ignore[arg-type]
+    ("input-untouched", "discriminator in another mode", ("loss", loss(penalty_in_evaluation), REGULARISER)),  # type: ignore[arg-type]
+    ("input-untouched", "writes into its output", ("metric", metric(clips), LOWER)),
+    ("stateless", "gives something else", ("block", Remembers, {})),
+    ("stateless", "after 3x8x10x3 it fails on 2x8x7x5", ("block", RemembersGrid, {})),
+    ("stateless", "after evaluation a training step fails", ("block", RemembersInInference, {})),
+    ("stateless", "overwritten by the next", ("block", WritesOver, {})),
+    ("stateless", "evaluating changes its average", ("block", Averages, {"examples": [{"always": True}]})),
+    ("stateless", "leaves training mode", ("block", EndsTraining, {})),
+    ("stateless", "no checkpoint keeps", ("loss", RunningScale, {})),
+    ("stateless", "gives something else", ("metric", OfTheFirst, LOWER)),
+    ("bounded-memory", "each call leaves 1 tensors", ("block", Collects, {})),
+    ("bounded-memory", "each call leaves", ("loss", KeepsValues, {})),
+    ("bounded-memory", "each call leaves", ("metric", Accumulates, LOWER)),
     ("other-device", "its attribute kernels stays on the CPU", ("block", LeftBehind, {})),
     ("other-device", "made on the CPU when it is called", ("loss", lambda: Grid(moved=False), {})),
     ("defaults", "division", ("block", FailsByDefault, {})),
@@ -468,17 +944,30 @@ FAULTS: list[tuple[str, str, Build]] = [
         "black input",
         ("block", block(lambda b, x: x + b.conv(x) / x.mean(dim=(2, 3), keepdim=True)), {}),
     ),
+    ("finite-output", "(2, 8, 7, 4) in training mode", ("block", CutsInTraining, {})),
+    ("gradient", "nothing of trainable=False", ("generator", Frozen, {"scales": (2,)})),
     ("gradient", "reaches forgotten.weight, forgotten.bias", ("block", Unused, {})),
     ("gradient", "no gradient at all", ("block", block(lambda b, x: (x + b.conv(x)).detach()), {})),
     ("gradient", "reaches the input", ("block", block(lambda b, x: b.conv(x.detach())), {})),
     ("deterministic", "noise or dropout", ("block", block(lambda b, x: x + F.dropout(b.conv(x), 0.5)), {})),
     ("batch-independent", "others of its batch", ("block", block(lambda b, x: x + b.conv(x - x.mean(0))), {})),
     ("state-dict", "register every tensor", ("block", NotStored, {})),
+    ("state-dict", "keep nothing that was computed from the parameters", ("block", RemembersWeights, {})),
     ("bf16-autocast", "under bf16", ("block", block(lambda b, x: (b.conv(x) + 1e3) - 1e3), {})),
     ("channels-last", "view", ("block", block(lambda b, x: b.conv(x).view(-1).view(x.shape)), {})),
+    ("channels-last", "view", ("loss", loss(lambda sr, hr: (sr.view(-1) - hr.view(-1)).abs().mean()), {})),
+    ("channels-last", "view", ("metric", metric(viewed), {**LOWER, "domain": "rgb"})),
     ("torch-export", "refuses it", ("block", block(lambda b, x: x if b.conv(x).sum() > 0 else b.conv(x)), {})),
     ("torch-compile", "one graph", ("block", block(lambda b, x: x if b.conv(x).sum() > 0 else b.conv(x)), {})),
     ("unknown-layer", "does not exist", ("extractor", TakesAnyLayer, {})),
+    ("layers-alone", "the features of one are others", ("extractor", WritesOverALayer, {})),
+    ("logits", "lies between 0 and 1", ("discriminator", Probability, {"min_size": 16})),
+    ("gradient-penalty", "cannot be differentiated twice", ("discriminator", OnceOnly, {"min_size": 16})),
+    (
+        "intermediate",
+        "they must be (D, *(2, 3, 18, 22))",
+        ("generator", OnTheWay, {"scales": (2,), "intermediate": True, "examples": [{"stacked": False}]}),
+    ),
     ("refuses-sizes", "breaks it instead", ("discriminator", ShapeError, {"input_size": 32})),
     ("refuses-sizes", "without a sentence", ("discriminator", Terse, {"input_size": 32})),
     (
@@ -496,6 +985,7 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("differentiable", "create_graph=True", ("loss", loss(dead_penalty), {"role": "regulariser"})),  # type: ignore[arg-type]
     ("minimum", "its spec says 0.0", ("loss", loss(lambda sr, hr: (sr - hr).abs().mean() + 1), {})),
     ("minimum", "for a wrong output", ("loss", loss(lambda sr, hr: -(sr - hr).abs().mean()), {})),
+    ("one-game", "a sign or a label", ("loss", WrongSign, {"role": "adversarial"})),
     ("one-value-an-image", "(2,), real", ("metric", metric(lambda sr, hr: (sr - hr).abs().mean()), LOWER)),
     (
         "one-value-an-image",
@@ -510,12 +1000,29 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("other-device", "made on the CPU when it is called", ("metric", metric(weighted), LOWER)),
     ("undefined", "UndefinedScoreError", ("metric", metric(windowed), LOWER)),
     ("undefined", "NaN", ("metric", metric(relative), LOWER)),
+    ("undefined", "for a black output, it returns NaN", ("metric", metric(correlation), {})),
     ("prepared-reference", "against(sr, reference(hr))", ("metric", ConsumesItsReference, LOWER)),
     ("readable", "(H, W, 3) uint8", ("dataset", images(("a", lambda: grey_square(np.float32))), {})),
     ("readable", "not a srzoo.data.ImageSet", ("dataset", lambda: ["a.png"], {})),
+    ("readable", "2 files open", ("dataset", leaves_open, {})),
+    ("readable", "image 'z'", ("dataset", images(*MANY, ("z", lambda: grey_square(np.float32))), {})),
+    ("distinct-names", "'a\\n' is no name", ("dataset", images(("a\n", grey_square)), {})),
     ("distinct-names", "a names more than one", ("dataset", images(("a", grey_square), ("a", noise)), {})),
     ("reproducible", "other pixels", ("dataset", images(("a", noise)), {})),
+    ("reproducible", "sort the files", ("dataset", as_listed, {})),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def module_of_a_missing_library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "faulty_imports.py").write_text(
+        "import no_such_library_at_all\nfrom torch import nn\n\nclass Block(nn.Module):\n"
+        "    def __init__(self, channels: int) -> None:\n        super().__init__()\n"
+    )
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
 
 
 def subject_of(kind: str, factory: Any, facts: dict[str, Any]) -> Subject:
@@ -581,6 +1088,84 @@ def test_a_factory_that_cannot_be_loaded_is_told_once_and_without_a_line_of_ours
     assert not any(".py, line" in f.reason for f in findings)
 
 
+class CannotBeBuilt(GoodBlock):
+    def __init__(self, channels: int, depth: int = 2) -> None:
+        super().__init__(channels)
+        self.layers = [self.conv][depth]
+
+
+def nothing(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    return own.missing(x)
+
+
+TOLD_ONCE: dict[str, Build] = {
+    "factory": ("block", "faulty_imports:Block", {}),
+    "defaults": ("block", CannotBeBuilt, {}),
+    "output-shape": ("block", block(nothing), {}),
+    "finite-output": ("block", block(lambda b, x: b.residual(x) / 0.0 * 0.0), {}),
+    "finite-scalar": ("loss", loss(lambda sr, hr: sr - hr), {}),
+    "one-value-an-image": ("metric", metric(lambda sr, hr: sr.nothing()), LOWER),
+    "readable": ("dataset", lambda: ["a.png"], {}),
+}
+
+
+@pytest.mark.parametrize("name", TOLD_ONCE)
+def test_one_cause_fails_one_check_and_the_others_say_which(name: str) -> None:
+    subject = subject_of(*TOLD_ONCE[name])
+    findings = [one(subject) for one in checks_of(subject.kind, thorough=False)]
+    assert [f.check for f in findings if f.status == "fail"] == [name]
+    rest = [f for f in findings if f.check not in (name, *FIRST, *SIGNATURE)]
+    assert {(f.status, f"as {name!r} says" in f.reason) for f in rest} == {("n/a", True)}
+
+
+FIRST = ("factory", "defaults", "output-shape")
+
+
+def test_a_wrong_shape_is_told_once() -> None:
+    subject = subject_of("block", block(lambda b, x: b.conv(x)[..., 1:]), {})
+    assert [f.check for f in (one(subject) for one in checks_of("block", False)) if f.status == "fail"] == [
+        "output-shape"
+    ]
+
+
+def test_a_component_whose_optional_library_is_absent_is_not_blamed_for_it() -> None:
+    subject = subject_of("block", "faulty_imports:Block", {"library": "no_such_library_at_all"})
+    findings = [one(subject) for one in checks_of("block")]
+    assert {(f.status, f.reason) for f in findings} == {
+        ("n/a", "its library 'no_such_library_at_all' is not installed.")
+    }
+
+
+def test_a_library_that_is_missing_is_told_with_how_to_name_it() -> None:
+    (one,) = [one for one in CHECKS if one.name == "factory"]
+    reason = one(subject_of("block", "faulty_imports:Block", {})).reason
+    assert "or name it as library='no_such_library_at_all' in the spec" in reason
+
+
+def test_the_second_faulty_option_is_told_with_the_first() -> None:
+    class Both(DiscardsRows):
+        def __init__(self, channels: int, mode: Literal["same", "valid"] = "same", growth: int = 8) -> None:
+            super().__init__(channels, mode)
+            self.list = [1][growth - 8]
+
+    (one,) = [one for one in CHECKS if one.name == "every-option"]
+    reason = one(subject_of("block", Both, {})).reason
+    assert "mode='valid'" in reason and "growth=16" in reason
+
+
+def test_the_network_that_checks_share_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    class Counted(GoodBlock):
+        def __init__(self, channels: int) -> None:
+            super().__init__(channels)
+            built.append(channels)
+
+    subject = subject_of("block", Counted, {})
+    assert failures([one(subject) for one in checks_of("block", thorough=False)]) == []
+    assert len(built) <= 6  # once for most; from another seed; twice for what building changes; of two sizes
+
+
 def test_settings_that_a_component_changes_are_put_back() -> None:
     before = torch.backends.cudnn.benchmark
     (one,) = [one for one in CHECKS if one.name == "pure-build"]
@@ -628,23 +1213,58 @@ def test_a_check_of_a_plugin_fails_on_its_fault(site: Site, name: str) -> None:
     assert reason in finding.reason
 
 
+IMPORT_FAULTS = {
+    "file": ("open(__file__ + '.left', 'w').close()", ".py.left"),
+    "network": ("import socket; socket.getaddrinfo('127.0.0.1', 9)", "the network, by socket.getaddrinfo"),
+    "process": ("import subprocess; subprocess.run(['true'])", "starting 'true'"),
+    "partial": ("import functools, torch; torch.load = functools.partial(torch.load)", "torch.load"),
+    "method": ("from torch import nn; nn.Conv2d.forward = lambda own, x: x", "torch.nn.modules.conv.Conv2d.forward"),
+    "core": ("import srzoo.data; srzoo.data.read_folder = lambda *_: None", "srzoo.data.read_folder"),
+    "filters": ("import warnings; warnings.filterwarnings('ignore')", "the filters of warnings"),
+    "logging": ("import logging; logging.basicConfig(level=10)", "the level of the root logger"),
+    "device": ("import torch; torch.set_default_device('cpu')", "torch's default device"),
+    "signal": ("import signal; signal.signal(signal.SIGUSR1, lambda *_: None)", "signal handlers"),
+    "pillow": ("from PIL import ImageFile; ImageFile.LOAD_TRUNCATED_IMAGES = True", "Pillow's limits"),
+    "thread": ("import threading; threading.Timer(9, print).start()", "the threads"),
+}
+PURE = (
+    "import logging, tempfile, timm, torch.utils.data\nlog = logging.getLogger(__name__)\ntempfile.gettempdir()\n"
+    "text = open(__file__).read()\nclass Own(torch.Tensor):\n    pass\n"
+)
+SLOWLY = "import time; time.sleep(0.6)"
+
+
 def test_imports_that_are_slow_heavy_or_not_pure_are_seen(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(site.folder)
-    (site.folder / "factory_module.py").write_text(
-        "import torch\ntorch.manual_seed(0)\nprint('loaded')\ndef make(channels): pass\n"
-    )
-    source = "import os, time, matplotlib\ntime.sleep(0.6)\nos.environ['LEFT_BEHIND'] = '1'\nopen('left', 'w')\n"
-    source += plugin('srzoo.BlockSpec("b", "factory_module:make", summary="x")')
-    site.install("bad", source)
-    (record,) = discover(site.entry_points())
+    factories = {"own": "import torch\ntorch.manual_seed(0)\nprint('loaded')", "pure": PURE, "slowly": SLOWLY}
+    factories |= {name: source for name, (source, _) in IMPORT_FAULTS.items()}
+    for name, source in factories.items():
+        (site.folder / f"factory_{name}.py").write_text(f"{source}\ndef make(channels): pass\n")
+        hooks = plugin(f'srzoo.BlockSpec("b", "factory_{name}:make", summary="x")')
+        if name == "own":
+            hooks = (
+                "import os, time, matplotlib\ntime.sleep(0.6)\nos.environ['LEFT_BEHIND'] = '1'\nopen('left', 'w')\n"
+                + hooks
+            )
+        site.install(name, hooks)
+    records = discover(site.entry_points())
     monkeypatch.delenv("LEFT_BEHIND")
-    package = Package(record, Registry([record]))
-    findings = {one.name: one(package) for one in CHECKS if one.name in IMPORTS}
+    packages = {record.name: Package(record, Registry([record])) for record in records}
+    seen = probe.run(*((record.name, record.distribution) for record in records))
+    for record, one in zip(records, seen, strict=True):
+        packages[record.name].__dict__["probed"] = one
+    findings = {one.name: one(packages["own"]) for one in CHECKS if one.name in IMPORTS}
     assert {finding.status for finding in findings.values()} == {"fail"}
     assert "import matplotlib" in findings["light-import"].reason
     assert " s of every srzoo command" in findings["quick-import"].reason
     assert "the working folder, the environment variable LEFT_BEHIND" in findings["pure-import"].reason
-    assert package.probed["effects_of_factories"] == ["torch's random state", "the terminal ('loaded')"]
+    assert "Importing its factories changes torch's random state" in findings["pure-import"].reason
+    assert packages["own"].probed["effects_of_factories"] == ["torch's random state", "the terminal ('loaded')"]
+    quick, _, pure = (one for one in CHECKS if one.name in IMPORTS)
+    told = {name: pure(packages[name]).reason for name in IMPORT_FAULTS}
+    assert [name for name, (_, expected) in IMPORT_FAULTS.items() if expected not in told[name]] == [], told
+    assert [pure(packages["pure"]).status, quick(packages["pure"]).status] == ["pass", "pass"]
+    assert "s beside what the libraries take" in quick(packages["slowly"]).reason
 
 
 def test_a_plugin_that_ends_the_process_is_told(site: Site) -> None:

@@ -143,6 +143,9 @@ def test_what_an_entry_is_benchmarked_on_it_was_not_trained_on(tmp_path: Path) -
         ("rrdb", "block 'rrdb' is already registered by plugin 'esrgan'"),
         ("esrgan", "already installed: plugin 'esrgan'"),
         ("edsr", "The zoo has an entry edsr-x4 already"),
+        ("pillow", "A package pillow"),
+        ("scikit-image", "which pip would replace"),
+        ("skimage", "A module 'skimage' is installed"),
     ],
 )
 def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str, said: str) -> None:
@@ -159,6 +162,48 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"my-block/thesis.txt": "years of work"}
     with pytest.raises(InputError, match="is a file"):
         write_package("my-block", "block", tmp_path / "my-block" / "thesis.txt")
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool) -> None:
+    written: list[Path] = []
+    write, rename = Path.write_text, Path.rename
+
+    def stop_writing(path: Path, text: str, **options: str) -> int:
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write(path, text, **options)
+
+    def stop_moving(path: Path, target: Path) -> Path:
+        if path.name == "pyproject.toml" or not existed:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    folder = tmp_path / "deep" / "my-block"
+    if existed:
+        folder.mkdir(parents=True)
+    for name, stop in (("write_text", stop_writing), ("rename", stop_moving)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                write_package("my-block", "block", folder)
+        assert list(tmp_path.rglob("*")) == ([folder.parent, folder] if existed else [])
+    assert (write_package("my-block", "block", folder).folder / "pyproject.toml").is_file()
+    assert [path.name for path in folder.parent.iterdir()] == ["my-block"]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_the_working_folder_can_be_filled_and_is_no_installed_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_block").mkdir()
+    monkeypatch.chdir(tmp_path / "my_block")
+    (tmp_path / "my_block" / "other_things.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "my_block"))
+    write_package("other-things", "block", tmp_path / "elsewhere")  # as 'python -m srzoo' has the folder on its path
+    (tmp_path / "my_block" / "other_things.py").unlink()
+    assert (write_package("my-block", "block", Path()).folder / "my_block" / "block.py").is_file()
 
 
 def test_a_kind_without_a_template_gets_the_near_miss(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks of what a spec declares: patch sizes of a discriminator, receptive field of a generator, exemptions."""
+"""Checks of what a spec declares: patch sizes and logits of a discriminator, receptive field of a generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ..plugins import describe_exception
 from ..receptive import measure_field
 from ..specs import DiscriminatorSpec, GeneratorSpec
 from .outcome import Failed, NotApplicable, promise, require
-from .subject import Case, Subject, images, patch_sizes
+from .subject import Case, Subject, images, patch_sizes, relative_difference
+
+STEPS, EDGE = 12, 1e-3
+"""How long a discriminator is taught to leave the range from 0 to 1, and by how much it must."""
 
 
 @promise("refuses-sizes", "discriminator")
@@ -81,7 +84,90 @@ def receptive_field(subject: Subject) -> str:
     return f"{largest} measured, {spec.receptive_radius} declared"
 
 
+@promise("intermediate", "generator")
+def intermediate(subject: Subject) -> str:
+    """The intermediate outputs that its spec declares can be asked for, and change nothing else."""
+    spec, case = subject.spec, subject.cases[0]
+    assert isinstance(spec, GeneratorSpec)
+    if not spec.intermediate:
+        raise NotApplicable("its spec declares none.")
+    with torch.no_grad():
+        found = subject.network()(subject.inputs(), intermediate=True)
+    pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(each, torch.Tensor) for each in found)
+    require(pair, "with intermediate=True it must return two tensors: the output, and those on the way to it.")
+    output, others = found
+    expected = tuple(subject.baseline()[0].shape)
+    fits = others.dim() == 5 and len(others) and tuple(others.shape[1:]) == expected
+    require(fits, f"{case}: the intermediate outputs are {tuple(others.shape)}; they must be (D, *{expected}).")
+    difference = relative_difference(subject.baseline()[0], output)
+    require(difference <= 1e-4, f"with intermediate=True its last output is another ({difference:.1e}).")
+    return f"{len(others)} of them"
+
+
+@promise("logits", "discriminator")
+def logits(subject: Subject) -> str:
+    """It gives logits, which any number can be, and no probabilities.
+
+    A network may well begin with logits between 0 and 1. One that has no others cannot be taught to leave them.
+    """
+    pictures = _varied(subject)
+    seen: list[float] = []
+    for direction in (1.0, -1.0):
+        network = subject.network().requires_grad_(True)
+        for _ in range(STEPS):
+            with torch.enable_grad():
+                outputs = subject.run(network, pictures)[0]
+            seen += [float(outputs.detach().min()), float(outputs.detach().max())]
+            if not all(-EDGE <= value <= 1 + EDGE for value in seen):
+                return f"from {min(seen):.2g} to {max(seen):.2g}"
+            if not outputs.requires_grad:
+                raise NotApplicable("there is nothing to train in it.")
+            network.zero_grad()
+            (direction * outputs.sum()).backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    if parameter.grad is not None:
+                        parameter.add_(0.1 * parameter.grad.sign())
+    raise Failed(
+        f"whatever it sees and learns, its output lies between {min(seen):.2g} and {max(seen):.2g}; the losses take "
+        "logits, so leave out the sigmoid at its end."
+    )
+
+
+def _varied(subject: Subject) -> torch.Tensor:
+    """Return images of much and little contrast: (5, 3, H, W)."""
+    noise = images((1, *subject.cases[0].shape))
+    stripes = torch.zeros_like(noise)
+    stripes[..., ::2] = 1.0
+    return torch.cat([noise, 0.5 + 0.02 * (noise - 0.5), torch.zeros_like(noise), torch.ones_like(noise), stripes])
+
+
+@promise("gradient-penalty", "discriminator")
+def gradient_penalty(subject: Subject) -> str:
+    """Penalties on its gradient, as of R1 and WGAN-GP, can be trained with."""
+    network, inputs = subject.network().train(), subject.inputs().requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            outputs = subject.run(network, inputs)[0]
+            (slope,) = torch.autograd.grad(outputs.sum(), inputs, create_graph=True)
+            slope.square().sum().backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        if "not implemented" in str(error):  # by torch, as for its fused attention
+            raise NotApplicable(f"torch cannot differentiate it twice: {describe_exception(error)[:200]}.") from error
+        raise Failed(
+            f"it cannot be differentiated twice: {describe_exception(error)[:200]}; a loss with a gradient penalty "
+            "would fail."
+        ) from error
+    found = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    require(found, "a penalty on its gradient reaches none of its parameters.")
+    require(all(torch.isfinite(grad).all() for grad in found), "the gradient of a gradient penalty is not finite.")
+    return f"{len(found)} tensors"
+
+
 CHECKS = (
     refuses_sizes,
+    logits,
+    gradient_penalty,
     receptive_field,
+    intermediate,
 )

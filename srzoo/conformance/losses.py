@@ -134,8 +134,34 @@ def minimum(subject: Subject) -> str:
     return f"{least:.3g}, and {others[0]:.3g} beside it"
 
 
+@promise("one-game", "loss")
+def one_game(subject: Subject) -> str:
+    """The generator is drawn to the logits that the discriminator learns to give to real images.
+
+    Which side these are on is the loss's own choice, as long as both of its methods make the same.
+    """
+    if role_of(subject) != "adversarial":
+        raise NotApplicable(f"a loss of role {role_of(subject)!r} is no game.")
+    loss, logits = subject.build(), 0.9 + 0.2 * images(LOGITS[0])
+    with torch.no_grad():
+        falls = float(loss.discriminator_loss(-logits, logits) - loss.discriminator_loss(logits, -logits))
+        side = 1.0 if falls > 0 else -1.0
+        own = side * logits if getattr(loss, "generator_needs_real", True) else None
+        gains = float(loss.generator_loss(own, -side * logits) - loss.generator_loss(own, side * logits))
+    if not falls or falls != falls or gains != gains:
+        raise NotApplicable("discriminator_loss does not tell whether real logits lie above fake ones or below.")
+    where = "above" if side > 0 else "below"
+    require(
+        gains > 0,
+        f"discriminator_loss falls with real logits {where} fake ones, but generator_loss does not fall with fake "
+        "logits moving there; is a sign or a label the wrong way round?",
+    )
+    return f"real logits lie {where} fake ones"
+
+
 CHECKS = (
     scalar,
     differentiable,
     minimum,
+    one_game,
 )

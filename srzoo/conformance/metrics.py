@@ -17,15 +17,40 @@ from .subject import Subject
 
 NOISE = (2, 8, 32)
 """Deviations, in 8-bit levels, of what is added to a reference."""
+SIDES = (64, 192, 384)
+"""Of the images that a metric is tried with: the first that it is defined for."""
 
 
-def references(subject: Subject, count: int = 2, side: int = 64) -> torch.Tensor:
-    """Return smooth pictures as the metric's domain has them: (N, 1 or 3, side, side), rounded to 8 bits."""
-    spec = _spec(subject)
+def references(subject: Subject, count: int = 2, side: int = 0) -> torch.Tensor:
+    """Return smooth pictures as the metric's domain has them: (N, 1 or 3, side, side), rounded to 8 bits.
+
+    Args:
+        side: by default the least of some that the metric is defined for.
+    """
+    spec, side = _spec(subject), side or side_of(subject)
     channels = 3 if spec.domain == "rgb" else 1
     coarse = torch.rand(count, channels, 6, 6, generator=torch.Generator().manual_seed(0))
     smooth = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
     return _rounded(smooth, spec)
+
+
+def side_of(subject: Subject) -> int:
+    """Return the side of the images that a metric is tried with; some, of several scales, need large ones."""
+    if "side" not in subject.memo:
+        subject.memo["side"] = SIDES[0]
+        metric = _built(subject)
+        for side in SIDES:
+            subject.memo["side"] = side
+            hr = references(subject, 1, side)
+            try:
+                with torch.inference_mode():
+                    metric(degraded(subject, hr, NOISE[1]), hr)
+            except UndefinedScoreError:
+                continue
+            except Exception:  # which the checks then tell of
+                subject.memo["side"] = SIDES[0]
+            break
+    return int(subject.memo["side"])
 
 
 def degraded(subject: Subject, hr: torch.Tensor, levels: int) -> torch.Tensor:
@@ -80,6 +105,7 @@ def one_value_an_image(subject: Subject) -> None:
         f"two images together score {together.tolist()}, and each alone {alone.tolist()}.",
     )
     require(torch.equal(together, _values(metric, sr, hr)), "the same images score differently the second time.")
+    _values(metric, sr[..., 9:].contiguous(), hr[..., 9:].contiguous())  # most images are not square
 
 
 @promise("direction", "metric")
@@ -108,21 +134,28 @@ def direction(subject: Subject) -> str:
 
 @promise("undefined", "metric")
 def undefined(subject: Subject) -> str:
-    """Where it is not defined it says so."""
-    metric = _built(subject)
-    tiny = references(subject, 1, 4)
-    try:
-        _values(metric, degraded(subject, tiny, NOISE[1]), tiny)
-    except UndefinedScoreError as error:
-        return f"4x4: {error}"
-    except Failed:
-        raise
-    except Exception as error:
-        raise Failed(
-            f"for 4x4 pixels it raises {describe_exception(error)}; raise srzoo.errors.UndefinedScoreError where it is "
-            "not defined."
-        ) from error
-    return "4x4 has a score"
+    """Where it is not defined it says so, as perhaps for tiny or flat images."""
+    metric, hr, tiny = _built(subject), references(subject), references(subject, 1, 4)
+    black = torch.zeros_like(hr)
+    seen = []
+    for what, sr, reference in (
+        ("4x4 pixels", degraded(subject, tiny, NOISE[1]), tiny),
+        ("a black output", black, hr),
+        ("a black reference", hr, black),
+        ("two black images", black.clone(), black),
+    ):
+        try:
+            _values(metric, sr.clone(), reference.clone())
+        except UndefinedScoreError as error:
+            seen.append(f"{what}: {error}")
+        except Failed as failure:
+            raise Failed(f"for {what}, {failure}") from failure
+        except Exception as error:
+            raise Failed(
+                f"for {what} it raises {describe_exception(error)}; raise srzoo.errors.UndefinedScoreError where it is "
+                "not defined."
+            ) from error
+    return listed(seen, 2) or "tiny and flat images have a score"
 
 
 @promise("prepared-reference", "metric")

@@ -15,11 +15,10 @@ from ..inference import run_generator
 from ..plugins import describe_exception
 from ..specs import GeneratorSpec
 from ..weights import load_into, read_checkpoint, save_checkpoint
-from .outcome import NETWORKS, Failed, NotApplicable, listed, promise, require
-from .subject import Subject, images, relative_difference
+from .outcome import FINITE, NETWORKS, Failed, NotApplicable, listed, promise, require
+from .settings import begin, kept
+from .subject import TOLERANCE, Subject, images, relative_difference
 
-TOLERANCE = 1e-4
-"""Relative to the largest value: what float32 may differ by when sums are taken in another order."""
 BF16_TOLERANCE = 0.1
 """Relative error of the whole output in the 2-norm; bf16 holds 8 bits, and a deep network adds a few per cent."""
 
@@ -45,7 +44,7 @@ def _odd_size(network: nn.Module, scale: int, multiple: int) -> None:
     require(found == expected, f"scale {scale}: (1, 3, 13, 7) became {found}; it must be {expected}.")
 
 
-@promise("finite-output", *NETWORKS)
+@promise(FINITE, *NETWORKS)
 def finite_output(subject: Subject) -> None:
     """Finite output for random, black and white input, training and evaluation."""
     case = subject.cases[0]
@@ -58,6 +57,9 @@ def finite_output(subject: Subject) -> None:
                 outputs = subject.run(network, inputs)
             where = f"{name} input in {'training' if mode else 'evaluation'} mode"
             require(all(torch.isfinite(output).all() for output in outputs), f"the output is not finite for {where}.")
+        if mode:
+            seen, usual = (listed(str(tuple(o.shape)) for o in each) for each in (outputs, subject.baseline()))
+            require(seen == usual, f"the output is {seen} in training mode, and {usual} in evaluation.")
 
 
 @promise("gradient", *NETWORKS)
@@ -71,9 +73,12 @@ def gradient(subject: Subject) -> str:
     if subject.kind == "extractor":  # the losses freeze it, and need its gradient on the image
         network.requires_grad_(False)
     wanted = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    promised = isinstance(subject.spec, GeneratorSpec) and subject.spec.trainable
+    require(wanted or not promised, "it has no trainable parameters, but its spec says nothing of trainable=False.")
     if not wanted and subject.kind != "extractor":
         raise NotApplicable("it has no trainable parameters.")
     reached: set[str] = set()
+    felt = False
     for seed in range(4):
         if seed == 3:
             _leave_zero(network)
@@ -84,15 +89,16 @@ def gradient(subject: Subject) -> str:
             total = torch.stack(weighted).sum()
         require(total.requires_grad, "the output has no gradient at all; is it detached, or computed under no_grad?")
         total.backward()  # type: ignore[no-untyped-call]
-        require(inputs.grad is not None and inputs.grad.abs().sum() > 0, "no gradient reaches the input.")
+        felt = felt or (inputs.grad is not None and bool(inputs.grad.abs().sum() > 0))
         for name, parameter in wanted.items():
             if parameter.grad is None:
                 continue
             require(torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite.")
             if parameter.grad.abs().sum() > 0:
                 reached.add(name)
-        if len(reached) == len(wanted):
+        if felt and len(reached) == len(wanted):
             break
+    require(felt, "no gradient reaches the input.")
     missed = [name for name in wanted if name not in reached]
     require(not missed, f"no gradient reaches {listed(missed)}; use them in forward() or drop them.")
     return f"{len(reached)} tensors"
@@ -107,17 +113,18 @@ def _leave_zero(network: nn.Module) -> None:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
 
 
+def _compute(subject: Subject, network: nn.Module, inputs: torch.Tensor, seed: int = 1) -> list[torch.Tensor]:
+    """Return what a network computes; from the seed of the baseline, so that only one check tells of a random one."""
+    with torch.no_grad(), kept():
+        begin(seed)
+        return subject.run(network, inputs)
+
+
 @promise("deterministic", *NETWORKS)
 def deterministic(subject: Subject) -> None:
     """Same input, same output in evaluation mode."""
-    case = subject.cases[0]
-    network, inputs = subject.network(case), images((2, *case.shape))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        first = subject.run(network, inputs)
-        torch.manual_seed(2)
-        second = subject.run(network, inputs)
-    same = all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    second = _compute(subject, subject.network(), subject.inputs(), seed=2)
+    same = all(torch.equal(one, other) for one, other in zip(subject.baseline(), second, strict=True))
     require(same, "twice the same input gives two outputs in evaluation mode; is there noise or dropout left?")
 
 
@@ -141,10 +148,12 @@ def batch_independent(subject: Subject) -> str:
 def stored(subject: Subject) -> str:
     """The state goes through safetensors and computes the same.
 
-    Write the state of one network and read it into another that began with other values.
+    Write the state of one network and read it into another that began with other values, and that has computed with
+    them, as one that is validated while it is trained.
     """
-    case = subject.cases[0]
+    case, inputs = subject.cases[0], subject.inputs()
     one, other = subject.network(case, seed=0), subject.network(case, seed=1)
+    _compute(subject, other, inputs)
     for parameter in one.parameters():  # not those a network is born with, which a constant may give both
         parameter.data.mul_(1.1)
     state = one.state_dict()
@@ -152,23 +161,22 @@ def stored(subject: Subject) -> str:
         path = Path(folder) / "state.safetensors"
         save_checkpoint(path, state, {})
         load_into(other, read_checkpoint(path)[0], "the file")
-    inputs = images((2, *case.shape))
-    with torch.no_grad():
-        pairs = list(zip(subject.run(one.eval(), inputs), subject.run(other.eval(), inputs), strict=True))
+    pairs = list(zip(_compute(subject, one, inputs), _compute(subject, other, inputs), strict=True))
     same = all(torch.equal(left, right) for left, right in pairs)
-    require(same, "read back from safetensors it computes something else; register every tensor it needs as a buffer.")
+    require(
+        same,
+        "read back from safetensors it computes something else; register every tensor it needs as a buffer, and keep "
+        "nothing that was computed from the parameters.",
+    )
     return f"{len(state)} tensors"
 
 
 @promise("bf16-autocast", *NETWORKS)
 def bf16(subject: Subject) -> str:
     """Under bf16 autocast the output is finite and near."""
-    case = subject.cases[0]
-    network, inputs = subject.network(case), images((2, *case.shape))
-    with torch.no_grad():
-        exact = subject.run(network, inputs)
-        with torch.autocast("cpu", torch.bfloat16):
-            reduced = subject.run(network, inputs)
+    network, exact = subject.network(), subject.baseline()
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced = _compute(subject, network, subject.inputs())
     worst = 0.0
     for one, other in zip(exact, reduced, strict=True):
         require(torch.isfinite(other).all(), "the output is not finite under bf16 autocast.")
@@ -178,20 +186,6 @@ def bf16(subject: Subject) -> str:
         worst = max(worst, float((one - other.float()).norm() / one.norm().clamp(min=1e-12)))
     require(worst <= BF16_TOLERANCE, f"under bf16 autocast the output is {worst:.0%} off; sum images in float32.")
     return f"{100 * worst:.2g} % off"
-
-
-@promise("channels-last", *NETWORKS)
-def channels_last(subject: Subject) -> str:
-    """The same output in channels_last memory."""
-    case = subject.cases[0]
-    network, inputs = subject.network(case), images((2, *case.shape))
-    with torch.no_grad():
-        plain = subject.run(network, inputs)
-        moved = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        last = subject.run(moved, inputs.contiguous(memory_format=torch.channels_last))
-    worst = max(relative_difference(one, other) for one, other in zip(plain, last, strict=True))
-    require(worst <= TOLERANCE, f"in channels_last memory the output differs by {worst:.1e}; view() where reshape()?")
-    return f"{worst:.1e}"
 
 
 Result = TypeVar("Result")
@@ -207,17 +201,15 @@ def _attempt(what: str, call: Callable[[], Result]) -> Result:
 @promise("torch-export", *NETWORKS, thorough=True)
 def exported(subject: Subject) -> str:
     """torch.export takes it and computes the same."""
-    case = subject.cases[0]
-    network, inputs = subject.network(case), images((2, *case.shape))
+    network, inputs = subject.network(), subject.inputs()
     arguments: tuple[Any, ...] = (inputs,)
     if subject.kind == "extractor":
         arguments = (inputs, list(getattr(network, "names", ())))
     with torch.no_grad():
-        expected = subject.run(network, inputs)
         program = _attempt("torch.export refuses it", lambda: torch.export.export(network, arguments))
         found = program.module()(*arguments)
     outputs = list(found.values()) if isinstance(found, dict) else [found]
-    worst = max(relative_difference(one, other) for one, other in zip(expected, outputs, strict=True))
+    worst = max(relative_difference(one, other) for one, other in zip(subject.baseline(), outputs, strict=True))
     require(worst <= TOLERANCE, f"the exported program's output differs by {worst:.1e}.")
     return f"{worst:.1e}"
 
@@ -230,11 +222,7 @@ def compiled(subject: Subject) -> str:
     """
     import torch._dynamo
 
-    case = subject.cases[0]
-    network = subject.network(case)
-    inputs = images((2, *case.shape))
-    with torch.no_grad():
-        expected = subject.run(network, inputs)
+    network, inputs = subject.network(), subject.inputs()
     torch._dynamo.reset()
     traced = torch.compile(network, backend="aot_eager", fullgraph=True)
 
@@ -247,7 +235,7 @@ def compiled(subject: Subject) -> str:
 
     outputs = _attempt("torch.compile cannot take it as one graph", forward_and_backward)
     torch._dynamo.reset()
-    worst = max(relative_difference(one, other) for one, other in zip(expected, outputs, strict=True))
+    worst = max(relative_difference(one, other) for one, other in zip(subject.baseline(), outputs, strict=True))
     require(worst <= TOLERANCE, f"the compiled network's output differs by {worst:.1e}.")
     return f"{worst:.1e}"
 
@@ -266,6 +254,26 @@ def unknown_layer(subject: Subject) -> None:
     raise Failed("it takes a layer that does not exist; raise a ValueError that names the layers there are.")
 
 
+@promise("layers-alone", "extractor")
+def layers_alone(subject: Subject) -> str:
+    """A layer's features are the same whichever others are asked for."""
+    network, inputs = subject.network(), subject.inputs()
+    layers = list(network.names)  # type: ignore[arg-type]
+    whole = dict(zip(layers, subject.baseline(), strict=True))
+    some = list(dict.fromkeys([layers[0], layers[len(layers) // 2], layers[-1]]))
+    for asked in ([some[0]], some[1:]):
+        with torch.no_grad():
+            found = network(inputs.clone(), asked)
+        require(list(found) == asked, f"asked for {asked}, it returns {list(found)}.")
+        for layer in asked:
+            require(
+                relative_difference(whole[layer], found[layer]) <= TOLERANCE,
+                f"the features of {layer} are others when {listed(asked)} are asked for than when all are; does an "
+                "operation in place, such as ReLU(inplace=True), write into them?",
+            )
+    return listed(some)
+
+
 CHECKS = (
     keeps_shape,
     finite_output,
@@ -274,8 +282,8 @@ CHECKS = (
     batch_independent,
     stored,
     bf16,
-    channels_last,
     unknown_layer,
+    layers_alone,
     exported,
     compiled,
 )

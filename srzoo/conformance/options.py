@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from ..errors import MissingWeightsError, OptionError
-from ..options import UNKNOWN, Option
+from ..options import UNKNOWN, Option, check_options
 from ..specs import KINDS
 from .data import examine
 from .losses import evaluate
 from .metrics import measure
-from .outcome import FACTORY, NETWORKS, Failed, listed, promise, require
+from .outcome import DEFAULTS, FACTORY, FIRST_USE, NETWORKS, Failed, NotApplicable, listed, promise, require
 from .subject import Case, Subject, images, refusal
 
 COMPONENTS = tuple(kind for kind in KINDS if kind != "layout")  # which computes nothing
@@ -29,14 +29,17 @@ def factory(subject: Subject) -> None:
     require(not subject.broken, subject.broken)
 
 
-@promise("defaults", *COMPONENTS)
+@promise(DEFAULTS, *COMPONENTS)
 def defaults(subject: Subject) -> None:
     """It builds from its defaults.
 
-    Only what has no default is taken from the first example.
+    Only what has no default is taken from the first example, which must do as well.
     """
+    require(not subject.unbuilt, subject.unbuilt)
     required = {o.name for o in subject.signature.options if o.required}
     options = {name: value for name, value in subject.examples[0].items() if name in required}
+    if options == subject.examples[0]:
+        return
     built = subject.build(options)
     if subject.kind == "loss":
         evaluate(subject, built)
@@ -52,20 +55,31 @@ def every_option(subject: Subject) -> str:
 
     A number may be refused in a sentence: its type does not say which there are.
     """
-    for options in subject.examples:
-        _try(subject, options)
-    tried, refused = 0, []
+    first = next(name for name, kinds in FIRST_USE.items() if subject.kind in kinds)
+    wrong, tried, refused = [], 0, []
+    for number, options in enumerate(subject.examples):
+        try:
+            _try(subject, options)
+        except Failed as failure:
+            if number == 0:  # and so with any option
+                raise NotApplicable(f"what it returns is wrong from the start, as {first!r} says.") from failure
+            wrong.append(f"{dict(options)}: {failure}")
     for option in subject.signature.options:
         for value, must_work in alternatives(option):
             tried += 1
-            sentence = _first_that_works(subject, option.name, value)
+            try:
+                sentence = _first_that_works(subject, option.name, value)
+            except Failed as failure:  # and go on: there may be another
+                wrong.append(str(failure))
+                continue
             if sentence and must_work:
-                raise Failed(
+                wrong.append(
                     f"{option.name}={value!r} is documented and refused: {sentence} If it needs another option beside "
                     "it, give both in an example of its spec."
                 )
-            if sentence:
+            elif sentence:
                 refused.append(f"{option.name}={value!r}")
+    require(not wrong, listed((" ".join(sentence.split()) for sentence in wrong), 3, "; "))
     note = f", {listed(refused)} refused" if refused else ""
     count = len(subject.examples)
     return f"{count} set{'s' if count != 1 else ''} of options and {tried} other value{'s' if tried != 1 else ''}{note}"
@@ -126,19 +140,24 @@ def _try(subject: Subject, options: Mapping[str, Any], case: Case | None = None)
         use(subject, subject.build(options))
 
 
-def use(subject: Subject, built: Any, case: Case | None = None) -> None:
+def use(subject: Subject, built: Any, case: Case | None = None) -> list[torch.Tensor]:
     """Use what was built once, and look at what it returns."""
+    outputs = exercise(subject, built, case)
+    if subject.kind in NETWORKS:
+        subject.check_shape(built, case or subject.cases[0], outputs, 2)
+    return outputs
+
+
+def exercise(subject: Subject, built: Any, case: Case | None = None) -> list[torch.Tensor]:
+    """Use what was built once and return the tensors it computes, of whatever shape a network gives them."""
     if subject.kind == "loss":
-        evaluate(subject, built)
-    elif subject.kind == "metric":
-        measure(subject, built)
-    elif subject.kind == "dataset":
-        examine(built)
-    else:
-        case = case or subject.cases[0]
-        with torch.no_grad():
-            outputs = subject.run(built, images((2, *case.shape)))
-        subject.check_shape(built, case, outputs, 2)
+        return list(evaluate(subject, built).values())
+    if subject.kind == "metric":
+        return [measure(subject, built)]
+    if subject.kind == "dataset":
+        return [torch.as_tensor(item.read_hr()[0]) for item in examine(built).items[:1]]
+    with torch.no_grad():
+        return subject.run(built, images((2, *(case or subject.cases[0]).shape)))
 
 
 @promise("unknown-options", *COMPONENTS)
@@ -152,7 +171,7 @@ def unknown_options(subject: Subject) -> str:
         not hidden, f"its factory takes {listed(hidden)}, which srzoo can neither show nor check; name the options."
     )
     try:
-        subject.build({**subject.examples[0], "no_such_option": 1})
+        check_options(subject.component, {**subject.examples[0], "no_such_option": 1}, subject.label)
     except OptionError:
         return listed((option.name for option in subject.signature.options), 6) or "it has no options"
     raise Failed("it takes an option that does not exist.")
@@ -173,7 +192,7 @@ def typed_options(subject: Subject) -> str:
     wrong = next((o for o in options if o.annotation in (int, float, bool)), None)
     if wrong is not None:
         try:
-            subject.build({**subject.examples[0], wrong.name: "not a number"})
+            check_options(subject.component, {**subject.examples[0], wrong.name: "not a number"}, subject.label)
         except OptionError:
             return f"{len(options)} options"
         raise Failed(f"{wrong.name}='not a number' is taken.")

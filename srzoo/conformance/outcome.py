@@ -23,8 +23,19 @@ NETWORKS = ("block", "upsampler", "generator", "discriminator", "extractor")
 PACKAGE = "plugin"
 """Stands for the plugin as a whole where a check names the kinds it applies to."""
 
-FACTORY = "factory"
-"""The check without which no other has anything to look at."""
+FACTORY, DEFAULTS = "factory", "defaults"
+"""The checks without which no other has anything to look at."""
+FIRST_USE = {
+    "output-shape": NETWORKS,
+    "finite-scalar": ("loss",),
+    "one-value-an-image": ("metric",),
+    "readable": ("dataset",),
+}
+"""The check that tells, of each kind, that a component cannot be used at all."""
+FINITE = "finite-output"
+"""The check that tells of an output that no other could compare."""
+SIGNATURE = ("unknown-options", "typed-options")
+"""The checks that need a signature and nothing that was built."""
 
 
 class Failed(Exception):  # noqa: N818
@@ -61,9 +72,9 @@ class Check:
         try:
             if reason is not None:
                 raise NotApplicable(f"exempt: {reason}")
-            if subject.broken and self.name != FACTORY:
-                raise NotApplicable(f"its factory cannot be loaded, as {FACTORY!r} says.")
             with _offline():
+                if obstacle := subject.obstacle(self.name):
+                    raise NotApplicable(obstacle)
                 reason = self.run(subject) or ""
         except Failed as failure:
             status, reason = "fail", str(failure)
@@ -150,8 +161,8 @@ def require(condition: object, message: str) -> None:
         raise Failed(message)
 
 
-def listed(words: Iterable[str], most: int = 3) -> str:
+def listed(words: Iterable[str], most: int = 3, between: str = ", ") -> str:
     """Return the first few of some words for a message."""
     words = list(words)
     rest = len(words) - most
-    return ", ".join(words[:most]) + (f" and {rest} more" if rest > 0 else "")
+    return between.join(words[:most]) + (f" and {rest} more" if rest > 0 else "")

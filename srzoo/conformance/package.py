@@ -19,7 +19,6 @@ class Package:
     """A plugin under check."""
 
     exempt: Mapping[str, str] = {}
-    broken = ""
 
     def __init__(self, record: PluginRecord, registry: Registry) -> None:
         self.record, self.registry = record, registry
@@ -28,6 +27,10 @@ class Package:
     def label(self) -> str:
         """``plugin NAME``."""
         return f"plugin {self.record.name}"
+
+    def obstacle(self, check: str) -> str:
+        """Return why a check has nothing to look at: there is no such reason for a plugin."""
+        return ""
 
     @cached_property
     def probed(self) -> dict[str, Any]:
@@ -95,17 +98,19 @@ def entries_compose(package: Package) -> str:
         if any(str(path) in str(problem) for path in record.zoo_files):
             raise Failed(str(problem))
     names = [name for name in zoo.names() if zoo.source(name).path in record.zoo_files]
+    wrong = []
     for name in names:
         try:
             preflight(zoo.entry(name))
-        except SrzooError as error:
-            raise Failed(str(error)) from error
+        except SrzooError as error:  # and go on: there may be another
+            wrong.append(str(error))
+    require(not wrong, listed(wrong, 3, " "))
     return listed(names, 6)
 
 
 @promise("quick-import", PACKAGE)
 def quick_import(package: Package) -> str:
-    """Loading it takes at most half a second."""
+    """Loading it takes at most half a second, and so do its own modules beside the libraries they import."""
     seconds = package.probed["seconds"]
     for _ in range(2):  # a busy machine is not the plugin's fault
         if seconds > SLOW:
@@ -114,6 +119,12 @@ def quick_import(package: Package) -> str:
         seconds <= SLOW,
         f"its import and its hooks take {seconds:.1f} s of every srzoo command; import what is heavy where it is used, "
         "and name factories as 'package.module:Name'.",
+    )
+    own = package.probed.get("own_seconds", 0.0)
+    require(
+        own <= SLOW,
+        f"importing its modules takes {own:.1f} s beside what the libraries take; compute and read what they need "
+        "where it is used.",
     )
     return f"{1000 * seconds:.0f} ms"
 
@@ -131,13 +142,15 @@ def light_import(package: Package) -> None:
 
 @promise("pure-import", PACKAGE)
 def pure_import(package: Package) -> None:
-    """Importing it prints nothing and changes no state of the process."""
+    """Importing it prints and writes nothing, and changes no state of the process and no other module."""
+    told = []
     for key, when in (
         ("effects", "Its import and its hooks change"),
         ("effects_of_factories", "Importing its factories changes"),
     ):
-        found = package.probed[key]
-        require(not found, f"{when} {listed(found)}.")
+        if found := package.probed[key]:
+            told.append(f"{when} {listed(found)}.")
+    require(not told, " ".join(told))
 
 
 CHECKS = (

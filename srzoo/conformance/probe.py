@@ -1,12 +1,14 @@
 """What importing a plugin does to the process, seen from one of its own.
 
 First the plugin is loaded and its hooks are asked, as every ``srzoo list`` does; then the modules of its factories are
-imported, as building a component does. What each of the two changes is printed as JSON.
+imported, as building a component does. At last all of its own modules are imported once more, now that the libraries
+are there: what that takes and changes is the plugin's alone. What each of the three does is printed as JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -15,15 +17,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..plugins import GROUP, PluginRecord, discover
+from ..registry import SLOW
+from .watch import watched
 
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "jax", "accelerate", "skimage", "matplotlib")
 """Libraries that take longer to import than all of the zoo takes to list."""
+ENVIRONMENT = "the environment variable"
 
 
 def main(plugins: Sequence[tuple[str, str]], factories: bool) -> None:
@@ -31,21 +37,55 @@ def main(plugins: Sequence[tuple[str, str]], factories: bool) -> None:
     seen = [_ask_hooks(name, distribution) for name, distribution in plugins]
     if factories:
         _import_factories(seen)
-    print(json.dumps([found for _, found in seen]))
+    os.write(1, json.dumps([found for _, found in seen]).encode() + b"\n")  # a plugin may have replaced print
+    os._exit(0)  # and left threads that would be waited for, and print
 
 
 def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any]]]) -> None:
     import numpy  # noqa: F401 (what srzoo needs anyway; that it sets itself up is not the plugin's doing)
-    import torch
     import torchvision  # noqa: F401
 
+    from .settings import kept
+
     for record, found in seen:
-        with _captured() as printed, _watched(lambda: {**_state(), **_torch_state(torch)}) as changed:
-            for spec in record.specs:
-                if isinstance(spec.factory, str):
-                    with contextlib.suppress(Exception):  # building it tells what is wrong
-                        importlib.import_module(spec.factory.partition(":")[0])
-        found["effects_of_factories"] = [*changed, *_said(printed)]
+        names = _own(record)
+        with kept(), _captured() as printed, _watched(_states) as changed, watched(names) as done:
+            _import_all(record)
+        found["own_seconds"], again = _import_again(record, names)
+        if found["own_seconds"] > SLOW:  # a busy machine is not the plugin's fault
+            found["own_seconds"] = min(found["own_seconds"], _import_again(record, names)[0])
+        known = {*found["effects"], *changed}  # what the hooks' module does, it does again
+        if any(name.startswith(ENVIRONMENT) for name in known):
+            again = [name for name in again if name != f"{ENVIRONMENT}s"]
+        news = [name for name in dict.fromkeys([*changed, *done, *again]) if name not in found["effects"]]
+        found["effects_of_factories"] = [*news, *_said(printed)]
+
+
+def _import_again(record: PluginRecord, names: Sequence[str]) -> tuple[float, list[str]]:
+    """Import a plugin's own modules anew; return the seconds that takes, and what it changes."""
+    from .settings import kept
+
+    for module in [module for module in sys.modules if module.partition(".")[0] in names]:
+        del sys.modules[module]
+    with _captured(), watched(names) as done, kept() as settings:
+        start = time.perf_counter()
+        _import_all(record)
+        seconds = time.perf_counter() - start
+    return seconds, [*done, *settings]
+
+
+def _own(record: PluginRecord) -> list[str]:
+    """Return the top-level modules of a plugin, as far as they are no library's."""
+    modules = [record.module, *(spec.factory for spec in record.specs if isinstance(spec.factory, str))]
+    tops = dict.fromkeys(module.partition(":")[0].partition(".")[0] for module in modules)
+    return [top for top in tops if top not in (*HEAVY, "srzoo", "numpy") and top not in sys.stdlib_module_names]
+
+
+def _import_all(record: PluginRecord) -> None:
+    modules = [spec.factory.partition(":")[0] for spec in record.specs if isinstance(spec.factory, str)]
+    for module in (record.module.partition(":")[0], *modules):
+        with contextlib.suppress(Exception):  # building it tells what is wrong
+            importlib.import_module(module)
 
 
 def _ask_hooks(name: str, distribution: str) -> tuple[PluginRecord, dict[str, Any]]:
@@ -55,10 +95,12 @@ def _ask_hooks(name: str, distribution: str) -> tuple[PluginRecord, dict[str, An
         if point.name == name and point.dist is not None and point.dist.name.lower() == distribution
     ]
     loaded = set(sys.modules)
-    with _captured() as printed, _watched(_state) as changed:
+    names = [point.value.partition(":")[0].partition(".")[0] for point in points]
+    with _captured() as printed, _watched(_state) as changed, watched(names) as done:
         (record,) = discover(points)
     heavy = sorted(set(HEAVY) & (set(sys.modules) - loaded))
-    return record, {"seconds": record.seconds, "heavy": heavy, "effects": [*changed, *_said(printed)]}
+    effects = list(dict.fromkeys([*changed, *done, *_said(printed)]))
+    return record, {"seconds": record.seconds, "heavy": heavy, "effects": effects}
 
 
 def _state() -> dict[str, Any]:
@@ -68,24 +110,29 @@ def _state() -> dict[str, Any]:
     numpy = sys.modules.get("numpy")
     return {
         "the working folder": (os.getcwd(), sorted(os.listdir())),
-        **{f"the environment variable {name}": value for name, value in os.environ.items()},
+        **{f"{ENVIRONMENT} {name}": value for name, value in os.environ.items()},
         "sys.path": list(sys.path),
         "the threads": sorted(thread.name for thread in threading.enumerate()),
-        "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "signal handlers": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
+        "garbage collection": gc.isenabled(),
+        "sys.excepthook": sys.excepthook,
         "Python's random state": random.getstate(),
         **({"NumPy's random state": str(numpy.random.get_state())} if numpy is not None else {}),
     }
 
 
-def _torch_state(torch: Any) -> dict[str, Any]:
+def _states() -> dict[str, Any]:
+    """Return what an import must leave alone once torch is there; settings are seen when it is imported once more."""
+    import multiprocessing
+
+    import torch
+    from PIL import Image, ImageFile
+
     return {
+        **_state(),
         "torch's random state": torch.random.get_rng_state().tolist(),
-        "torch's default type": torch.get_default_dtype(),
-        "torch's number of threads": torch.get_num_threads(),
-        "torch's gradient mode": torch.is_grad_enabled(),
-        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
-        "torch.backends.cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "torch's matmul precision": torch.get_float32_matmul_precision(),
+        "Pillow's limits": (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS),
+        "the start method of processes": multiprocessing.get_start_method(allow_none=True),
     }
 
 
@@ -96,8 +143,7 @@ def _watched(state: Any) -> Iterator[list[str]]:
     before = state()
     yield changed
     after = state()
-    environment = "the environment variable"
-    names = [name for name in {**before, **after} if name.startswith(environment) or (name in before and name in after)]
+    names = [name for name in {**before, **after} if name.startswith(ENVIRONMENT) or (name in before and name in after)]
     changed += [name for name in names if before.get(name) != after.get(name)]
 
 

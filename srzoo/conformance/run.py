@@ -9,7 +9,7 @@ from ..errors import UnknownNameError, did_you_mean
 from ..plugins import PluginRecord, normalised
 from ..registry import Component, Registry, get_registry
 from ..specs import KINDS
-from . import data, declared, devices, effects, losses, metrics, networks, options, package
+from . import data, declared, devices, effects, history, losses, metrics, networks, options, package, usage
 from .outcome import PACKAGE, Check, Finding, Report
 from .package import Package
 from .subject import Subject
@@ -19,7 +19,9 @@ CHECKS: tuple[Check, ...] = (
     options.factory,
     *effects.CHECKS,  # before a check that builds the component and so hides what building changes
     *options.CHECKS,
+    *usage.CHECKS,
     *networks.CHECKS,
+    *history.CHECKS,
     *devices.CHECKS,
     *declared.CHECKS,
     *losses.CHECKS,

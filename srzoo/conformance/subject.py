@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,16 +13,20 @@ import torch
 from torch import nn
 
 from ..compose import bind
-from ..errors import OptionError
+from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
 from ..options import Signature, signature_of
+from ..plugins import describe_exception
 from ..registry import Component
 from ..specs import ComponentSpec, DiscriminatorSpec, GeneratorSpec, UpsamplerSpec
-from .outcome import Failed, NotApplicable, require
+from .outcome import DEFAULTS, FACTORY, FINITE, FIRST_USE, NETWORKS, SIGNATURE, Failed, NotApplicable, require
 from .parts import PARTS
+from .settings import begin, kept
 
 CHANNELS = 8
-_built: list[tuple[tuple[Any, ...], nn.Module]] = []
-"""The last network built, and from what."""
+TOLERANCE = 1e-4
+"""Relative to the largest value: what float32 may differ by when sums are taken in another order."""
+_built: dict[str, tuple[tuple[Any, ...], nn.Module]] = {}
+"""The network of the first example, which most checks look at, and the last other one; and from what each was built."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Subject:
 
     def __init__(self, component: Component) -> None:
         self.component = component
+        self.memo: dict[Any, Any] = {}
+        """What one check found out and another can use."""
 
     @property
     def spec(self) -> ComponentSpec:
@@ -83,10 +90,99 @@ class Subject:
     def broken(self) -> str:
         """Why its factory cannot be had, which leaves nothing to check; empty where it can."""
         try:
-            _ = self.signature
-        except Exception as error:  # whatever importing it raises
+            _ = self.signature  # read from the source, so it does not show whether the module can be imported
+            self.spec.load()
+        except PluginError as error:
             return str(error)
+        except MissingLibraryError:
+            return ""
+        except Exception as error:  # whatever importing it raises
+            return "" if self.absent else f"The factory {self.spec.factory!r} cannot be loaded: {self._why(error)}."
         return ""
+
+    def _why(self, error: Exception) -> str:
+        library = (getattr(error, "name", None) or "").partition(".")[0]
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and library and library not in str(self.spec.factory):
+            hint = f"; add {library!r} to the plugin's dependencies, or name it as library={library!r} in the spec"
+        return describe_exception(error) + hint
+
+    @cached_property
+    def absent(self) -> str:
+        """A sentence where the optional library that its spec names is not installed."""
+        library = self.spec.library
+        try:
+            found = not library or importlib.util.find_spec(library) is not None
+        except (ImportError, ValueError):
+            found = False
+        return "" if found else f"its library {library!r} is not installed."
+
+    def obstacle(self, check: str) -> str:
+        """Return why a check has nothing to look at, since another one fails for it already; empty if it has."""
+        if self.absent or (self.broken and check != FACTORY):
+            return self.absent or f"its factory cannot be loaded, as {FACTORY!r} says."
+        if check in (FACTORY, *SIGNATURE) or self.broken:
+            return ""
+        if self.unbuilt and check != DEFAULTS:
+            return f"it cannot be built, as {DEFAULTS!r} says."
+        if check == DEFAULTS or self.unbuilt:
+            return ""
+        first = next(name for name, kinds in FIRST_USE.items() if self.kind in kinds)
+        if self.unusable:
+            return f"it cannot be used, as {first!r} says." if check != first else ""
+        if check in (first, FINITE) or self.kind not in NETWORKS:
+            return ""
+        finite = all(torch.isfinite(output).all() for output in self.baseline())
+        return "" if finite else f"its output is not finite, as {FINITE!r} says."
+
+    @cached_property
+    def unbuilt(self) -> str:
+        """Why it cannot be built from its first example, without which nothing can be tried; empty where it can.
+
+        Raises:
+            NotApplicable, MissingWeightsError, MissingLibraryError: nobody could build it here.
+        """
+        try:
+            self.memo["first"] = self.network() if self.kind in NETWORKS else self.build()
+        except (NotApplicable, MissingWeightsError, MissingLibraryError):
+            raise
+        except Failed as failure:
+            return str(failure)
+        except Exception as error:
+            return " ".join(str(error).split())
+        return ""
+
+    @cached_property
+    def unusable(self) -> str:
+        """Why it cannot be used at all, the first time and as a run would; empty where it can.
+
+        Raises:
+            NotApplicable, MissingWeightsError, MissingLibraryError: nobody could use it here.
+        """
+        from .options import exercise
+
+        first = self.memo.pop("first", None)
+        try:
+            with kept():
+                begin(1)
+                outputs = exercise(self, self.build() if first is None else first)
+        except (NotApplicable, MissingWeightsError, MissingLibraryError):
+            raise
+        except Failed as failure:
+            return str(failure)
+        except Exception as error:
+            return describe_exception(error)
+        self.memo["baseline"] = [output.clone() for output in outputs]
+        return ""
+
+    def baseline(self) -> list[torch.Tensor]:
+        """Return what a new network of the first example computes for the first case, two images, in evaluation."""
+        require(not self.unusable, self.unusable)
+        return cast(list[torch.Tensor], self.memo["baseline"])
+
+    def inputs(self) -> torch.Tensor:
+        """Return what :meth:`baseline` was computed from."""
+        return images((2, *self.cases[0].shape))
 
     @property
     def examples(self) -> tuple[Mapping[str, Any], ...]:
@@ -101,8 +197,8 @@ class Subject:
             CompositionError, OptionError: it refuses.
         """
         make = self.bound(options, case)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with kept():
+            begin(seed)
             return make()
 
     def bound(self, options: Mapping[str, Any] | None = None, case: Case | None = None) -> Callable[[], Any]:
@@ -114,23 +210,25 @@ class Subject:
         missing = [o.name for o in self.signature.options if o.required and o.name not in options]
         if missing:
             raise Failed(f"{missing[0]!r} has no default; give examples=[{{{missing[0]!r}: ...}}] in its spec.")
-        if case is None and self.kind not in ("loss", "metric", "dataset"):
+        if case is None and self.kind in NETWORKS:
             case = self.cases[0]
         return bind(self.component, {**parts, **options}, case.supplied if case else {}, self.label)
 
     def network(self, case: Case | None = None, options: Mapping[str, Any] | None = None, seed: int = 0) -> nn.Module:
         """Build it and return it in evaluation mode.
 
-        The last one built is copied where it is wanted again: large ones take seconds to initialise.
+        What was built is copied where it is wanted again: large ones take seconds to initialise.
         """
-        key = (id(self), case, repr(options), seed)
-        if not _built or _built[0][0] != key:
-            network = cast(nn.Module, self.build(options, case, seed)).eval()
-            _built[:] = [(key, network)]
+        case = self.cases[0] if case is None else case
+        options = self.examples[0] if options is None else options
+        usual = case == self.cases[0] and options == self.examples[0] and seed == 0
+        slot, key = "first" if usual else "last", (self, case, repr(options), seed)
+        if slot not in _built or _built[slot][0] != key:
+            _built[slot] = (key, cast(nn.Module, self.build(options, case, seed)).eval())
         try:
-            return copy.deepcopy(_built[0][1])
+            return copy.deepcopy(_built[slot][1])
         except Exception:  # not every module can be copied, and none has to
-            _built.clear()
+            del _built[slot]
             return cast(nn.Module, self.build(options, case, seed)).eval()
 
     @cached_property
@@ -164,7 +262,11 @@ class Subject:
         return (batch, channels, height, width)
 
     def run(self, network: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """Return what it computes, in the order of the layers for an extractor and as one tensor otherwise."""
+        """Return what it computes, in the order of the layers for an extractor and as one tensor otherwise.
+
+        It is given a copy, so that one that writes into its input is told so once and not by every check.
+        """
+        inputs = inputs.clone()
         if self.kind != "extractor":
             return [_tensor(network(inputs))]
         layers = list(getattr(network, "names", ()))
