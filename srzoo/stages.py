@@ -102,7 +102,7 @@ def build_parts(
 
 
 def _placed(network: nn.Module, accelerator: Accelerator, synchronise: bool = True) -> nn.Module:
-    network = network.train().requires_grad_(True)
+    network = network.train()  # a part that a plugin froze stays so
     several_gpus = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
     if synchronise and several_gpus:  # there is none for CPUs
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -234,7 +234,8 @@ class GanTask(PixelTask):
         if pull is not None:
             pull.add(generator, keep_graph=True)
         self.engine.backward(
-            share * torch.stack(list(discriminator.values())).sum(), inputs=list(self.discriminator.parameters())
+            share * torch.stack(list(discriminator.values())).sum(),
+            inputs=[parameter for parameter in self.discriminator.parameters() if parameter.requires_grad],
         )
         return {**(generator if pull is not None else {}), **discriminator}
 

@@ -170,6 +170,45 @@ def test_a_generator_whose_output_is_not_finite_is_not_trained(register: Registe
         train("msrresnet-x4", tmp_path / "run", data=photos, steps=1, overrides=changes)
 
 
+class HalfFrozen(nn.Module):
+    """A discriminator whose first layer is fixed, as one that builds on a pretrained network's is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed = nn.Conv2d(3, 4, 3, padding=1).requires_grad_(False)
+        self.judge = nn.Linear(4, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.judge(F.relu(self.fixed(image)).mean((2, 3)))
+        return logits
+
+
+def test_what_a_plugin_froze_is_not_trained(
+    register: Register, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(DiscriminatorSpec("frozen", HalfFrozen, "A discriminator"))
+    made: list[nn.Module] = []
+    build = srzoo.compose.build_discriminator
+    monkeypatch.setattr("srzoo.stages.build_discriminator", lambda *given: made.append(build(*given)) or made[-1])
+    torch.manual_seed(0)
+    changes = {
+        **SMALL,
+        "discriminator": "theirs/frozen",
+        "training.start_from": None,
+        "training.stages.gan.losses.perceptual": None,
+    }
+    before: dict[str, torch.Tensor] = {}
+
+    def look(stage: str, step: int, steps: int, values: Any) -> None:
+        if not before and stage == "gan":
+            before.update({name: tensor.clone() for name, tensor in made[0].state_dict().items()})
+
+    train("srgan-lite-x4", tmp_path / "run", data=photos, steps=3, overrides=changes, progress=look)
+    after = made[0].state_dict()
+    assert torch.equal(before["fixed.weight"], after["fixed.weight"])
+    assert not torch.equal(before["judge.weight"], after["judge.weight"])
+
+
 # --- losses -----------------------------------------------------------------------------------------------------
 
 
