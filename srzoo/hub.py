@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, InputError, TrainingError, WeightsError
+from .errors import DataError, InputError, WeightsError
 from .exporting import export
 from .pretrained import shared_entry
 from .recipe import Entry
+from .staging import staged
 from .weights import check_hash
 
 FILES = ("zoo.yaml", "README.md")
@@ -99,18 +99,8 @@ def pull(source: str, to: str | Path | None = None, *, revision: str | None = No
     name = (Path(source).expanduser().resolve().name if local else source.rpartition("/")[2]) or "model"
     folder = Path(to) if to is not None else Path("models") / name
     fetch = _from_folder(Path(source).expanduser()) if local else _from_hub(source, revision)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = folder / f".pull-{uuid.uuid4().hex}"
-        staging.mkdir()
-    except OSError as error:
-        raise TrainingError(f"Cannot write to {folder}: {error}.") from None
-    try:
+    with staged(folder, "pull", shown=source) as staging:
         return _pulled(fetch, folder, staging, source)
-    except OSError as error:
-        raise TrainingError(f"Cannot write to {folder}: {error}.") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
@@ -127,7 +117,13 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
     was_there = there.is_file() and _is_right(target, entry.weights.sha256)
     if not was_there:
         _copy(fetch(entry.weights.file), staging / entry.weights.file, None)
-        check_hash(staging / entry.weights.file, entry.weights.sha256)
+        try:
+            check_hash(staging / entry.weights.file, entry.weights.sha256)
+        except WeightsError:
+            raise WeightsError(
+                f"{source}: its weights {entry.weights.file} are damaged or another file, not those that its zoo file "
+                "names by hash, and were not kept; pull again, or ask its owner to push again."
+            ) from None
         os.replace(staging / entry.weights.file, target)
         try:
             _copy(fetch("README.md"), staging / "README.md", MAX_TEXT)
