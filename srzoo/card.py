@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from .composition import third_party_parts
 from .confinement import leaves_its_folder
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
@@ -113,8 +114,24 @@ def _composition(model: Model) -> str:
         )
     except SrzooError:  # of a generator that is built from its file alone
         pass
+    if packages := packages_of(model):
+        names = " ".join(package.partition(" ")[0] for package in packages)
+        cost += f"\n\nNeeds {' and '.join(packages)} beside srzoo: `pip install {names}`, or from its author.\n\n"
     digest = f" SHA-256 of the weights it was exported from: `{model.digest}`." if model.digest else ""
     return f"## Composition\n\n```yaml\n{text}```{cost}{digest}"
+
+
+def packages_of(model: Model, recipe: Training | None = None) -> list[str]:
+    """Return the packages that a model, and a recipe, need beside srzoo, each with the version it was made with."""
+    entry = model.entry.model_copy(update={"training": recipe or model.entry.training})
+    try:
+        owners = {part.owner for part in third_party_parts(entry).values()}
+    except SrzooError:  # of a recipe whose losses are not here; what is composed is
+        owners = {part.owner for part in third_party_parts(entry.model_copy(update={"training": None})).values()}
+    made_with: Any = model.description.get("plugins")
+    then = made_with if isinstance(made_with, Mapping) else {}
+    found = [str(then.get(owner.name, f"{owner.distribution} {owner.version}")) for owner in owners]
+    return list(dict.fromkeys([*model.entry.requires, *sorted(found)]))
 
 
 def _training(model: Model) -> str:
@@ -176,10 +193,13 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
     left_out: Any = {"name": True, "weights": True, "training": True, "recorded": {"log"}}  # the log stays where it is
     written = entry.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     recipe: Any = model.description.get("training") or (entry.training and entry.training.model_dump(mode="json"))
+    training: Training | None = None
     with contextlib.suppress(ValueError):  # of a recipe that this version cannot read, the card tells
         if recipe:
-            trained = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
-            written["training"] = _portable(trained)
+            training = Training.model_validate(recipe)
+            written["training"] = _portable(training.model_dump(mode="json", exclude_defaults=True))
+    if packages := packages_of(model, training):
+        written["requires"] = packages
     written["weights"] = {"file": file, "sha256": model.digest, **({"licence": stated} if stated else {})}
     name = re.sub(r"[^a-z0-9_.-]", "-", model.name.lower()).lstrip("-._") or "model"
     text = yaml.safe_dump({name: written}, sort_keys=False, default_flow_style=None, width=100)

@@ -17,10 +17,10 @@ from typing import Any
 
 from .errors import DataError, InputError, WeightsError
 from .exporting import export
-from .pretrained import shared_entry
 from .recipe import Entry
 from .staging import staged
 from .weights import check_hash
+from .zoo import shared_entry
 
 FILES = ("zoo.yaml", "README.md")
 """What belongs to a model beside its weights."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .compose import build_generator, create
-from .composition import full_composition
+from .composition import full_composition, source_record
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
@@ -141,7 +141,7 @@ def import_checkpoint(
     )
     origin = {"file": path.name, "sha256": file_sha256(path), "layout": imported.layout, "part": found.part}
     description = {"entry": entry or target.stem, "composition": full_composition(resolved), "imported": origin}
-    save_checkpoint(target, own, description)
+    save_checkpoint(target, own, {**description, **source_record(resolved)})
     return imported
 
 

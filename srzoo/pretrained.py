@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +14,17 @@ from typing import Any, cast
 from torch import nn
 
 from .compose import build_generator, component_factory
-from .composition import full_composition
+from .composition import changed_sources, full_composition
 from .confinement import lies_within
-from .errors import EntryError, MissingWeightsError, PluginError, SrzooError, UnknownNameError, WeightsError
-from .recipe import ComponentRef, Entry
+from .errors import (
+    MissingWeightsError,
+    PluginError,
+    RecipeWarning,
+    SrzooError,
+    UnknownNameError,
+    WeightsError,
+)
+from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .weights import (
@@ -27,7 +36,7 @@ from .weights import (
     read_checkpoint,
     weights_folders,
 )
-from .zoo import Source, Zoo, get_zoo
+from .zoo import get_zoo, shared_entry
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
 """Endings of checkpoint files."""
@@ -121,9 +130,33 @@ def _load_file(path: Path, name: str) -> Model:
         )
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
-    generator = build_generator(entry)
+    try:
+        generator = build_generator(entry)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{path}: {error}{get_registry().absent(_packages(description))}") from None
     load_into(generator, tensors, str(path))
+    _warn_of_other_source(description, entry, path)
     return _model(name, entry, generator, path, description)
+
+
+def _packages(description: Mapping[str, Any]) -> list[str]:
+    """Return the packages, ``name version``, that the parts of a checkpoint's composition came from."""
+    plugins = description.get("plugins")
+    owners = sorted(set(re.findall(r"'([^'/]+)/[^'/]+'", repr(description.get("composition")))))
+    named = [str(plugins[owner]) for owner in owners if owner in plugins] if isinstance(plugins, Mapping) else []
+    return [package for package in named if re.fullmatch(PACKAGE, package)]
+
+
+def _warn_of_other_source(description: Mapping[str, Any], entry: Entry, path: Path) -> None:
+    """Warn where a stranger's part has other source code than weights were made with; names and shapes cannot tell."""
+    composed = entry.model_copy(update={"training": None, "discriminator": None})
+    if changed := changed_sources(description.get("sources"), composed):
+        warnings.warn(
+            f"{path} was made with other source code of {' and '.join(changed)}, so its scores may not hold: compute "
+            "some by 'srzoo bench', or install the version that it was made with.",
+            RecipeWarning,
+            stacklevel=4,
+        )
 
 
 def _load_shared(folder: Path) -> Model:
@@ -133,24 +166,6 @@ def _load_shared(folder: Path) -> Model:
     path = weights_path(entry, folders)
     description = load_checked(generator, entry, path)
     return _model(entry.name, entry, generator, path, description)
-
-
-def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
-    """Return the entry of a folder that holds a zoo file, and the folders that its weights may lie in.
-
-    Raises:
-        EntryError: the file is not valid, or holds none with weights, or several.
-    """
-    file = folder / "zoo.yaml"
-    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
-    for problem in zoo.problems():
-        raise problem
-    entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]
-    if len(entries) != 1:
-        raise EntryError(
-            f"{file} holds {len(entries)} entries with weights; a folder that stands for a model holds one."
-        )
-    return entries[0], (folder,)
 
 
 def _load_foreign(path: Path) -> Model:
@@ -272,6 +287,7 @@ def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry 
     tensors, description = read_checkpoint(path)
     check_composition(description, full_composition(target or source), str(path))
     load_into(generator, tensors, str(path))
+    _warn_of_other_source(description, target or source, path)
     return description
 
 
@@ -287,6 +303,7 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
             tensors, description = read_checkpoint(path)
             check_composition(description, full_composition(target), str(path))
             load_into(generator, tensors, str(path))
+            _warn_of_other_source(description, target, path)
         else:
             load_pretrained(generator, get_zoo().entry(reference), target)
     except (UnknownNameError, WeightsError) as error:

@@ -10,12 +10,12 @@ from pathlib import Path
 from .data import ImageSet, load_image_set
 from .errors import DataError, InputError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
-from .pretrained import Model, load_model, shared_entry
+from .pretrained import Model, load_model
 from .protocol import Protocol
 from .registry import get_registry
 from .scoring import Metric, available_metrics, mean_scores, score_set
 from .specs import MetricSpec
-from .zoo import get_zoo
+from .zoo import get_zoo, shared_entry
 
 Progress = Callable[[str, int, int], None]
 

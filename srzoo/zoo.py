@@ -235,7 +235,10 @@ class Zoo:
         qualified: dict[KeyPath, str] = {}
         for kind, ref, path in found:
             check = _ComponentCheck(self._registry, source, tree, entry.name)
-            qualified |= check(kind, ref.name, ref.options, path)
+            try:
+                qualified |= check(kind, ref.name, ref.options, path)
+            except UnknownNameError as error:
+                raise UnknownNameError(f"{error}{self._registry.absent(entry.requires)}") from None
         self._check_recorded(entry, tree)
         return qualified
 
@@ -345,6 +348,24 @@ def get_zoo() -> Zoo:
     for number, path in enumerate(extra, start=1):
         sources.append(Source(path, "local", "local" if number == 1 else f"local{number}", (path.parent,)))
     return Zoo(sources, registry)
+
+
+def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
+    """Return the entry of a folder that holds a zoo file, and the folders that its weights may lie in.
+
+    Raises:
+        EntryError: the file is not valid, or holds none with weights, or several.
+    """
+    file = folder / "zoo.yaml"
+    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
+    for problem in zoo.problems():
+        raise problem
+    entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]
+    if len(entries) != 1:
+        raise EntryError(
+            f"{file} holds {len(entries)} entries with weights; a folder that stands for a model holds one."
+        )
+    return entries[0], (folder,)
 
 
 def training_entry(
