@@ -134,8 +134,8 @@ def _check_weights(model: Model, name: str) -> None:
         )
     if not model.digest:
         raise InputError(
-            f"{model.name!r} has no weights that could be written as {name}; onnx or torchscript may hold what it "
-            "computes."
+            f"{model.name!r} has no weights that could be written as {name}; 'srzoo export {model.name} --format onnx' "
+            "tries to write what it computes."
         )
 
 

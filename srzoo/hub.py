@@ -156,6 +156,8 @@ def is_folder(place: str) -> bool:
 
 
 def _from_folder(folder: Path) -> Fetch:
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}; a model on the Hub is written OWNER/NAME.")
     if not (folder / "zoo.yaml").is_file():
         raise DataError(f"{folder} holds no zoo.yaml, so it is no model that srzoo push wrote.")
 
@@ -182,8 +184,8 @@ def _from_hub(repository: str, revision: str | None) -> Fetch:
 def _refuse_offline(repository: str) -> None:
     if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
         raise InputError(
-            f"SRZOO_OFFLINE is set, so the Hub is not asked for {repository}. A folder is written as a path: "
-            f"./{repository}"
+            f"SRZOO_OFFLINE is set, so the Hub is not asked for {repository}; unset it to ask. A folder is written as "
+            f"a path: ./{repository}"
         )
 
 

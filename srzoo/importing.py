@@ -109,7 +109,7 @@ def import_checkpoint(
     path = Path(path)
     target = Path(out) if out is not None else path.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
-        raise InputError(f"What is written is a safetensors file; give it that ending, not {target.name}.")
+        raise InputError(f"What is written is a safetensors file; give it that ending, not {target}.")
     if target.exists() and (out is None or target.resolve() == path.resolve()):
         raise InputError(f"{target} is there already; say with --out where to write.")
     exported = _exported(path)

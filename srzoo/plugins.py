@@ -202,9 +202,12 @@ def foreign_place(traceback: TracebackType | None = None, frame: FrameType | Non
 
 
 def _short_path(filename: str) -> str:
-    """Return a file's name; with its folder where the name alone tells nothing."""
+    """Return a file's name within the package that it is of; of a lone file, the name."""
     path = Path(filename)
-    return f"{path.parent.name}/{path.name}" if path.name == "__init__.py" else path.name
+    parts, folder = [path.name], path.parent
+    while (folder / "__init__.py").is_file() and folder.name:
+        parts, folder = [folder.name, *parts], folder.parent
+    return "/".join(parts)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from .errors import (
     UnknownNameError,
     WeightsError,
 )
+from .pickles import load_pickle
 from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
@@ -111,7 +112,11 @@ def _checkpoint_path(path: Path) -> Path:
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         best = path / "checkpoints" / "best.safetensors"
-        hint = f" The run is not finished; its best weights so far are {best}." if not files and best.is_file() else ""
+        hint = " Write the folder of another run, or a checkpoint file."
+        if not files and best.is_file():
+            hint = f" The run is not finished; its best weights so far are {best}."
+        elif files:
+            hint = f" Write the one that is meant, e.g. {files[0]}."
         raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.{hint}")
     return files[0]
 
@@ -186,6 +191,8 @@ def _load_foreign(path: Path) -> Model:
         except (AttributeError, ValueError) as error:
             raise PluginError(f"generator {component.full_name!r} says no scale of {path}: {error}.") from None
         return _model(path.stem, entry, generator, path, {})
+    if path.suffix != ".safetensors":
+        load_pickle(path)  # of a file that is damaged, this is all there is to say
     silent = f"{path} does not say what it is the weights of, as srzoo's own files do. "
     told = silent if path.suffix == ".safetensors" else ""
     told += " ".join(map(str, reasons)) or f"No plugin reads {path}."

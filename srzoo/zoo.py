@@ -15,11 +15,12 @@ from typing import Any
 import pydantic
 
 from .confinement import check_paths
-from .errors import EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
+from .errors import CompositionError, EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
 from .options import SLOTS, check_options
 from .recipe import ComponentRef, Entry, LossTerm
 from .registry import Registry, get_registry
+from .specs import GeneratorSpec
 from .yamlio import KeyPath, Node, locate, read_yaml
 
 NOT_INHERITED = ("weights", "recorded", "summary")
@@ -137,6 +138,7 @@ class Zoo:
         fields["name"] = Node(bare, tree.where)
         fields.setdefault("summary", Node(self._summary(name), tree.where))
         tree = Node(fields, tree.where)
+        self._check_scale(bare, tree, source)
         entry = _validate(tree)
         qualified = self._check_components(entry, tree, source)
         if not qualified:
@@ -165,6 +167,22 @@ class Zoo:
                 raise EntryError(
                     f"{node.where}: entry {name!r}: {key}: unknown key {str(key)!r}.{hint} Keys here: {keys}."
                 )
+
+    def _check_scale(self, name: str, tree: Node, source: Source) -> None:
+        """Refuse a scale that the generator does not have, before it is measured by what follows from it."""
+        scale, generator = (tree.content[key].value if key in tree.content else None for key in ("scale", "generator"))
+        generator = generator.get("name") if isinstance(generator, dict) else generator
+        if type(scale) is not int or scale < 1 or not isinstance(generator, str):
+            return
+        try:
+            spec = self._registry.get("generator", generator, scope=source.distribution).spec
+        except InputError:  # told where components are checked
+            return
+        if isinstance(spec, GeneratorSpec) and not spec.reads and scale not in spec.scales:
+            raise CompositionError(
+                f"{tree.place(('scale',))}: entry {name!r}: generator {spec.name!r} has scales "
+                f"{', '.join(map(str, spec.scales))}, not {scale}."
+            )
 
     def _bare_name(self, name: str) -> str:
         return name if name in self._written else name.rpartition("/")[2]

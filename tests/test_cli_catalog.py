@@ -412,8 +412,27 @@ def test_show_takes_a_run_a_pulled_folder_and_a_checkpoint(tmp_path: Path, monke
         assert found.exit_code == 0, found.output
         assert json.loads(found.stdout)["generator"] == {"name": "bicubic"}
     assert "does not say what it is of" in refused("show", "broken")
-    (tmp_path / "net.pth").write_bytes(b"")
-    assert "'srzoo weights import net.pth' makes one" in refused("show", "net.pth")
+    for path, about in (
+        ("net.pth", "'srzoo weights import net.pth' makes one"),
+        ("half.safetensors", "is not a whole safetensors file; get it again"),
+        ("notes.md", "none that weights are kept in: these end in .safetensors"),
+    ):
+        (tmp_path / path).write_bytes(b"")
+        assert about in refused("show", path)
+    (tmp_path / "folder").mkdir()
+    assert refused("show", "folder").endswith("It is a folder that holds neither a run nor a pulled model.")
+    (tmp_path / "folder" / "a.safetensors").touch()
+    assert "write a checkpoint, e.g. folder/a.safetensors" in refused("show", "folder")
+
+
+def test_an_entry_with_an_error_is_told_of_at_the_foot_of_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    (tmp_path / "zoo.yaml").write_text("mine: {extends: rrdb-lite-x4, generator.block.grwth: 8}\n")
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    found = run("list", "*")
+    assert "One is left out for an error, told below." in " ".join(found.stdout.split())
+    assert "Did you mean 'growth'" in found.stderr
 
 
 def test_entries_that_are_ready_come_first_and_can_be_asked_for_alone() -> None:

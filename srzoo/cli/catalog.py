@@ -119,6 +119,9 @@ def _list_entries(pattern: str, only_ready: bool, as_json: bool) -> None:
             table.add_row(f"[bold]{e.name}[/bold]", *scale, stages, weights, escape(e.summary))
         print_table(table)
         told = f"{one}{len(usable)} are ready to use. srzoo show ENTRY tells composition, recipe, cost and scores."
+        if broken:
+            are = "One is" if len(broken) == 1 else f"{len(broken)} are"
+            told += f" {are} left out for an error, told below."
         console.print(f"[dim]{told}[/dim]", soft_wrap=True)
     for problem in [*broken, *zoo.file_problems]:
         print_error(str(problem))

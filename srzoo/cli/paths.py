@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..recipe import Entry
 from ..zoo import Source, shared_entry
 
+_CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt")
 _LONGEST_HEADER = 1 << 24
 """Bytes of a safetensors header that are looked at."""
 
@@ -36,8 +37,16 @@ def entry_at(path: Path) -> tuple[Entry, Source] | None:
 
 def what_tells(path: Path) -> str:
     """Return a sentence on what tells more of a file that :func:`entry_at` has nothing of; empty if there is none."""
-    if not path.suffix or not path.is_file():
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        told = f"; write a checkpoint, e.g. {found[0]}" if found else ""
+        return f"It is a folder that holds neither a run nor a pulled model{told}."
+    if not path.is_file():
         return ""
+    if path.suffix not in _CHECKPOINTS:
+        return f"It is a file, but none that weights are kept in: these end in {', '.join(_CHECKPOINTS)}."
+    if path.suffix == ".safetensors" and _header(path) is None:
+        return "It is not a whole safetensors file; get it again."
     return (
         f"A checkpoint of another program does not say its composition; 'srzoo weights import {path}' makes one of "
         "srzoo's own, which does."
@@ -65,10 +74,18 @@ def _entry(path: Path, fields: Any) -> Entry:
 def _composition(path: Path) -> dict[str, Any] | None:
     """Return the composition in the header of a safetensors file, without the tensors; None where there is none."""
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= _LONGEST_HEADER else {}
-        found = json.loads(header["__metadata__"]["srzoo"])["composition"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = json.loads((_header(path) or {})["__metadata__"]["srzoo"])["composition"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _header(path: Path) -> dict[str, Any] | None:
+    """Return the header of a safetensors file; None where it has none."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= _LONGEST_HEADER else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return header if isinstance(header, dict) else None
