@@ -133,11 +133,6 @@ def test_weights_that_are_not_what_they_should_be_never_get_their_name(mine: Pat
     assert not Path("models/shared").exists()
 
 
-def test_a_folder_that_is_not_there_is_no_folder_without_a_model(mine: Path) -> None:
-    with pytest.raises(DataError, match="There is no folder nothere; a model on the Hub is written OWNER/NAME"):
-        pull("nothere")
-
-
 def test_another_model_in_the_folder_is_not_overwritten(mine: Path) -> None:
     push("small", "./shared")
     pull("./shared", "models/x")
@@ -176,8 +171,11 @@ def test_a_folder_of_a_stranger_is_looked_at_before_anything_is_taken(mine: Path
 
 
 def test_mistakes_are_told(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"nowhere holds no zoo\.yaml"):
+    with pytest.raises(DataError, match="There is no folder nowhere; a model on the Hub is written OWNER/NAME"):
         pull("./nowhere")
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no zoo\.yaml"):
+        pull("./empty")
     with pytest.raises(InputError, match="'bicubic' has no weights"):
         push("bicubic", "./shared")
     Path("file").write_text("")
