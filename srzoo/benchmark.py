@@ -12,7 +12,7 @@ from typing import Any
 from .allocator import keep_freed_memory
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
-from .errors import DataError, RecipeWarning, SrzooError
+from .errors import DataError, RecipeWarning, SrzooError, labelled
 from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
 from .inference import PRECISIONS, best_device
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
@@ -169,7 +169,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
             writer.write(row)
     if result.out is None:
         return
-    notes = [f"{name}: {reason}" for name, reason in result.unavailable.items()]
+    notes = [labelled(name, reason) for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
     notes += panel_notes(result.panels)
     text = leaderboard_markdown(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .composition import third_party_parts
 from .confinement import leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
@@ -19,19 +22,54 @@ from .zoo import get_zoo
 
 _USE = {
     "safetensors": "`srzoo upscale photo.png --entry {file} --out large.png`",
-    "pth": '`torch.load("{file}", weights_only=True)`; ComfyUI, chaiNNer and whatever reads checkpoints',
+    "safetensors, layout": "ComfyUI, chaiNNer and whatever reads layout `{layout}`",
+    "pth": '`torch.load("{file}", weights_only=True)`, tensors under the names of srzoo\'s modules',
+    "pth, layout": "ComfyUI, chaiNNer and whatever reads layout `{layout}`",
     "onnx": "input `lr` (N, 3, H, W), output `sr` (N, 3, {scale}H, {scale}W), all sizes dynamic",
     "torchscript": '`torch.jit.load("{file}")`, (N, 3, H, W) to (N, 3, {scale}H, {scale}W)',
 }
 
 
-def model_card(model: Model, files: Mapping[str, str], layout: str, licence: str = "") -> str:
+@dataclass(frozen=True)
+class Written:
+    """A file beside the card, and in which layout its tensors are: ``srzoo`` for our own, empty for a program."""
+
+    name: str
+    layout: str = ""
+
+
+def card_name(folder: Path, model: str) -> str:
+    """Return what the card of a model is called in a folder: README.md, unless that is of something else already."""
+    path = folder / "README.md"
+    return "README.md" if not path.exists() or f"\n# {model}\n" in _ours(path) else f"{model}.md"
+
+
+def earlier_rows(path: Path, model: Model, files: Sequence[str]) -> list[str]:
+    """Return the rows of a card that is there, of files other than these, if they are of the same weights."""
+    text = _ours(path)
+    if not text or (model.digest and model.digest not in text):
+        return []
+    found = re.findall(r"^\| `([^`]+)` \| .* \|$", text, flags=re.MULTILINE)
+    there = [name for name in found if name not in files and (path.parent / name).is_file()]
+    return [line for line in text.splitlines() if any(line.startswith(f"| `{name}` | ") for name in there)]
+
+
+def _ours(path: Path) -> str:
+    """Return the text of a card that srzoo wrote; empty if a file is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+    return text if text.startswith("---\nlibrary_name: srzoo\n") else ""
+
+
+def model_card(model: Model, files: Mapping[str, Written], licence: str = "", rows: Sequence[str] = ()) -> str:
     """Return the card of a model as Markdown, with the header that Hugging Face reads.
 
     Args:
-        files: format to name of the file beside the card.
-        layout: whose names the tensors have.
+        files: format to the file beside the card.
         licence: of the weights, where the zoo does not say.
+        rows: of the table of files, those of earlier exports.
     """
     entry = model.entry
     stated = (entry.weights.licence if entry.weights is not None else "") or licence
@@ -46,7 +84,7 @@ def model_card(model: Model, files: Mapping[str, str], layout: str, licence: str
         f"# {model.name}",
         f"{entry.summary}. Upscales RGB images {entry.scale} times.",
         f"Paper: {entry.paper}" if entry.paper else "",
-        _files(files, layout, entry.scale),
+        _files(files, entry.scale, model.size_multiple, rows),
         _composition(model),
         _training(model),
         _scores(model),
@@ -55,11 +93,14 @@ def model_card(model: Model, files: Mapping[str, str], layout: str, licence: str
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _files(files: Mapping[str, str], layout: str, scale: int) -> str:
-    rows = [f"| `{name}` | {_USE[kind].format(file=name, scale=scale)} |" for kind, name in files.items()]
-    names = f"\n\nTensors are named as in layout `{layout}`." if {"safetensors", "pth"} & files.keys() else ""
+def _files(files: Mapping[str, Written], scale: int, size_multiple: int, earlier: Sequence[str]) -> str:
+    rows = list(earlier)
+    for form, file in files.items():
+        use = _USE[form if file.layout in ("", "srzoo") else f"{form}, layout"]
+        rows.append(f"| `{file.name}` | {use.format(file=file.name, scale=scale, layout=file.layout)} |")
+    sides = f" Both sides of the input are multiples of {size_multiple}." if size_multiple > 1 else ""
     return "\n".join(["## Files", "", "| file | use |", "|---|---|", *rows]) + (
-        f"\n\nImages are RGB with values in [0, 1]; the output is not clamped.{names}"
+        f"\n\nImages are RGB with values in [0, 1]; the output is not clamped.{sides}"
     )
 
 
@@ -74,8 +115,24 @@ def _composition(model: Model) -> str:
         )
     except SrzooError:  # of a generator that is built from its file alone
         pass
+    if packages := packages_of(model):
+        names = " ".join(package.partition(" ")[0] for package in packages)
+        cost += f"\n\nNeeds {' and '.join(packages)} beside srzoo: `pip install {names}`, or from its author.\n\n"
     digest = f" SHA-256 of the weights it was exported from: `{model.digest}`." if model.digest else ""
     return f"## Composition\n\n```yaml\n{text}```{cost}{digest}"
+
+
+def packages_of(model: Model, recipe: Training | None = None) -> list[str]:
+    """Return the packages that a model, and a recipe, need beside srzoo, each with the version it was made with."""
+    entry = model.entry.model_copy(update={"training": recipe or model.entry.training})
+    try:
+        owners = {part.owner for part in third_party_parts(entry).values()}
+    except SrzooError:  # of a recipe whose losses are not here; what is composed is
+        owners = {part.owner for part in third_party_parts(entry.model_copy(update={"training": None})).values()}
+    made_with: Any = model.description.get("plugins")
+    then = made_with if isinstance(made_with, Mapping) else {}
+    found = [str(then.get(owner.name, f"{owner.distribution} {owner.version}")) for owner in owners]
+    return list(dict.fromkeys([*model.entry.requires, *sorted(found)]))
 
 
 def _training(model: Model) -> str:
@@ -137,13 +194,17 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
     left_out: Any = {"name": True, "weights": True, "training": True, "recorded": {"log"}}  # the log stays where it is
     written = entry.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     recipe: Any = model.description.get("training") or (entry.training and entry.training.model_dump(mode="json"))
+    training: Training | None = None
     with contextlib.suppress(ValueError):  # of a recipe that this version cannot read, the card tells
         if recipe:
-            trained = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
+            training = Training.model_validate(recipe)
+            trained = training.model_dump(mode="json", exclude_defaults=True)
             start = trained.get("start_from")
             if start and "/" in start and start not in get_zoo():  # the folder of a run
                 trained["start_from"] = without_path(start)
             written["training"] = _portable(trained)
+    if packages := packages_of(model, training):
+        written["requires"] = packages
     written["weights"] = {"file": file, "sha256": model.digest, **({"licence": stated} if stated else {})}
     name = re.sub(r"[^a-z0-9_.-]", "-", model.name.lower()).lstrip("-._") or "model"
     text = yaml.safe_dump({name: written}, sort_keys=False, default_flow_style=None, width=100)

@@ -54,7 +54,7 @@ def with_bicubic_chroma(lr: torch.Tensor, scale: int, enlarge: Callable[[torch.T
     """
     ycbcr = to_ycbcr(lr)
     planes = enlarge(ycbcr[:, :1])
-    chroma = upscale_bicubic(ycbcr[:, 1:], scale).repeat(len(planes) // len(lr), 1, 1, 1)
+    chroma = upscale_bicubic(ycbcr[:, 1:], scale).repeat(planes.shape[0] // lr.shape[0], 1, 1, 1)
     return to_rgb(torch.cat([planes.to(chroma.dtype), chroma], dim=1))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from .options import SLOTS, check_options, signature_of, source_file
@@ -65,6 +67,57 @@ def _parts(kind: str, ref: ComponentRef) -> Iterator[Component]:
     for slot, part_kind in SLOTS.items():
         if slot in ref.options:
             yield from _parts(part_kind, ComponentRef.model_validate(ref.options[slot]))
+
+
+def third_party_parts(entry: Entry) -> dict[str, Component]:
+    """Return what an entry is composed and trained of that was not shipped with srzoo, by kind and full name."""
+    found = list(_parts("generator", entry.generator))
+    if entry.discriminator is not None:
+        found += _parts("discriminator", entry.discriminator)
+    for stage in entry.training.stages.values() if entry.training is not None else ():
+        for term in stage.losses.values():
+            found += _parts("loss", ComponentRef.of(term.name, term.options))
+    return {f"{part.kind} {part.full_name}": part for part in found if not part.owner.first_party}
+
+
+def source_record(entry: Entry) -> dict[str, dict[str, str]]:
+    """Return ``{"sources": {part: digest}}`` of the third-party parts' source files, for a weight file or a state.
+
+    Empty where there are none, so that what srzoo's own parts are written into stays as it was.
+    """
+    parts = third_party_parts(entry)
+    found = {label: _source_digest(part) for label, part in parts.items()}
+    return {"sources": found} if found else {}
+
+
+def changed_sources(recorded: Any, entry: Entry) -> list[str]:
+    """Return the third-party parts of an entry whose source is not what it was, each in words with its package.
+
+    Args:
+        recorded: of :func:`source_record`, what stood under ``sources``; anything else is taken for nothing known.
+    """
+    if not isinstance(recorded, Mapping):
+        return []
+    return [
+        f"{part.kind} {part.full_name!r} ({part.owner.distribution} {part.owner.version})"
+        for label, part in third_party_parts(entry).items()
+        if label in recorded and recorded[label] != _source_digest(part)
+    ]
+
+
+def _source_digest(component: Component) -> str:
+    """Return the beginning of the SHA-256 of the file that defines a component; its version where there is none."""
+    factory = component.spec.load()  # a spec may name a module that only imports it
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:  # of an object that is called
+        file = None
+    path = Path(file) if file else source_file(component)
+    try:
+        text = path.read_bytes() if path is not None else component.owner.version.encode()
+    except OSError:
+        text = component.owner.version.encode()
+    return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 def plugin_versions() -> dict[str, str]:

@@ -100,6 +100,11 @@ class UpscaleWarning(UserWarning):
     """A picture was enlarged in tiles that may be told apart, or written with less than it held."""
 
 
+def labelled(name: str, reason: str) -> str:
+    """Return a reason with the name of what it is about before it, unless it begins with that."""
+    return reason if reason.startswith(f"{name} ") else f"{name}: {reason}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x' or 'y'?"`` for the nearest known names, or an empty string."""
     names = list(known)

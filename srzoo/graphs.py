@@ -12,7 +12,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from .errors import RecipeWarning, SrzooError
+from .errors import RecipeWarning
 from .plugins import describe_exception
 from .recipe import Training
 from .stages import Parts
@@ -34,8 +34,8 @@ WARM_UP = 3
 optimizers make their state."""
 
 KINDS = 4
-"""Kinds of steps that are recorded, each with memory of its own: with and without a lazy penalty, for instance. Where
-there are more, as while a weight is ramped up, further ones are launched operation by operation."""
+"""Kinds of steps that are recorded: with and without a lazy penalty, for instance. Where there are more, as while a
+weight is ramped up, further ones are launched operation by operation."""
 
 
 class Recorder(Protocol):
@@ -43,6 +43,9 @@ class Recorder(Protocol):
 
     def aside(self) -> AbstractContextManager[None]:
         """Return the context that a function is warmed up in."""
+
+    def watching(self) -> AbstractContextManager[list[str]]:
+        """Return a context that gives a list of the places in it that wait for the device."""
 
     def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         """Call a function without having its work done; returns its result, and what does the work, any time."""
@@ -56,6 +59,24 @@ class CudaRecorder:
         self._pool: Any = None
 
     @contextmanager
+    def watching(self) -> Iterator[list[str]]:
+        """Yield a list that ends up with what waits for the device in this context, which a graph cannot."""
+        found: list[str] = []
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield found
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        for warning in caught:
+            if "synchronizing CUDA operation" in str(warning.message):
+                found.append(f"{warning.filename}, line {warning.lineno}")
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    @contextmanager
     def aside(self) -> Iterator[None]:
         """Run on the stream that is recorded from, in order with everything else."""
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -65,9 +86,12 @@ class CudaRecorder:
 
     def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         """See :class:`Recorder`. Other threads, such as the one that pins batches, go on with their work meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            result = function()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                result = function()
+        finally:
+            torch.cuda.set_stream(current)  # where recording fails, torch leaves its own
         self._pool = self._pool or graph.pool()
         return result, graph.replay
 
@@ -78,7 +102,8 @@ class _Recording:
 
     replay: Callable[[], None]
     result: Gradients
-    gradients: list[tuple[torch.nn.Parameter, torch.Tensor]]
+    gradients: dict[torch.nn.Parameter, torch.Tensor]
+    places: list[int]
     update: Callable[[], None] | None = None
     rates: list[_Rate] = field(default_factory=list)
 
@@ -101,9 +126,9 @@ class _Rate:
 class GraphedStep(Step):
     """A step whose work is launched at once, from the fourth of its kind on.
 
-    What a plugin does in Python is done while a step is recorded, and not again: a part that draws random numbers of
-    the CPU is noticed, and its steps are launched operation by operation, as are steps that cannot be recorded since
-    they wait for the device in between. Random numbers of the device are drawn anew in every replay.
+    What a plugin does in Python is done while a step is recorded, and not again: a part that draws from the global
+    random generators of the CPU is noticed, and its steps are launched operation by operation, as are steps that cannot
+    be recorded since they wait for the device in between. Random numbers of the device are drawn anew in every replay.
 
     Args:
         recorder: of CUDA graphs by default.
@@ -125,21 +150,34 @@ class GraphedStep(Step):
         """See :meth:`srzoo.step.Step.gradients`; recorded steps always measure."""
         kind = (train_generator, self.parts.task.kind_of(step))
         self._current = self._recordings.get(kind)
+        if self._current is not None and self._current.places != self._places():
+            self._recordings.clear()  # something has moved weights; what is recorded works on where they were
+            self._seen.clear()
+            self._current = None
         if self._current is None and self._is_due(kind):
             self._current = self._record(kind, batch, step)
         if self._current is None:
-            numbers = _numbers_of_the_host()
-            with self._recorder.aside():
-                result = super().gradients(batch, step, train_generator=train_generator, measure=measure)
-            if not self._refused and _numbers_of_the_host() != numbers:
-                self._refuse("a part of it draws random numbers on the CPU, which would be the same in every step")
-            return result
+            return self._warm_up(kind, batch, step, train_generator, measure)
         for key, images in batch.items():
             self._inputs[key].copy_(images, non_blocking=True)
         self._current.replay()
-        for parameter, gradient in self._current.gradients:
-            parameter.grad = gradient
+        for parameter in self._parameters():
+            parameter.grad = self._current.gradients.get(parameter)
         return self._current.result
+
+    def _warm_up(
+        self, kind: Any, batch: Mapping[str, torch.Tensor], step: int, train_generator: bool, measure: bool
+    ) -> Gradients:
+        """Take a step as it is, and see whether one like it can be recorded."""
+        numbers = _numbers_of_the_host()
+        is_last = not self._refused and self._seen[kind] == WARM_UP  # what is done but once is done by then
+        with self._recorder.aside(), self._recorder.watching() if is_last else nullcontext([]) as waits:
+            result = super().gradients(batch, step, train_generator=train_generator, measure=measure)
+        if not self._refused and _numbers_of_the_host() != numbers:
+            self._refuse("a part of it draws random numbers on the CPU, which would be the same in every step")
+        elif waits:
+            self._refuse(f"it waits for the device in {waits[0]}, for a value of a tensor or to copy one from the CPU")
+        return result
 
     def update(self, train_generator: bool) -> None:
         """See :meth:`srzoo.step.Step.update`."""
@@ -172,14 +210,23 @@ class GraphedStep(Step):
             result, replay = self._recorder.record(
                 lambda: Step.gradients(self, self._inputs, step, train_generator=kind[0], measure=True)
             )
-        except SrzooError:
-            raise
-        except Exception as error:  # whatever a plugin, or CUDA, has against it
+        except (
+            Exception
+        ) as error:  # whatever a plugin, or CUDA, has against it; a fault of its own, the next step tells
             self._refuse(describe_exception(error))
             return None
-        parameters = [p for _, _, network in optimizers for p in network.parameters() if p.grad is not None]
-        self._recordings[kind] = _Recording(replay, result, [(p, p.grad) for p in parameters if p.grad is not None])
+        gradients = {parameter: parameter.grad for parameter in self._parameters() if parameter.grad is not None}
+        self._recordings[kind] = _Recording(replay, result, gradients, self._places())
         return self._recordings[kind]
+
+    def _parameters(self) -> Iterator[torch.nn.Parameter]:
+        for _, _, network in self.parts.optimizers(with_generator=True):
+            yield from network.parameters()
+
+    def _places(self) -> list[int]:
+        """Return where weights and buffers lie."""
+        networks = [network for _, _, network in self.parts.optimizers(with_generator=True)]
+        return [t.data_ptr() for network in networks for t in (*network.parameters(), *network.buffers())]
 
     def _record_update(self, recording: _Recording, train_generator: bool) -> None:
         """Record the optimizers' steps on a recording's gradients, if they can read their rates from the device."""

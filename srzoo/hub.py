@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from .confinement import lies_within
-from .errors import DataError, InputError, TrainingError, WeightsError
+from .errors import DataError, InputError, WeightsError
 from .exporting import export
-from .pretrained import shared_entry
 from .recipe import Entry
+from .staging import staged
 from .weights import check_hash
+from .zoo import shared_entry
 
 FILES = ("zoo.yaml", "README.md")
 """What belongs to a model beside its weights."""
 MAX_TEXT = 1 << 20
 """Bytes of a zoo file or a card that are taken."""
-ABANDONED = 24 * 3600.0
-"""Seconds after which a folder that files arrive in is nobody's."""
 
 Fetch = Callable[[str], Path]
 
@@ -103,19 +100,8 @@ def pull(source: str, to: str | Path | None = None, *, revision: str | None = No
     name = (Path(source).expanduser().resolve().name if local else source.rpartition("/")[2]) or "model"
     folder = Path(to) if to is not None else Path("models") / name
     fetch = _from_folder(Path(source).expanduser()) if local else _from_hub(source, revision)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
-        staging = folder / f".pull-{uuid.uuid4().hex}"
-        staging.mkdir()
-    except OSError as error:
-        raise TrainingError(f"Cannot write to {folder}: {error}.") from None
-    try:
+    with staged(folder, "pull", shown=source) as staging:
         return _pulled(fetch, folder, staging, source)
-    except OSError as error:
-        raise TrainingError(f"Cannot write to {folder}: {error}.") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
@@ -138,7 +124,13 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
     was_there = there.is_file() and lies_within(target, (folder,)) and _is_right(target, entry.weights.sha256)
     if not was_there:
         _copy(fetch(entry.weights.file), staging / entry.weights.file, None)
-        check_hash(staging / entry.weights.file, entry.weights.sha256)
+        try:
+            check_hash(staging / entry.weights.file, entry.weights.sha256)
+        except WeightsError:
+            raise WeightsError(
+                f"{source}: its weights {entry.weights.file} are damaged or another file, not those that its zoo file "
+                "names by hash, and were not kept; pull again, or ask its owner to push again."
+            ) from None
         os.replace(staging / entry.weights.file, target)
         try:
             _copy(fetch("README.md"), staging / "README.md", MAX_TEXT)
@@ -147,13 +139,6 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
             pass
         os.replace(staging / "zoo.yaml", there)
     return Pulled(folder, entry, was_there)
-
-
-def _clear(folder: Path) -> None:
-    """Remove what processes that were killed have left; those at work are not that old."""
-    for left in folder.glob(".pull-*"):
-        if left.is_dir() and time.time() - left.lstat().st_mtime > ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_right(path: Path, sha256: str) -> bool:
@@ -178,6 +163,8 @@ def is_folder(place: str) -> bool:
 
 
 def _from_folder(folder: Path) -> Fetch:
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}; a model on the Hub is written OWNER/NAME.")
     if not (folder / "zoo.yaml").is_file():
         raise DataError(f"{folder} holds no zoo.yaml, so it is no model that srzoo push wrote.")
 
@@ -204,8 +191,8 @@ def _from_hub(repository: str, revision: str | None) -> Fetch:
 def _refuse_offline(repository: str) -> None:
     if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
         raise InputError(
-            f"SRZOO_OFFLINE is set, so the Hub is not asked for {repository}. A folder is written as a path: "
-            f"./{repository}"
+            f"SRZOO_OFFLINE is set, so the Hub is not asked for {repository}; unset it to ask. A folder is written as "
+            f"a path: ./{repository}"
         )
 
 

@@ -324,8 +324,34 @@ def upscale_bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
     """Enlarge (N, C, H, W) in [0, 1] as MATLAB's ``imresize`` does, within one grey level; clamped to [0, 1]."""
     result = image.float()
     for axis in (2, 3):
+        if is_traced():
+            result = _enlarge_axis(result, scale, axis)
+            continue
         result = _resize_axis(result, result.shape[axis] * scale, axis=axis, pad=4, padder=_pad_symmetric)
     return result.clamp(0, 1).to(image.dtype)
+
+
+def is_traced() -> bool:
+    """Whether an exporter is following what is computed, for which a size must not become a number of Python's."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # newer than torch 2.6
+    return bool(torch.jit.is_tracing() or exporting())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _enlarge_axis(image: torch.Tensor, scale: int, axis: int) -> torch.Tensor:
+    """Enlarge one axis as :func:`_resize_axis` does, by convolution: one filter for each position within a pixel."""
+    offset = (torch.arange(scale, device=image.device) + 0.5) / scale - 0.5
+    x = (torch.arange(-2, 3, device=image.device) - offset[:, None]).abs()  # (scale, 5)
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2  # Keys, a = -0.5
+    filters = torch.where(x <= 1, near, torch.where(x < 2, far, 0.0))
+    length = image.shape[axis]
+    index = torch.arange(-2, length + 2, device=image.device)
+    index = torch.where(index < 0, -1 - index, index)  # mirrored as by _pad_symmetric, without a remainder
+    index = torch.minimum(index, 2 * length - 1 - index).clamp(min=0)
+    planes = image.index_select(axis, index).flatten(0, 1).unsqueeze(1)  # (N*C, 1, H+4, W)
+    weight = filters[:, None, :, None] if axis == 2 else filters[:, None, None, :]
+    phases = F.conv2d(planes, weight)  # (N*C, scale, H, W)
+    merged = phases.movedim(1, axis).flatten(axis - 1, axis)  # (N*C, scale*H, W)
+    return merged.reshape(*image.shape[:2], *merged.shape[1:])
 
 
 def _resize_axis(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .compose import build_generator, create
-from .composition import full_composition
+from .composition import full_composition, source_record
 from .confinement import check_paths
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
@@ -111,7 +111,7 @@ def import_checkpoint(
     path = Path(path)
     target = Path(out) if out is not None else path.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
-        raise InputError(f"What is written is a safetensors file; give it that ending, not {target.name}.")
+        raise InputError(f"What is written is a safetensors file; give it that ending, not {target}.")
     if target.exists() and (out is None or target.resolve() == path.resolve()):
         raise InputError(f"{target} is there already; say with --out where to write.")
     exported = _exported(path)
@@ -143,7 +143,7 @@ def import_checkpoint(
     )
     origin = {"file": path.name, "sha256": file_sha256(path), "layout": imported.layout, "part": found.part}
     description = {"entry": entry or target.stem, "composition": full_composition(resolved), "imported": origin}
-    save_checkpoint(target, own, description)
+    save_checkpoint(target, own, {**description, **source_record(resolved)})
     return imported
 
 

@@ -101,6 +101,19 @@ def exact_float32() -> Iterator[None]:
             setattr(part, switch, value)
 
 
+def to_channels_last(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """Put a module on a device, its weights of four dimensions in channels-last memory, and return it.
+
+    What lies right already stays where it is: ``Module.to`` would copy weights such as (C, 1, 1, 1) to a new place
+    every time, and leave behind whoever has noted the old one, as a CUDA graph has.
+    """
+    module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4 and not tensor.is_contiguous(memory_format=torch.channels_last):
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def prepare(generator: nn.Module, device: torch.device | str, precision: str = "fp32") -> nn.Module:
     """Put a generator into evaluation mode on a device, in the memory format that convolutions are fastest in.
 
@@ -111,7 +124,7 @@ def prepare(generator: nn.Module, device: torch.device | str, precision: str = "
     """
     if precision != "fp32" and precision not in REDUCED:
         raise ValueError(f"precision must be fp32, {' or '.join(REDUCED)}, not {precision!r}")
-    prepared: nn.Module = generator.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prepared = to_channels_last(generator.eval(), device)
     return ReducedPrecision(prepared, REDUCED[precision]) if precision in REDUCED else prepared
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from .benchmark import listed
 from .compose import build_generator
-from .composition import full_composition
+from .composition import full_composition, source_record
 from .data import ImageItem, load_image_set
 from .errors import DataError, InputError, PluginError
 from .images import round_to_uint8, to_tensor
@@ -181,6 +181,7 @@ def interpolate(
                     "entry": f"{one.name} and {two.name}, alpha {alpha:g}",
                     "composition": full_composition(one.entry),
                     "interpolation": {"first": one.digest, "second": two.digest, "alpha": alpha},
+                    **source_record(one.entry),
                 }
                 save_checkpoint(folder / f"alpha-{alpha:g}.safetensors", network.state_dict(), description)
     return result

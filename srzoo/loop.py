@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from . import __version__
 from .compose import Term
-from .composition import full_composition, plugin_versions
+from .composition import changed_sources, full_composition, plugin_versions, source_record
 from .curves import draw_curves
 from .distribution import average_buffers_, gathered
 from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
@@ -72,6 +72,7 @@ class Run:
         self.entry, self.recipe, self.accelerator, self.folder = entry, recipe, accelerator, folder
         self.validator, self.every, self.tracking, self.progress = validator, every, tracking, progress
         self.scores: dict[str, float] = {}
+        self.sources: dict[str, Any] = source_record(entry)
         self.best: dict[str, float] = {}
         self.seconds, self.clock, self.asked = 0.0, 0.0, 0
         self.order = list(recipe.stages)
@@ -100,6 +101,7 @@ class Run:
             "srzoo": __version__,
             "plugins": plugin_versions(),
             "torch": torch.__version__,
+            **self.sources,
         }
 
     def all_stages(self, generator: nn.Module, terms: Mapping[str, Sequence[Term]], dataset: PatchDataset) -> Path:
@@ -138,6 +140,9 @@ class Run:
         # From here on, processes draw numbers of their own.
         set_seed(recipe.seed + self.order.index(name), device_specific=True)
         start = self._restore(saved, parts) if saved is not None and saved["stage"] == name else 0
+        self.sources = source_record(self.entry)
+        if saved is not None and start == stage.steps:  # nothing is trained by what the code is now
+            self.sources = {"sources": saved["sources"]} if "sources" in saved else {}
         self.folder.rewind_log(saved["stage"] if saved is not None else None, saved["step"] if saved is not None else 0)
         on_gpu = accelerator.device.type == "cuda"
         batches = DataLoader(
@@ -331,6 +336,7 @@ class Run:
                 )
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
+        state |= self.sources
         self.folder.write_state(state)
 
     def _restore(self, saved: Mapping[str, Any], parts: Parts) -> int:
@@ -344,6 +350,11 @@ class Run:
         found = saved.get("precision", self.precision)  # states of older versions do not say
         if found != self.precision:
             self._warn(f"trained in {found} up to here, from here in {self.precision}")
+        if changed := changed_sources(saved.get("sources"), self.entry):
+            self._warn(
+                f"the source code of {' and '.join(changed)} has changed since its state was saved; if that changes "
+                "what it computes, start anew with another --out"
+            )
         if len(saved["random"]) == self.accelerator.num_processes:
             restore_random_state(saved["random"][self.accelerator.process_index])
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 import torch
@@ -103,6 +104,9 @@ def _fused(name: str, module: nn.Module) -> dict[str, bool]:
     )
 
 
+_timm_log = logging.getLogger("timm.scheduler.cosine_lr")
+
+
 def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int) -> Scheduler:
     """Build a schedule that is updated once a step."""
     if config.name in ("cosine", "poly", "tanh"):
@@ -115,6 +119,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int
         }
         if config.name == "poly":
             return PolyLRScheduler(optimizer, power=config.power, **periods)
+        _timm_log.setLevel(logging.ERROR)  # it warns, each time, that one step is no curve
         return (CosineLRScheduler if config.name == "cosine" else TanhLRScheduler)(optimizer, **periods)
     return MultiStepLRScheduler(
         optimizer,

@@ -37,6 +37,8 @@ _SUPPLIERS = {
 POSITIONAL = {"block": 1, "upsampler": 2}
 """How many leading arguments the trunk passes to a part: ``block(channels)``, ``upsampler(channels, scale)``."""
 
+_LONGEST_LIST, _MOST_NAMES = 300, 12
+"""Characters of options with types that a message may list, and else how many names."""
 UNKNOWN = object()
 """Type of an option whose annotation cannot be evaluated; any value is accepted."""
 _ANNOTATION_NAMES = {**vars(builtins), **vars(collections.abc), **{n: getattr(typing, n) for n in typing.__all__}}
@@ -148,9 +150,9 @@ def check_options(
         if option is None:
             if name in SUPPLIED:
                 raise OptionError(f"{label} gets {name!r} from {_SUPPLIERS[name]}; it cannot be set here.", name)
-            options = ", ".join(str(o) for o in (*signature.options, *signature.slots)) or "none"
             raise OptionError(
-                f"{label} has no option {name!r}.{did_you_mean(name, [*accepted, *beside])} It accepts: {options}.",
+                f"{label} has no option {name!r}.{did_you_mean(name, [*accepted, *beside])} "
+                f"It accepts: {_listed(component, signature)}.",
                 name,
             )
         result[name] = _convert(option, value, label)
@@ -158,6 +160,16 @@ def check_options(
     if missing:
         raise OptionError(f"{label} needs {' and '.join(repr(name) for name in missing)}.")
     return result
+
+
+def _listed(component: Component, signature: Signature) -> str:
+    """Return what may be written, with types where these are few; of many, the names of a dozen."""
+    options = [str(option) for option in (*signature.options, *signature.slots)]
+    if sum(map(len, options)) <= _LONGEST_LIST:
+        return ", ".join(options) or "none"
+    names = signature.names()
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}; 'srzoo show {component.kind}/{component.name}' lists them"
 
 
 def _convert(option: Option, value: Any, label: str) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import pluggy
@@ -26,6 +27,8 @@ from .specs import KINDS, ComponentSpec, hook_name
 
 GROUP = "srzoo"
 OWN_DISTRIBUTION = "srzoo"
+_LIBRARIES = {"torch", "numpy", "sympy", "onnx", "onnx_ir", "onnxscript", "safetensors"}
+"""Libraries that plugins are run by, in whose files nothing is to be changed."""
 
 
 @dataclass(frozen=True)
@@ -179,23 +182,32 @@ def describe_exception(error: BaseException) -> str:
         text = " ".join(str(error).split()) or "no message"
     except Exception:  # even its __str__ is broken
         text = "no message"
-    place = ""
     if isinstance(error, SyntaxError) and error.filename:  # raised by the import machinery; it knows the place itself
         return f"{type(error).__name__}: {error.msg} ({_short_path(error.filename)}, line {error.lineno})"
-    traceback = error.__traceback__
+    return f"{type(error).__name__}: {text}{foreign_place(error.__traceback__)}"
+
+
+def foreign_place(traceback: TracebackType | None = None, frame: FrameType | None = None) -> str:
+    """Return `` (file, line n)``, the innermost place of a traceback or frame in a plugin's own code; or nothing."""
+    place = ""
+    steps = [(frame, frame.f_lineno)] if frame is not None else []
     while traceback is not None:
-        frame = traceback.tb_frame
-        filename = frame.f_code.co_filename
-        if not filename.startswith("<") and not _is_ours_or_torch(filename):
-            place = f" ({_short_path(filename)}, line {traceback.tb_lineno})"
+        steps.append((traceback.tb_frame, traceback.tb_lineno))
         traceback = traceback.tb_next
-    return f"{type(error).__name__}: {text}{place}"
+    for step, line in steps:
+        filename = step.f_code.co_filename
+        if not filename.startswith("<") and not _is_ours_or_torch(filename):
+            place = f" ({_short_path(filename)}, line {line})"
+    return place
 
 
 def _short_path(filename: str) -> str:
-    """Return a file's name; with its folder where the name alone tells nothing."""
+    """Return a file's name within the package that it is of; of a lone file, the name."""
     path = Path(filename)
-    return f"{path.parent.name}/{path.name}" if path.name == "__init__.py" else path.name
+    parts, folder = [path.name], path.parent
+    while (folder / "__init__.py").is_file() and folder.name:
+        parts, folder = [folder.name, *parts], folder.parent
+    return "/".join(parts)
 
 
 @functools.cache
@@ -207,7 +219,10 @@ def _torch_folder() -> Path | None:
 def _is_ours_or_torch(filename: str) -> bool:
     """Whether a frame is none of a plugin's code: that in torch's own files says nothing of what to change."""
     path = Path(filename)
-    return Path(__file__).parent in path.parents or _torch_folder() in path.parents
+    above = path.parts[:-1]
+    library = above[above.index("site-packages") + 1 :][:1] if "site-packages" in above else ()
+    ours = Path(__file__).parent in path.parents
+    return ours or _torch_folder() in path.parents or bool({*library} & _LIBRARIES)
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:

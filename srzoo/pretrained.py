@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +17,19 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .compose import build_generator, component_factory
-from .composition import full_composition
+from .composition import changed_sources, full_composition
 from .confinement import check_paths, lies_within
 from .errors import (
     CompositionError,
-    EntryError,
     MissingWeightsError,
     PluginError,
+    RecipeWarning,
     SrzooError,
     UnknownNameError,
     WeightsError,
 )
-from .recipe import ComponentRef, Entry
+from .pickles import load_pickle
+from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .weights import (
@@ -40,7 +43,7 @@ from .weights import (
     weights_folders,
 )
 from .yamlio import locate
-from .zoo import Source, Zoo, get_zoo
+from .zoo import get_zoo, shared_entry
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
 """Endings of checkpoint files."""
@@ -113,7 +116,11 @@ def _checkpoint_path(path: Path) -> Path:
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         best = path / "checkpoints" / "best.safetensors"
-        hint = f" The run is not finished; its best weights so far are {best}." if not files and best.is_file() else ""
+        hint = " Write the folder of another run, or a checkpoint file."
+        if not files and best.is_file():
+            hint = f" The run is not finished; its best weights so far are {best}."
+        elif files:
+            hint = f" Write the one that is meant, e.g. {files[0]}."
         raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.{hint}")
     return files[0]
 
@@ -134,8 +141,32 @@ def _load_file(path: Path, name: str) -> Model:
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
     check_paths(name, locate({"generator": composition["generator"]}, str(path)), written_in="a weight file")
-    generator = _filled(entry, tensors, path)
+    try:
+        generator = _filled(entry, tensors, path)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{path}: {error}{get_registry().absent(_packages(description))}") from None
+    _warn_of_other_source(description, entry, path)
     return _model(name, entry, generator, path, description, digest)
+
+
+def _packages(description: Mapping[str, Any]) -> list[str]:
+    """Return the packages, ``name version``, that the parts of a checkpoint's composition came from."""
+    plugins = description.get("plugins")
+    owners = sorted(set(re.findall(r"'([^'/]+)/[^'/]+'", repr(description.get("composition")))))
+    named = [str(plugins[owner]) for owner in owners if owner in plugins] if isinstance(plugins, Mapping) else []
+    return [package for package in named if re.fullmatch(PACKAGE, package)]
+
+
+def _warn_of_other_source(description: Mapping[str, Any], entry: Entry, path: Path) -> None:
+    """Warn where a stranger's part has other source code than weights were made with; names and shapes cannot tell."""
+    composed = entry.model_copy(update={"training": None, "discriminator": None})
+    if changed := changed_sources(description.get("sources"), composed):
+        warnings.warn(
+            f"{path} was made with other source code of {' and '.join(changed)}, so its scores may not hold: compute "
+            "some by 'srzoo bench', or install the version that it was made with.",
+            RecipeWarning,
+            stacklevel=4,
+        )
 
 
 def _load_shared(folder: Path) -> Model:
@@ -150,6 +181,7 @@ def _load_entry(entry: Entry, path: Path) -> Model:
     tensors, description = read_checkpoint(path, content)
     check_composition(description, full_composition(entry), str(path))
     generator = _filled(entry, tensors, path)
+    _warn_of_other_source(description, entry, path)
     return _model(entry.name, entry, generator, path, description, digest)
 
 
@@ -183,24 +215,6 @@ def _filled(entry: Entry, tensors: Mapping[str, torch.Tensor], path: Path) -> nn
     return generator
 
 
-def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
-    """Return the entry of a folder that holds a zoo file, and the folders that its weights may lie in.
-
-    Raises:
-        EntryError: the file is not valid, or holds none with weights, or several.
-    """
-    file = folder / "zoo.yaml"
-    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
-    for problem in zoo.problems():
-        raise problem
-    entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]
-    if len(entries) != 1:
-        raise EntryError(
-            f"{file} holds {len(entries)} entries with weights; a folder that stands for a model holds one."
-        )
-    return entries[0], (folder,)
-
-
 def _load_foreign(path: Path) -> Model:
     """Let generators that read checkpoints of other programs try, in the order of their names."""
     advice = f"If it is of ESRGAN, BasicSR, mmagic, KAIR, EDSR or SRGAN: srzoo weights import {path}"
@@ -219,6 +233,8 @@ def _load_foreign(path: Path) -> Model:
         except (AttributeError, ValueError) as error:
             raise PluginError(f"generator {component.full_name!r} says no scale of {path}: {error}.") from None
         return _model(path.stem, entry, generator, path, {})
+    if path.suffix != ".safetensors":
+        load_pickle(path)  # of a file that is damaged, this is all there is to say
     silent = f"{path} does not say what it is the weights of, as srzoo's own files do. "
     told = silent if path.suffix == ".safetensors" else ""
     told += " ".join(map(str, reasons)) or f"No plugin reads {path}."
@@ -328,6 +344,7 @@ def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry 
     tensors, description = read_checkpoint(path, content)
     check_composition(description, full_composition(target or source), str(path))
     load_into(generator, tensors, str(path))
+    _warn_of_other_source(description, target or source, path)
     return description
 
 
@@ -344,6 +361,7 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
             tensors, description = read_checkpoint(path)
             check_composition(description, full_composition(target), str(path))
             load_into(generator, tensors, str(path))
+            _warn_of_other_source(description, target, path)
         else:
             load_pretrained(generator, get_zoo().entry(reference), target)
     except (UnknownNameError, WeightsError) as error:

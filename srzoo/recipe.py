@@ -22,6 +22,9 @@ PositiveInt = Annotated[int, Strict(), Field(gt=0)]
 PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
+PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}( [A-Za-z0-9.+!_-]{1,50})?$"
+"""A package as it is named to people: its name, and its version if that is known."""
+Package = Annotated[str, Strict(), Field(pattern=PACKAGE)]
 
 
 class Model(pydantic.BaseModel):
@@ -402,7 +405,11 @@ class Recorded(Model):
 
 
 class Entry(Model):
-    """One entry of the zoo: a composition and, where it is trained, its recipe and weights."""
+    """One entry of the zoo: a composition and, where it is trained, its recipe and weights.
+
+    Args:
+        requires: packages that bring its parts, ``name`` or ``name version``, for whoever has them not.
+    """
 
     name: Text
     summary: Text
@@ -413,6 +420,12 @@ class Entry(Model):
     training: Training | None = None
     weights: WeightsRef | None = None
     recorded: Recorded | None = None
+    requires: tuple[Package, ...] = ()
+
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_no_requirements(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave entries without requirements as they were before there were any, so that their runs go on."""
+        return {key: value for key, value in serialise(self).items() if key != "requires" or value}
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Entry:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import AmbiguousNameError, PluginWarning, UnknownNameError, did_you_mean
-from .plugins import PluginRecord, discover, unknown_plugins
+from .plugins import PluginRecord, discover, normalised, unknown_plugins
 from .specs import KINDS, ComponentSpec
 
 SLOW = 0.5
@@ -89,6 +89,18 @@ class Registry:
         found = [component for group in self._table(kind).values() for component in group]
         matching = [c for c in found if fnmatch.fnmatch(c.name, pattern) or fnmatch.fnmatch(c.full_name, pattern)]
         return sorted(matching, key=lambda c: (c.name, c.full_name))
+
+    def absent(self, packages: Iterable[str]) -> str:
+        """Return a sentence that names those of some packages, ``name version``, that no plugin here came with."""
+        there = {normalised(record.distribution) for record in self.records}
+        found = [package for package in packages if normalised(package.partition(" ")[0]) not in there]
+        if not found:
+            return ""
+        names = " ".join(package.partition(" ")[0] for package in found)
+        return (
+            f" It was made with {' and '.join(found)}, which {'is' if len(found) == 1 else 'are'} not installed here: "
+            f"'pip install {names}', or from where its author has it."
+        )
 
     def problems(self) -> list[str]:
         """Return one sentence for every broken plugin and every name claimed twice."""

@@ -13,6 +13,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from .compose import Term, build_discriminator, build_generator, has_adversarial_term
+from .inference import to_channels_last
 from .optim import make_optimizer, make_schedule
 from .recipe import Entry, Stage
 from .sharding import ShardedAverage, WholeNetwork, WholeOptimizer, filled, shard_
@@ -73,7 +74,7 @@ def build_parts(
     generator = generator.train() if sharded else _placed(generator, accelerator)
     for term in terms:
         if isinstance(term.loss, nn.Module):
-            term.loss.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            to_channels_last(term.loss, accelerator.device)
     ema: ModelEmaV3 | ShardedAverage | None = None
     if sharded:
         shard_(generator, accelerator.device, accelerator.num_processes)
@@ -106,4 +107,4 @@ def _placed(network: nn.Module, accelerator: Accelerator, synchronise: bool = Tr
     several_gpus = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
     if synchronise and several_gpus:  # there is none for CPUs
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return to_channels_last(network, accelerator.device)

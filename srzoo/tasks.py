@@ -139,9 +139,8 @@ class PixelTask:
 
     def kind_of(self, step: int) -> tuple[Any, ...]:
         """Return what a step's number decides: two steps of equal kind differ in their batch alone."""
-        return tuple(
-            term.weight(step) for term in self._terms if term.role != "regulariser" or self._is_due(term, step)
-        )
+        due = [term for term in self._terms if term.role != "regulariser" or self._is_due(term, step)]
+        return tuple((term.label, term.weight(step)) for term in due)
 
     @staticmethod
     def _is_due(term: Term, step: int) -> bool:

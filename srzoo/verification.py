@@ -10,12 +10,12 @@ from pathlib import Path
 from .data import ImageSet, load_image_set
 from .errors import DataError, InputError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
-from .pretrained import Model, load_model, shared_entry
+from .pretrained import Model, generator_spec, load_model
 from .protocol import Protocol
 from .registry import get_registry
 from .scoring import Metric, available_metrics, mean_scores, score_set
 from .specs import MetricSpec
-from .zoo import get_zoo
+from .zoo import get_zoo, shared_entry
 
 Progress = Callable[[str, int, int], None]
 
@@ -111,9 +111,18 @@ def recorded_scores(
     """Return dataset to metric to recorded value, of those asked for. See :func:`verify`."""
     folder = Path(entry)
     is_folder = entry not in get_zoo().names() and (folder / "zoo.yaml").is_file()
-    recorded = (shared_entry(folder)[0] if is_folder else get_zoo().entry(entry)).recorded
+    if not is_folder and entry not in get_zoo().names() and folder.exists():
+        raise InputError(
+            f"{entry} records no scores that could be verified, as a zoo entry or the folder of a pulled model does; "
+            "'srzoo bench' computes some of a checkpoint or a finished run."
+        )
+    found = shared_entry(folder)[0] if is_folder else get_zoo().entry(entry)
+    recorded = found.recorded
     if recorded is None or not recorded.scores:
-        raise InputError(f"entry {entry!r} records no scores that could be verified; 'srzoo show {entry}' shows it.")
+        first = "" if found.weights is not None or not generator_spec(found).trainable else " once it is trained"
+        raise InputError(
+            f"entry {entry!r} records no scores that could be verified; 'srzoo bench {entry}' computes some{first}."
+        )
     names = list(dict.fromkeys(metric for scores in recorded.scores.values() for metric in scores))
     datasets = _chosen(data, list(recorded.scores), "dataset", entry)
     wanted = _chosen(metrics, names, "metric", entry)

@@ -15,11 +15,12 @@ from typing import Any
 import pydantic
 
 from .confinement import check_paths
-from .errors import EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
+from .errors import CompositionError, EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
 from .options import SLOTS, check_options
 from .recipe import ComponentRef, Entry, LossTerm
 from .registry import Registry, get_registry
+from .specs import GeneratorSpec
 from .yamlio import KeyPath, Node, locate, read_yaml
 
 NOT_INHERITED = ("weights", "recorded", "summary")
@@ -146,6 +147,7 @@ class Zoo:
         fields["name"] = Node(bare, tree.where)
         fields.setdefault("summary", Node(self._summary(name), tree.where))
         tree = Node(fields, tree.where)
+        self._check_scale(bare, tree, source)
         entry = _validate(tree)
         qualified = self._check_components(entry, tree, source)
         if not qualified:
@@ -174,6 +176,22 @@ class Zoo:
                 raise EntryError(
                     f"{node.where}: entry {name!r}: {key}: unknown key {str(key)!r}.{hint} Keys here: {keys}."
                 )
+
+    def _check_scale(self, name: str, tree: Node, source: Source) -> None:
+        """Refuse a scale that the generator does not have, before it is measured by what follows from it."""
+        scale, generator = (tree.content[key].value if key in tree.content else None for key in ("scale", "generator"))
+        generator = generator.get("name") if isinstance(generator, dict) else generator
+        if type(scale) is not int or scale < 1 or not isinstance(generator, str):
+            return
+        try:
+            spec = self._registry.get("generator", generator, scope=source.distribution).spec
+        except InputError:  # told where components are checked
+            return
+        if isinstance(spec, GeneratorSpec) and not spec.reads and scale not in spec.scales:
+            raise CompositionError(
+                f"{tree.place(('scale',))}: entry {name!r}: generator {spec.name!r} has scales "
+                f"{', '.join(map(str, spec.scales))}, not {scale}."
+            )
 
     def _bare_name(self, name: str) -> str:
         return name if name in self._written else name.rpartition("/")[2]
@@ -244,7 +262,10 @@ class Zoo:
         qualified: dict[KeyPath, str] = {}
         for kind, ref, path in found:
             check = _ComponentCheck(self._registry, source, tree, entry.name)
-            qualified |= check(kind, ref.name, ref.options, path)
+            try:
+                qualified |= check(kind, ref.name, ref.options, path)
+            except UnknownNameError as error:
+                raise UnknownNameError(f"{error}{self._registry.absent(entry.requires)}") from None
         self._check_recorded(entry, tree)
         return qualified
 
@@ -355,6 +376,24 @@ def get_zoo() -> Zoo:
     for number, path in enumerate(extra, start=1):
         sources.append(Source(path, "local", "local" if number == 1 else f"local{number}", (path.parent,)))
     return Zoo(sources, registry)
+
+
+def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
+    """Return the entry of a folder that holds a zoo file, and the folders that its weights may lie in.
+
+    Raises:
+        EntryError: the file is not valid, or holds none with weights, or several.
+    """
+    file = folder / "zoo.yaml"
+    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
+    for problem in zoo.problems():
+        raise problem
+    entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]
+    if len(entries) != 1:
+        raise EntryError(
+            f"{file} holds {len(entries)} entries with weights; a folder that stands for a model holds one."
+        )
+    return entries[0], (folder,)
 
 
 def training_entry(

@@ -174,6 +174,12 @@ def test_what_spandrel_does_not_read_is_told_with_what_else_there_is(content: An
     assert f"srzoo weights import {tmp_path / 'x.pth'}" in str(caught.value)
 
 
+def test_a_damaged_file_is_told_without_advice_that_it_would_not_follow(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(b"hello")
+    with pytest.raises(WeightsError, match=r"x\.pth cannot be loaded as plain tensors: it is no file.*writes\.$"):
+        load_model(tmp_path / "x.pth")
+
+
 @with_spandrel
 def test_grey_networks_are_refused(tmp_path: Path) -> None:
     from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR

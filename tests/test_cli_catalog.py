@@ -393,17 +393,46 @@ def test_completion_offers_names_and_stays_silent_beside_a_broken_zoo(
     assert complete_kind("b") == ["block"]
 
 
-def test_show_of_a_run_or_a_pulled_folder_says_where_its_composition_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_show_takes_a_run_a_pulled_folder_and_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder, file in (("run", "entry.json"), ("pulled", "zoo.yaml")):
+    entry = get_zoo().entry("bicubic")
+    written = {"summary": "Mine", "generator": {"name": "bicubic"}, "weights": {"file": "x", "sha256": "0" * 64}}
+    for folder, file, content in (
+        ("run", "entry.json", entry.model_dump()),
+        ("pulled", "zoo.yaml", {"mine": written}),
+        ("broken", "entry.json", {"name": "x"}),
+    ):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / file).write_text("{}")
-        assert f"{folder} is no entry of the zoo. " in refused("show", folder)
-        assert f"{folder}/{file}" in refused("show", folder)
-    (tmp_path / "net.safetensors").write_bytes(b"")
-    assert "srzoo export net.safetensors" in refused("show", "net.safetensors")
+        (tmp_path / folder / file).write_text(json.dumps(content))
+    description = json.dumps({"composition": entry.composition()})
+    header = json.dumps({"__metadata__": {"srzoo": description}}).encode()
+    (tmp_path / "net.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    for path in ("run", "pulled", "net.safetensors"):
+        found = CliRunner().invoke(app, ["show", path, "--json"])
+        assert found.exit_code == 0, found.output
+        assert json.loads(found.stdout)["generator"] == {"name": "bicubic"}
+    assert "does not say what it is of" in refused("show", "broken")
+    for path, about in (
+        ("net.pth", "'srzoo weights import net.pth' makes one"),
+        ("half.safetensors", "is not a whole safetensors file; get it again"),
+        ("notes.md", "none that weights are kept in: these end in .safetensors"),
+    ):
+        (tmp_path / path).write_bytes(b"")
+        assert about in refused("show", path)
+    (tmp_path / "folder").mkdir()
+    assert refused("show", "folder").endswith("It is a folder that holds neither a run nor a pulled model.")
+    (tmp_path / "folder" / "a.safetensors").touch()
+    assert "write a checkpoint, e.g. folder/a.safetensors" in refused("show", "folder")
+
+
+def test_an_entry_with_an_error_is_told_of_at_the_foot_of_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    (tmp_path / "zoo.yaml").write_text("mine: {extends: rrdb-lite-x4, generator.block.grwth: 8}\n")
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    found = run("list", "*")
+    assert "One is left out for an error, told below." in " ".join(found.stdout.split())
+    assert "Did you mean 'growth'" in found.stderr
 
 
 def test_entries_that_are_ready_come_first_and_can_be_asked_for_alone() -> None:

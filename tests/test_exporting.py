@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from srzoo.cli import app
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.errors import CompositionError, InputError, MissingLibraryError, TrainingError, UnknownNameError
-from srzoo.exporting import export
+from srzoo.exporting import FORMATS, export
 from srzoo.importing import import_checkpoint
 from srzoo.pickles import load_pickle
 from srzoo.pretrained import load_model
@@ -38,6 +40,8 @@ SMALL = {
     "msrresnet": ("msrresnet-x4", {"num_features": 8, "num_blocks": 2}),
     "srgan": ("srresnet-mse-x4", {"num_features": 8, "num_blocks": 2, "output_activation": "tanh"}),
     "edsr": ("edsr-x4", {"num_features": 8, "num_blocks": 2}),
+    "srcnn": ("srcnn-x4", {"num_features": [8, 4]}),  # after bicubic enlargement, whose sizes must stay symbols
+    "drcn": ("drcn-x4", {"num_features": 8}),
     "lite": ("rrdb-lite-x4", {"num_features": 8, "num_blocks": 1, "block.growth": 4}),
 }
 
@@ -94,7 +98,7 @@ def test_esrgan_x2_loads_in_spandrel_in_the_layouts_that_have_it(trained: Callab
     with pytest.raises(InputError, match=r"layout basicsr-rrdbnet: it enlarges features by 4, not 2"):
         export(path, tmp_path / "out", "pth", layout="basicsr-rrdbnet")
     found = export(path, tmp_path / "out", "pth")
-    assert found.layout == "esrgan"
+    assert found.layouts == {"pth": "esrgan"}
     with torch.inference_mode():
         assert torch.allclose(
             spandrel.ModelLoader().load_from_file(found.files["pth"]).model.eval()(LR), output_of(path), atol=1e-6
@@ -183,7 +187,7 @@ def test_what_another_program_would_compute_differently_is_not_written_under_its
         export(path, tmp_path / "out", "pth", layout="esrgan")
     assert about in str(caught.value)
     found = export(path, tmp_path / "out", "pth")
-    assert found.layout == "srzoo"
+    assert found.layouts == {"pth": "srzoo"}
     assert "No layout of another program" in found.notes[0]
 
 
@@ -193,7 +197,7 @@ def test_what_another_program_would_compute_differently_is_not_written_under_its
 def test_safetensors_are_ours_and_load_as_they_are(trained: Callable[..., str], tmp_path: Path) -> None:
     path = trained("lite")
     found = export(path, tmp_path / "out")
-    assert found.layout == "srzoo"
+    assert found.layouts == {"safetensors": "srzoo"}
     assert torch.equal(output_of(str(found.files["safetensors"])), output_of(path))
 
 
@@ -212,7 +216,9 @@ def test_safetensors_under_other_names_say_what_they_were_made_from(
 # --- programs ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lite", pytest.param("esrgan", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["lite", "srcnn", *(pytest.param(slow, marks=pytest.mark.slow) for slow in ("esrgan", "drcn"))]
+)
 def test_onnx_takes_any_size_and_agrees(trained: Callable[..., str], tmp_path: Path, name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra 'test'")
     pytest.importorskip("onnxscript", reason="onnxscript is in the extra 'test'")
@@ -241,34 +247,69 @@ def test_torchscript_takes_any_size_and_agrees(trained: Callable[..., str], tmp_
 def test_what_cannot_be_exported_is_told_and_leaves_nothing(tmp_path: Path, form: str) -> None:
     if form == "onnx":
         pytest.importorskip("onnxscript", reason="onnxscript is in the extra 'test'")
-    with pytest.raises(CompositionError, match=r"'bicubic' cannot be exported as .*Nothing was written"):
-        export("bicubic", tmp_path / "out", form)
-    assert list((tmp_path / "out").iterdir()) == []
+    place = r"srzoo_internal_patches/generator\.py, line \d+"
+    with pytest.raises(CompositionError, match=rf"cannot be exported as {form}: {place}, takes .*Nothing was written"):
+        export("internal-patches", tmp_path / "out", form)
+    assert not (tmp_path / "out").exists()
 
 
 class SizeBound(nn.Module):
-    """What a careless trace keeps: the size it was exported with, or a value that depends on it."""
-
-    def __init__(self, sized: bool) -> None:
-        super().__init__()
-        self.sized = sized
+    """Keeps, in a trace, the size that it was exported with."""
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        if self.sized:
-            return nn.functional.interpolate(lr, tuple(int(side) * 4 for side in lr[0, 0].detach().numpy().shape))
-        return nn.functional.interpolate(lr, scale_factor=4.0) * float(lr.mean())
+        return nn.functional.interpolate(lr, tuple(int(side) * 4 for side in lr.shape[2:]))
 
 
-@pytest.mark.parametrize(("sized", "about"), [(True, "holds the size it was exported with"), (False, "differs from")])
+class ValueBound(nn.Module):
+    """Decides by a value of its input, which none of the images that are compared need decide otherwise."""
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        if lr.mean() > 0.9:
+            lr = 2 * lr
+        return nn.functional.interpolate(lr, scale_factor=4.0)
+
+
+class WindowBound(nn.Module):
+    """Takes windows of 8x8, and refuses other sides."""
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        count, channels, height, width = lr.shape
+        if height % 8 or width % 8:
+            raise ValueError("sides must be multiples of 8")
+        windows = lr.view(count, channels, height // 8, 8, width // 8, 8).permute(0, 1, 2, 4, 3, 5)
+        centred = windows - windows.mean((-2, -1), keepdim=True)
+        image = centred.permute(0, 1, 2, 4, 3, 5).reshape(lr.shape)
+        return nn.functional.interpolate(image, scale_factor=4.0)
+
+
+@pytest.mark.parametrize(
+    ("network", "about"),
+    [
+        (SizeBound, "holds the size it was exported with"),
+        (ValueBound, r"test_exporting.py, line \d+, takes a value of the image out of torch.* torch.where"),
+    ],
+)
 def test_a_trace_that_computes_something_else_is_not_kept(
-    trained: Callable[..., str], tmp_path: Path, sized: bool, about: str
+    trained: Callable[..., str], tmp_path: Path, network: type[nn.Module], about: str
 ) -> None:
     from dataclasses import replace
 
-    model = replace(load_model(trained("lite")), generator=SizeBound(sized))
-    with pytest.raises(CompositionError, match=about):
-        export(model, tmp_path / "out", "torchscript")
-    assert list((tmp_path / "out").iterdir()) == []
+    model = replace(load_model(trained("lite")), generator=network())
+    with pytest.raises(CompositionError, match=rf"{about}.*Nothing was written.* as safetensors or pth"):
+        export(model, tmp_path / "out", ["safetensors", "torchscript"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+def test_a_generator_of_certain_sizes_is_exported_for_them(
+    trained: Callable[..., str], tmp_path: Path, form: str
+) -> None:
+    from dataclasses import replace
+
+    model = replace(load_model(trained("lite")), generator=WindowBound(), size_multiple=8)
+    found = export(model, tmp_path / "out", form)
+    assert found.errors[form] < 1e-5
+    assert "multiples of 8" in found.card.read_text()
 
 
 def test_without_onnx_the_message_names_the_extra(
@@ -298,20 +339,103 @@ def test_mistakes_are_told(trained: Callable[..., str], tmp_path: Path) -> None:
         export(path, tmp_path / "file" / "out", "pth")
 
 
-def test_a_full_disk_leaves_what_was_there(
+def test_a_layout_that_does_not_fit_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        export("edsr-lite-x4", tmp_path / "out", "pth", layout="esrgan")
+    assert str(caught.value).endswith("Layouts that can stand for it: srzoo, basicsr-edsr, edsr, mmagic-edsr.")
+    with pytest.raises(InputError, match="A layout names tensors, which onnx hide; ask for safetensors or pth"):
+        export("edsr-lite-x4", tmp_path / "out", "onnx", layout="edsr")
+    assert not (tmp_path / "out").exists()
+
+
+# --- all or nothing ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Let no file grow beyond 100 kB, which is what a full disk does to torch's own writers."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("form", "layout"),
+    [("safetensors", None), ("safetensors", "edsr"), ("pth", None), ("torchscript", None)],
+)
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, form: str, layout: str | None) -> None:
+    model = load_model("edsr-lite-x4")
+    target = tmp_path / f"edsr-lite-x4{FORMATS[form]}"
+    target.write_text("before")
+    with pytest.raises(
+        TrainingError, match=rf"Cannot write .*{tmp_path}.*File too large.*before is untouched"
+    ) as found:
+        export(model, tmp_path, form, layout=layout)
+    assert ".export-" not in str(found.value)
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_one_format_that_fails_leaves_none_of_them(
     trained: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = trained("esrgan")
-    before = export(path, tmp_path / "out", "pth").files["pth"].read_bytes()
+    path = trained("lite")
+    before = {file: file.read_bytes() for file in export(path, tmp_path / "out", "safetensors").folder.iterdir()}
+    monkeypatch.setattr("srzoo.exporting.model_card", lambda *_, **__: "\ud800")  # which cannot be encoded
+    with pytest.raises(ValueError, match="surrogates"):
+        export(path, tmp_path / "out", ["safetensors", "pth"], licence="MIT")
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch.save", full)
-    with pytest.raises(TrainingError, match=r"Cannot write .*esrgan\.pth.*No space left"):
-        export(path, tmp_path / "out", "pth")
-    assert (tmp_path / "out" / "esrgan.pth").read_bytes() == before
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "esrgan.pth"]
+def test_a_name_that_cannot_be_taken_takes_the_others_back(trained: Callable[..., str], tmp_path: Path) -> None:
+    path = trained("lite")
+    export(path, tmp_path / "out", "pth")
+    before = (tmp_path / "out" / "lite.pth").read_bytes()
+    (tmp_path / "out" / "lite.pt").mkdir()
+    with pytest.raises(TrainingError, match=r"Cannot write to .*directory.* untouched"):
+        export(path, tmp_path / "out", ["pth", "safetensors", "torchscript"])
+    assert (tmp_path / "out" / "lite.pth").read_bytes() == before
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "lite.pt", "lite.pth"]
+
+
+def test_what_a_killed_export_left_is_gone_after_the_next(trained: Callable[..., str], tmp_path: Path) -> None:
+    path, out = trained("lite"), tmp_path / "out"
+    for name in (".export-dead", ".export-alive"):
+        (out / name).mkdir(parents=True)
+        (out / name / ".lock").touch()
+        (out / name / "lite.pth").write_text("half of it")
+        os.utime(out / name, (0, 0))
+    with filelock.FileLock(out / ".export-alive" / ".lock"):
+        export(path, out, "pth")
+    assert sorted(p.name for p in out.iterdir()) == [".export-alive", "README.md", "lite.pth"]
+
+
+def test_what_is_of_something_else_is_not_written_over(trained: Callable[..., str], tmp_path: Path) -> None:
+    path, out = trained("lite"), tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("# My project\n")
+    assert export(path, out, "pth").card == out / "lite.md"
+    (out / "zoo.yaml").write_text("mine: {extends: edsr-lite-x4}\n")
+    with pytest.raises(InputError, match=r"zoo\.yaml is the zoo file of something else.*give another folder"):
+        export(path, out, "safetensors")
+    assert (out / "README.md").read_text() == "# My project\n"
+    assert not (out / "lite.safetensors").exists()
+
+
+def test_files_of_other_weights_are_not_on_the_card(trained: Callable[..., str], tmp_path: Path) -> None:
+    path, out = trained("esrgan"), tmp_path / "out"
+    export(path, out, ["pth", "safetensors"])
+    text = export(path, out, "safetensors", layout="esrgan").card.read_text()
+    assert "| `esrgan.pth` | ComfyUI, chaiNNer and whatever reads layout `basicsr-rrdbnet` |" in text
+    assert "| `esrgan.safetensors` | ComfyUI, chaiNNer and whatever reads layout `esrgan` |" in text
+    assert not (out / "zoo.yaml").exists(), "the weights that it names are no more"
+    trained("esrgan", image_skip="bilinear")
+    text = export(path, out, "safetensors").card.read_text()
+    assert "esrgan.pth" not in text
 
 
 # --- the model card ---------------------------------------------------------------------------------------------
@@ -319,7 +443,6 @@ def test_a_full_disk_leaves_what_was_there(
 
 def test_the_card_says_what_where_from_and_how_good(tmp_path: Path) -> None:
     found = export("rrdb-lite-x4", tmp_path / "out", "safetensors")
-    assert found.card is not None
     text = found.card.read_text()
     header = yaml.safe_load(text.split("---")[1])
     assert header["license"] == "apache-2.0"
@@ -338,10 +461,10 @@ def test_the_card_says_what_where_from_and_how_good(tmp_path: Path) -> None:
 
 def test_a_card_without_scores_or_licence_says_so(trained: Callable[..., str], tmp_path: Path) -> None:
     path = trained("esrgan")
-    text = (export(path, tmp_path / "out", "pth").card or Path()).read_text()
+    text = export(path, tmp_path / "out", "pth").card.read_text()
     assert "None recorded" in text
     assert "Not stated" in text
-    text = (export(path, tmp_path / "out", "safetensors", licence="MIT").card or Path()).read_text()
+    text = export(path, tmp_path / "out", "safetensors", licence="MIT").card.read_text()
     assert "## Licence\n\nMIT" in text
     assert "esrgan.pth" in text, "files of an earlier call are still there"
 

@@ -586,6 +586,15 @@ def test_upscaling_an_image_smaller_than_the_padding_works() -> None:
     assert torch.isfinite(upscale_bicubic(torch.rand(1, 3, 1, 2), 4)).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated")
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 2), (5, 7), (24, 33)])
+def test_what_exporters_follow_computes_the_same(scale: int, size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    traced = torch.jit.trace(lambda image: upscale_bicubic(image, scale), torch.rand(1, 3, 9, 8))
+    torch.testing.assert_close(traced(images), upscale_bicubic(images, scale), atol=5e-6, rtol=0)
+
+
 def test_upscaling_is_clamped_and_keeps_the_type() -> None:
     step = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     step[..., 4:] = 1

@@ -405,3 +405,13 @@ def test_every_default_obeys_its_own_type(component: Component) -> None:
 
 def test_slots_name_kinds() -> None:
     assert set(SLOTS.values()) <= set(KINDS)
+
+
+def test_of_many_options_a_dozen_are_named_and_the_rest_found() -> None:
+    trunk = get_registry().get("generator", "trunk")
+    with pytest.raises(OptionError, match="Did you mean 'num_blocks'") as caught:
+        check_options(trunk, {"num_blks": 4}, "here")
+    message = str(caught.value)
+    assert "It accepts: num_features, num_blocks, head_kernel" in message
+    assert message.endswith("and 7 more; 'srzoo show generator/trunk' lists them.")
+    assert len(message) < 400

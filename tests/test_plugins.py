@@ -13,6 +13,7 @@ import torch
 from plugin_site import FACTORY, Site, block_plugin, plugin
 
 from srzoo import hookspecs
+from srzoo.errors import labelled
 from srzoo.options import signature_of
 from srzoo.plugins import describe_exception, discover
 from srzoo.registry import Registry
@@ -422,3 +423,18 @@ def test_a_clash_with_a_first_party_name_leaves_the_zoo_as_it_was(site: Site) ->
     shown = site.run("show", "block/rrdb")
     assert shown.returncode == 2
     assert "'esrgan/rrdb'" in shown.stderr and "'other/rrdb'" in shown.stderr
+
+
+def test_a_place_in_a_package_is_told_with_the_package(tmp_path: Path) -> None:
+    (tmp_path / "acme" / "parts").mkdir(parents=True)
+    for folder in ("acme", "acme/parts"):
+        (tmp_path / folder / "__init__.py").touch()
+    code = compile("raise ValueError('no')", str(tmp_path / "acme" / "parts" / "block.py"), "exec")
+    with pytest.raises(ValueError, match="no") as caught:
+        exec(code)
+    assert describe_exception(caught.value) == "ValueError: no (acme/parts/block.py, line 1)"
+
+
+def test_a_reason_is_told_with_its_name_once() -> None:
+    assert labelled("lpips_alex", "lpips_alex is not available: x") == "lpips_alex is not available: x"
+    assert labelled("lpips", "lpips_alex is not available") == "lpips: lpips_alex is not available"

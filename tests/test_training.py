@@ -839,6 +839,12 @@ def test_trackers_are_finished_when_a_run_stops(tmp_path: Path, photos: str, mon
     assert finished == ["tensorboard"]
 
 
+def test_a_schedule_of_one_step_is_not_complained_about(caplog: pytest.LogCaptureFixture) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    make_schedule(optimizer, Schedule(name="cosine"), 1)
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("poly", [1, 0.75, 0.5, 0.25]), ("cosine", [1, 0.8536, 0.5, 0.1464]), ("tanh", None)]
 )

@@ -144,7 +144,11 @@ def test_what_is_not_here_is_named_and_does_not_count_as_holding(
 
 
 def test_mistakes_are_told_before_anything_is_computed(write: Any) -> None:
-    with pytest.raises(InputError, match="'bicubic' records no scores"):
+    with pytest.raises(InputError, match="'srzoo bench esrgan-x4' computes some once it is trained"):
+        verify("esrgan-x4")
+    with pytest.raises(InputError, match="as a zoo entry or the folder of a pulled model does; 'srzoo bench'"):
+        verify(str(Path(__file__).parent))
+    with pytest.raises(InputError, match=r"'bicubic' records no scores.* 'srzoo bench bicubic' computes some"):
         verify("bicubic")
     with pytest.raises(UnknownNameError, match="'srresnet-lite-x4'"):
         verify("srresnet-lite-x")

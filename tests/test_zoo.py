@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from srzoo.composition import full_composition, written_out
-from srzoo.errors import EntryError, OptionError, SrzooError, UnknownNameError
+from srzoo.errors import CompositionError, EntryError, OptionError, SrzooError, UnknownNameError
 from srzoo.recipe import ComponentRef, Entry
 from srzoo.registry import get_registry
 from srzoo.zoo import NOT_INHERITED, Source, Zoo, diff_entries, get_zoo
@@ -816,3 +816,13 @@ def test_resetting_a_key_that_does_not_exist_is_noticed(key: str) -> None:
 )
 def test_resetting_a_key_that_is_or_is_not_set_works(key: str) -> None:
     assert LIVE.entry("srresnet-lite-x4" if key == "discriminator" else "srgan-lite-x4", [f"{key}=null"])
+
+
+def test_a_scale_that_the_generator_does_not_have_is_told_before_what_follows_from_it(make_zoo: MakeZoo) -> None:
+    with pytest.raises(CompositionError, match=r"override scale=5: .*'trunk' has scales 1, 2, 3, 4, 8, not 5"):
+        get_zoo().entry("rrdb-lite-x4", ["scale=5"])
+    zoo = make_zoo(
+        "mine:\n  summary: s\n  scale: 5\n  generator: {name: trunk, block: rrdb, upsampler: pixelshuffle}\n"
+    )
+    with pytest.raises(CompositionError, match=r"line 3: entry 'mine': generator 'trunk' has scales"):
+        zoo.entry("mine")

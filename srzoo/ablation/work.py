@@ -22,7 +22,7 @@ from ..benchmark import BenchResult, bench
 from ..compose import preflight
 from ..composition import full_composition
 from ..data import load_image_set
-from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
+from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean, labelled
 from ..harness import device_name
 from ..inference import best_device
 from ..recipe import Training
@@ -364,7 +364,7 @@ class _Work:
         steps = StepCosts(self.out / "steps.json")
         costs = {label: found.costs[names[0]][0] for label, names in members.items() if names[0] in found.costs}
         entries = {p.label: p.runs[0].entry for p in self.plan.trained if p.label in members}
-        notes = [f"{name}: {reason}" for name, reason in found.unavailable.items()]
+        notes = [labelled(name, reason) for name, reason in found.unavailable.items()]
         notes += [f"{name} failed in the benchmark: {reason}" for name, reason in found.failed.items()]
         return Findings(
             self.plan,

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import TaskID
 
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, did_you_mean, labelled
 from .completion import complete_entry, complete_metric
 from .console import console, errors, make_table, print_error, print_json, print_table, reports_errors
 from .work import checked_protocol, make_progress, split_names
@@ -145,7 +145,7 @@ def bench_command(
     if caution := unsteady(result.costs):
         console.print(f"[dim]{escape(caution)}[/dim]", soft_wrap=True, highlight=False)
     for name, reason in result.unavailable.items():
-        errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     for name, reason in result.failed.items():
         print_error(f"{name}: {reason}")
     if result.failed:

@@ -20,6 +20,7 @@ from ..specs import KINDS, ComponentSpec
 from ..zoo import Source, diff_entries, get_zoo
 from .completion import complete_entry, complete_entry_or_component, complete_kind
 from .console import console, errors, make_table, print_error, print_json, print_table, reports_errors
+from .paths import entry_at, what_tells
 
 _ENTRY_KINDS = ("entry", "entries")
 
@@ -118,6 +119,9 @@ def _list_entries(pattern: str, only_ready: bool, as_json: bool) -> None:
             table.add_row(f"[bold]{e.name}[/bold]", *scale, stages, weights, escape(e.summary))
         print_table(table)
         told = f"{one}{len(usable)} are ready to use. srzoo show ENTRY tells composition, recipe, cost and scores."
+        if broken:
+            are = "One is" if len(broken) == 1 else f"{len(broken)} are"
+            told += f" {are} left out for an error, told below."
         console.print(f"[dim]{told}[/dim]", soft_wrap=True)
     for problem in [*broken, *zoo.file_problems]:
         print_error(str(problem))
@@ -140,7 +144,7 @@ def show_command(
     name: Annotated[
         str,
         typer.Argument(
-            help="An entry, or KIND/NAME of a component.",
+            help="An entry, KIND/NAME of a component, or the path of a run, pulled folder or checkpoint.",
             show_default=False,
             autocompletion=complete_entry_or_component,
         ),
@@ -169,24 +173,16 @@ def show_command(
         _show_diff(get_zoo().entry(name), get_zoo().entry(diff), as_json)
     elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
-    elif name and name not in get_zoo().names() and (told := _where_told(Path(name))):
+    elif name and name not in get_zoo().names() and (found := entry_at(Path(name))):
+        _show_entry(*found, as_json)
+    elif name and name not in get_zoo().names() and (told := what_tells(Path(name))):
         raise InputError(f"{name} is no entry of the zoo. {told}")
     else:
-        _show_entry(get_zoo().entry(name), as_json)
+        _show_entry(get_zoo().entry(name), get_zoo().source(name), as_json)
 
 
-def _where_told(path: Path) -> str:
-    """Return what tells the composition of a model that is a file or folder; empty if a path is neither."""
-    if (path / "zoo.yaml").is_file():
-        return f"'srzoo --zoo {path / 'zoo.yaml'} list' shows the one in it."
-    if (path / "entry.json").is_file():
-        return f"What the run is of stands in {path / 'entry.json'}."
-    return f"'srzoo export {path}' writes a card with its composition." if path.suffix and path.is_file() else ""
-
-
-def _show_entry(entry: Entry, as_json: bool) -> None:
+def _show_entry(entry: Entry, source: Source, as_json: bool) -> None:
     data = entry.model_dump(mode="json", exclude_defaults=True)
-    source = get_zoo().source(entry.name)
     if as_json:
         cost = cost_of(entry)
         whole = {**entry.model_dump(mode="json"), "file": str(source.path), "owner": source.owner}

@@ -143,13 +143,18 @@ def export_command(
     ] = "",
     licence: LicenceOption = "",
 ) -> None:
-    """Write a generator with its weights for other programs, and a model card beside it.
+    """Write a generator with its weights for other programs, and a model card beside it: all of it or nothing.
 
-    ONNX takes images of any size; it and TorchScript are run and compared before they are kept. A .pth of an
-    ESRGAN-family generator loads in chaiNNer and its relatives.
+    safetensors is for srzoo; pth for chaiNNer, ComfyUI and BasicSR, where a layout of theirs can stand for the
+    composition; onnx for any runtime, with images of any size; torchscript for torch without srzoo. The last two are
+    run and compared before they are kept.
+
+    'srzoo list layout' shows the layouts; where one does not fit, the message names those that do. Files of an earlier
+    export are replaced, a README.md or zoo.yaml of something else is not.
 
     Examples: [bold]srzoo export rrdb-lite-x4 --format onnx[/bold],
-    [bold]srzoo export runs/esrgan-x4 --format pth,safetensors[/bold].
+    [bold]srzoo export runs/esrgan-x4 --format pth,safetensors[/bold],
+    [bold]srzoo export edsr-lite-x4 --format pth --layout mmagic-edsr --out for-mmagic[/bold].
     """
     from ..exporting import export
 
@@ -157,7 +162,7 @@ def export_command(
     with console.status(f"writing {', '.join(names)} ..."):
         found = export(model, out, names, layout=layout or None, licence=licence)
     for name, path in found.files.items():
-        told = f", tensors as in {found.layout}" if name in ("safetensors", "pth") else ""
+        told = f", tensors as in {found.layouts[name]}" if name in found.layouts else ""
         if name in found.errors:
             told = f", differs from the generator by at most {found.errors[name]:.1e}"
         console.print(f"wrote {escape(str(path))}{told}", soft_wrap=True, highlight=False)

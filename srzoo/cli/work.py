@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from ..errors import InputError, SrzooError
+from ..errors import InputError, SrzooError, labelled
 from ..zoo import get_zoo
 from .completion import complete_entry, complete_metric
 from .console import console, errors, make_table, print_error, print_table, reports_errors
@@ -186,7 +186,7 @@ def train_command(
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
     for name, reason in result.unavailable.items():
-        errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     assert result.entry.training is not None
     console.print(
         f"[dim]srzoo bench {escape(str(result.out))} bicubic{escape(_unseen(result.entry.training.data))} compares it; "
@@ -334,7 +334,7 @@ def interpolate_command(
     note = "" if len(result.directions) > 1 else "; tradeoff.png needs two metrics, such as --metric psnr,lpips_squeeze"
     console.print(f"[dim]Pictures: {pictures}{note}[/dim]", soft_wrap=True)
     for name, reason in result.unavailable.items():
-        errors.print(f"[yellow]{name}:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
 
 
 @reports_errors
