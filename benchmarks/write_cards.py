@@ -5,7 +5,7 @@ python benchmarks/write_cards.py
 
 from __future__ import annotations
 
-from srzoo.card import model_card
+from srzoo.card import Written, model_card
 from srzoo.pretrained import load_model, weights_path
 from srzoo.zoo import get_zoo
 
@@ -15,7 +15,9 @@ def main() -> None:
         entry = get_zoo().entry(name)
         if entry.weights is not None:
             path = weights_path(entry)
-            path.with_suffix(".md").write_text(model_card(load_model(name), {"safetensors": path.name}, "srzoo"))
+            path.with_suffix(".md").write_text(
+                model_card(load_model(name), {"safetensors": Written(path.name, "srzoo")})
+            )
             print(path.with_suffix(".md").name)
 
 

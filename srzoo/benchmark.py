@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .allocator import keep_freed_memory
+from .costs import cost_of
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
 from .errors import DataError, RecipeWarning, SrzooError, labelled
@@ -41,6 +44,7 @@ class BenchResult(Findings):
         unavailable: metric to the reason why it could not be computed here.
         panels: dataset to metric to how many people it is the opinion of, where the folder holds a study's scores.
         out: folder with ``results.sqlite``, ``results.csv`` and ``leaderboard.md``, if one was given.
+        left_out: entries that would have been benchmarked by default, were they not so large for a CPU.
     """
 
     leaderboards: list[Leaderboard] = field(default_factory=list)
@@ -48,6 +52,7 @@ class BenchResult(Findings):
     unavailable: dict[str, str] = field(default_factory=dict)
     panels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     out: Path | None = None
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def standings(self) -> list[Standing]:
@@ -77,7 +82,8 @@ def bench(
     ``torchrun`` the images are shared out over the processes, and the first returns all rows.
 
     Args:
-        entries: zoo entries, checkpoint files or run folders; all entries that are ready by default.
+        entries: zoo entries, checkpoint files or run folders; by default all entries that are ready, on a CPU those
+            of at most 100 G multiply-adds for an output of 1280x720.
         data: datasets or folders.
         metrics: names of metrics; one whose backbone is missing is reported and left out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.
@@ -104,10 +110,10 @@ def bench(
     processes = joined()
     device = processes.device if processes is not None else best_device()
     keep_freed_memory()
-    names = ready_entries() if entries is None else listed(entries)
+    names, left_out = default_entries(device) if entries is None else (listed(entries), [])
     image_sets = [load_image_set(name) for name in listed(data)]
     _refuse_duplicates("datasets", [image_set.name for image_set in image_sets])
-    result = BenchResult(out=Path(out) if out is not None else None)
+    result = BenchResult(out=Path(out) if out is not None else None, left_out=left_out)
     found, result.unavailable = available_metrics(listed(metrics), device)
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(result.unavailable.values()))
@@ -242,6 +248,19 @@ def _training_data(model: Model) -> list[str]:
         with_recipe = get_zoo().entry(start).training
         recipe = with_recipe.model_dump() if with_recipe is not None else {}
     return list(names)
+
+
+LARGE = 100e9
+"""Multiply-adds for an output of 1280x720 from which on an entry is benchmarked on a CPU only if it is named."""
+
+
+def default_entries(device: torch.device) -> tuple[list[str], list[str]]:
+    """Return the entries that are benchmarked where none are named, and those left out as too slow for a CPU."""
+    names = ready_entries()
+    if device.type != "cpu":
+        return names, []
+    large = [name for name in names if cost_of(get_zoo().entry(name)).multiply_adds > LARGE]
+    return [name for name in names if name not in large], large
 
 
 def ready_entries() -> list[str]:

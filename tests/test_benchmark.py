@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import srzoo
-from srzoo.benchmark import DEFAULT_METRICS, bench, ready_entries
+from srzoo.benchmark import DEFAULT_METRICS, bench, default_entries, ready_entries
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.errors import DataError, MissingWeightsError, RecipeWarning, UnknownNameError
@@ -170,6 +170,13 @@ def test_default_is_every_entry_that_is_ready() -> None:
     assert {"bicubic", "nearest"} <= set(names)
     assert "esrgan-x4" not in names
     assert DEFAULT_METRICS[:2] == ("psnr", "ssim")
+
+
+def test_what_is_slow_on_a_cpu_is_benchmarked_there_by_name_only() -> None:
+    names, left_out = default_entries(torch.device("cpu"))
+    assert "rrdb-wide-x4" in left_out and "rrdb-lite-x4" in names
+    assert sorted([*names, *left_out]) == sorted(ready_entries())
+    assert default_entries(torch.device("cuda")) == (ready_entries(), [])
 
 
 def test_scoring_the_reference_itself_gives_the_best_values(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 import srzoo
 from srzoo.benchmark import bench
-from srzoo.card import model_card
+from srzoo.card import Written, model_card
 from srzoo.pretrained import load_model, weights_path
 from srzoo.recipe import Training
 from srzoo.weights import file_sha256, read_checkpoint
@@ -52,7 +52,7 @@ def test_the_card_beside_the_weights_is_up_to_date(name: str) -> None:
     path = weights_path(get_zoo().entry(name))
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     told = "python benchmarks/write_cards.py writes them anew"
-    assert card == model_card(load_model(name), {"safetensors": path.name}, "srzoo"), told
+    assert card == model_card(load_model(name), {"safetensors": Written(path.name, "srzoo")}), told
     assert f"`srzoo train {name}`, seed 0" in card
 
 

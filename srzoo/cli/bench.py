@@ -144,6 +144,12 @@ def bench_command(
     )
     if caution := unsteady(result.costs):
         console.print(f"[dim]{escape(caution)}[/dim]", soft_wrap=True, highlight=False)
+    if result.left_out:
+        console.print(
+            f"[dim]Left out, being slow on a CPU: {', '.join(result.left_out)}. Name them to have them.[/dim]",
+            soft_wrap=True,
+            highlight=False,
+        )
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     for name, reason in result.failed.items():
