@@ -127,12 +127,14 @@ def time_training(entry: str, steps: int, changes: dict[str, Any], recorded: boo
     reset_memory()
     before = os.environ.get(SWITCH, "1")
     os.environ[SWITCH] = str(int(recorded))
-    with tempfile.TemporaryDirectory() as out:
-        srzoo.train(
-            entry, out, data="photos", steps=steps, overrides=changes, log_every=steps // 2, checkpoint_every=steps
-        )
-        records = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
-    os.environ[SWITCH] = before
+    try:
+        with tempfile.TemporaryDirectory() as out:
+            srzoo.train(
+                entry, out, data="photos", steps=steps, overrides=changes, log_every=steps // 2, checkpoint_every=steps
+            )
+            records = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+    finally:
+        os.environ[SWITCH] = before
     half, whole = (next(r["seconds"] for r in records if r.get("step") == s) for s in (steps // 2, steps))
     return {"steps_per_second": (steps - steps // 2) / (whole - half), **memory()}
 

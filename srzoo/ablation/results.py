@@ -136,7 +136,14 @@ def earlier_stages(plan: Plan) -> dict[str, tuple[Run, ...]]:
             key = tuple(run.name for run in parents)
             sharing.setdefault(key, []).append(planned.label)
             runs[key] = parents
-    return {f"{runs[key][0].stage} stage of {', '.join(labels)}": runs[key] for key, labels in sharing.items()}
+    return {f"{runs[key][0].stage} stage of {_shortly(labels)}": runs[key] for key, labels in sharing.items()}
+
+
+def _shortly(labels: Sequence[str]) -> str:
+    """Return labels joined; of four and more that count on, the first and the last."""
+    numbers = [int(label) for label in labels if label.isdecimal()]
+    counts_on = len(numbers) == len(labels) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1))
+    return f"{labels[0]} to {labels[-1]}" if counts_on else ", ".join(labels)
 
 
 def what_changed(plan: Plan, planned: Planned) -> str:
