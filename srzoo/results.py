@@ -176,7 +176,7 @@ class Merged:
     Attributes:
         scores: what was merged, for exports.
         rows: the same, with labels as entries: ``NAME``, ``NAME (bf16)``, or ``NAME [FOLDER]`` where two folders hold
-            different models of one name.
+            different models of one name, with as much of the path as tells the folders apart.
         directions: metric to whether higher is better.
         costs: label to what it takes at each input size.
         recipes: label to its recipe, where two or more seeds of it are there.
@@ -297,18 +297,43 @@ def _refuse_mixtures(by_folder: Mapping[Path, Sequence[Score]]) -> None:
 
 
 def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, str], str]:
+    """Return what each folder's models are called; one label stands for one composition, weights and precision.
+
+    Raises:
+        InputError: the folders' names cannot tell two models apart.
+    """
     models: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for scores in by_folder.values():
         for score in scores:
             models.setdefault((score.entry, score.precision), set()).add((score.configuration, score.weights))
+    titles = _titles(list(by_folder))
     labels = {}
+    meant: dict[str, tuple[str, str, str]] = {}
     for folder, scores in by_folder.items():
         for score in scores:
             label = labelled(score.entry, score.precision)
             if len(models[score.entry, score.precision]) > 1:
-                label += f" [{folder.name or folder}]"
+                label += f" [{titles[folder]}]"
             labels[folder, score.entry, score.precision] = label
+            model = (score.configuration, score.weights, score.precision)
+            if meant.setdefault(label, model) != model:
+                raise InputError(
+                    f"Two models would both be called {label!r}, so their rows could not be told apart; "
+                    "rename one and benchmark it again, or leave a folder out."
+                )
     return labels
+
+
+def _titles(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return the end of each folder's path, as long as it must be to be no other's, as editors title their tabs."""
+    whole = {folder: (folder.parent if folder.name == FILE else folder).resolve() for folder in folders}
+    titles = {}
+    for folder, path in whole.items():
+        others = [other.parts for other in whole.values() if other != path]
+        parts = path.parts
+        length = next((n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in others)), len(parts))
+        titles[folder] = Path(*parts[-length:]).as_posix()
+    return titles
 
 
 def export_scores(scores: Iterable[Score], path: Path) -> None:

@@ -358,6 +358,34 @@ def test_two_models_of_one_name_are_told_apart(folder: Path, tmp_path: Path, mon
     assert output.count("1=") == 2, "equal on every image"
 
 
+def run_of(out: Path, subject: Subject, images: str = "a", environment: Environment = HERE) -> Path:
+    """A run folder with one value of a model for each image, the n-th of which is n."""
+    with Store(out, environment) as store:
+        store.present(subject)
+        for number, image in enumerate(images):
+            store.add(subject, replace(QUESTION, image=image), {"psnr": float(number)}, METRICS, UP)
+    return out
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    folders = [tmp_path / "x1" / "bench", tmp_path / "y1" / "bench", tmp_path / "x1" / "other"]
+    for folder, weights in zip(folders, "abc", strict=True):
+        run_of(folder, replace(SUBJECT, weights=weights))
+    merged = merge([*folders, folders[0] / FILE])
+    labels = {"bicubic [x1/bench]": "a", "bicubic [y1/bench]": "b", "bicubic [other]": "c"}
+    assert {row.entry for row in merged.rows} == set(labels)
+    assert len(merged.scores) == 3
+    assert {score.weights for score in merged.scores} == set(labels.values())
+    assert {row.entry for row in merge([folders[0], folders[0] / ".." / "bench"]).rows} == {"bicubic"}
+
+
+def test_one_label_never_stands_for_two_models(tmp_path: Path) -> None:
+    first = run_of(tmp_path / "x", replace(SUBJECT, entry="mine (bf16)"))
+    second = run_of(tmp_path / "y", replace(SUBJECT, entry="mine", precision="bf16"))
+    with pytest.raises(InputError, match=r"both be called 'mine \(bf16\)'.*rename one"):
+        merge([first, second])
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_exports_hold_every_row_and_column(two_runs: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"all.{suffix}"
