@@ -379,6 +379,39 @@ def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> No
     assert {row.entry for row in merge([folders[0], folders[0] / ".." / "bench"]).rows} == {"bicubic"}
 
 
+def test_entries_are_ranked_on_the_images_that_all_of_them_have(tmp_path: Path) -> None:
+    """Of nine, the second entry has the first six, on which it is better by one; its mean is lower all the same."""
+    whole = run_of(tmp_path / "u1", SUBJECT, "abcdefghi")
+    part = tmp_path / "u2"
+    with Store(part, HERE) as store:
+        store.present(replace(SUBJECT, entry="espcn"))
+        for number, image in enumerate("abcdef"):
+            question = replace(QUESTION, image=image)
+            store.add(replace(SUBJECT, entry="espcn"), question, {"psnr": number + 1.0}, METRICS, UP)
+    note = "ranked on the 6 of 9 images that all entries have; espcn lacks 3."
+    page = tmp_path / "page.html"
+    result = cli("leaderboard", str(whole), str(part), "--page", str(page), "--export", str(tmp_path / "all.json"))
+    assert note in result.output
+    assert "set: 6 images" in result.output
+    assert note in page.read_text()
+    assert len(json.loads((tmp_path / "all.json").read_text())) == 15, "what was computed is exported"
+    (board,) = json.loads(cli("leaderboard", str(whole), str(part), "--json").output)
+    assert [(s["entry"], s["images"], s["estimates"]["psnr"]["mean"]) for s in board["standings"]] == [
+        ("espcn", 6, 3.5),
+        ("bicubic", 6, 2.5),
+    ]
+    assert board["notes"] == [note]
+    (alone,) = json.loads(cli("leaderboard", str(whole), "--json").output)
+    assert not alone["notes"]
+
+
+def test_entries_without_a_common_image_are_refused(tmp_path: Path) -> None:
+    folders = [run_of(tmp_path / "u1", SUBJECT, "abc"), run_of(tmp_path / "u2", replace(SUBJECT, entry="espcn"), "de")]
+    result = cli("leaderboard", *map(str, folders))
+    assert result.exit_code == 2
+    assert "bicubic and espcn have no image of set in common under psnr" in " ".join(result.stderr.split())
+
+
 def test_one_label_never_stands_for_two_models(tmp_path: Path) -> None:
     first = run_of(tmp_path / "x", replace(SUBJECT, entry="mine (bf16)"))
     second = run_of(tmp_path / "y", replace(SUBJECT, entry="mine", precision="bf16"))

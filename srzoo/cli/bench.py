@@ -164,6 +164,8 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         for row in cells:
             shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
         print_table(shown)
+        for note in board.notes:
+            console.print(f"[yellow]{escape(note)}[/yellow]", highlight=False, soft_wrap=True)
 
 
 def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
@@ -210,6 +212,7 @@ def leaderboard_command(
     Examples: [bold]srzoo leaderboard bench[/bold], [bold]srzoo leaderboard mine theirs --metric lpips_squeeze,psnr
     --export all.parquet[/bold].
     """
+    from ..coverage import comparable
     from ..leaderboard import comparison_lines, leaderboards, seed_line
     from ..page import PageData, page_costs, write_page
     from ..results import export_scores, merge
@@ -245,7 +248,7 @@ def leaderboard_command(
         for line in comparison_lines(board, directions):
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
-    for group in group_seeds(rows, merged.recipes):
+    for group in group_seeds(comparable(rows, directions).rows, merged.recipes):
         line = seed_line(group, opinion=group.metric in panels.get(group.dataset, {}))
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
