@@ -1,8 +1,8 @@
 """Where benchmark results live: one SQLite file a run folder, a row for each image and metric.
 
 A row is looked up by what decides its value: the generator's composition and code, its weights, the image, the
-metric, the protocol, the precision, the kind of device and the versions of srzoo, torch and all plugins. What is
-found is not computed again; what has changed is.
+metric and its code, the protocol, the precision, the kind of device and the versions of srzoo, torch and all plugins.
+What is found is not computed again; what has changed is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -188,7 +188,7 @@ class Store:
         """Return the digest of all that decides a value.
 
         Args:
-            metric: its full name, ``owner/name``.
+            metric: what it is by: its full name, ``owner/name``, and the digest of its code.
         """
         here = self._environment
         decisive = [subject.configuration, subject.weights, subject.precision, subject.scale, question.image_digest]
@@ -199,13 +199,13 @@ class Store:
         """Return the values that are known already.
 
         Args:
-            metrics: name to full name.
+            metrics: name to what it is by; see :meth:`key`.
         """
         found = {}
-        for metric, full_name in metrics.items():
+        for metric, identity in metrics.items():
             row = self._database.execute(
                 "SELECT value FROM scores WHERE entry = ? AND dataset = ? AND image = ? AND metric = ? AND key = ?",
-                (subject.entry, question.dataset, question.image, metric, self.key(subject, question, full_name)),
+                (subject.entry, question.dataset, question.image, metric, self.key(subject, question, identity)),
             ).fetchone()
             if row is not None:
                 found[metric] = math.nan if row[0] is None else float(row[0])
@@ -241,6 +241,23 @@ class Store:
             for metric, value in values.items()
         ]
         self._insert("scores", rows)
+
+    def renew(self, asked: Iterable[tuple[Subject, Question]], metrics: Mapping[str, str]) -> None:
+        """Make the values that :meth:`find` returns the newest, for readers that know no key.
+
+        Else what was computed by other code or on another device in between would be read, where both are there.
+        """
+        columns = "entry = :entry AND dataset = :dataset AND image = :image AND metric = :metric"
+        same = "protocol = :protocol AND precision = :precision AND weights = :weights"
+        with self._writing() as database:
+            for subject, question in asked:
+                row = {**asdict(subject), **asdict(question)}
+                for metric, identity in metrics.items():
+                    database.execute(
+                        f"UPDATE scores SET rowid = (SELECT max(rowid) + 1 FROM scores) WHERE {columns} AND key = :key "
+                        f"AND rowid < (SELECT max(rowid) FROM scores WHERE {columns} AND {same})",
+                        {**row, "metric": metric, "key": self.key(subject, question, identity)},
+                    )
 
     def add_panel(self, metric: str, dataset: str, protocol: str, raters: int, study: str) -> None:
         """Note how many people a metric on a dataset is the opinion of; ``study`` identifies when they were asked."""

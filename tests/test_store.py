@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plugin_site import Site
 from typer.testing import CliRunner, Result
 
 from srzoo import benchmark, harness
@@ -28,6 +29,7 @@ from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.errors import DataError, InputError
 from srzoo.pretrained import Model, load_model
+from srzoo.registry import get_registry
 from srzoo.results import Score, export_scores, merge, read_costs, read_scores
 from srzoo.store import FILE, Environment, Question, Store, Subject
 from srzoo.training import train
@@ -217,6 +219,39 @@ def test_retrained_weights_are_benchmarked_anew_and_replace_the_old(folder: Path
     assert [s.value for s in read_scores(tmp_path / "out")] == [row.value for row in found[1].rows]
     (merged,) = {score.seed for score in read_scores(tmp_path / "out")}
     assert merged == 0, "the seed is read from the weight file"
+
+
+METRIC = """import srzoo
+
+class Constant:
+    def __call__(self, sr, hr):
+        return sr.new_full((len(sr),), 1.0)
+
+def made():
+    return Constant()
+
+@srzoo.hookimpl
+def srzoo_metrics():
+    return [srzoo.MetricSpec("constant", made, summary="One number", higher_is_better=True)]
+"""
+
+
+def test_scores_of_an_edited_metric_are_computed_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    module = Site(tmp_path / "site").install("acme", METRIC)
+    found = []
+    for value in ("1.0", "2.00", "2.00", "1.0"):
+        (tmp_path / "site" / f"{module}.py").write_text(METRIC.replace("1.0", value))
+        sys.modules.pop(module, None)
+        get_registry.cache_clear()
+        result = bench("bicubic", str(folder), ["constant", "psnr"], out=tmp_path / "out", pictures=0)
+        stored = {s.value for s in read_scores(tmp_path / "out") if s.metric == "constant"}
+        assert stored == {row.value for row in result.rows if row.metric == "constant"}
+        found.append((*stored, result.computed))
+    assert found == [(1.0, 24), (2.0, 12), (2.0, 0), (1.0, 0)]
 
 
 SLOW = """
