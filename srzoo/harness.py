@@ -180,6 +180,8 @@ class Harness:
                     store.add_cost(self.subjects[name], cost)
             for name, cost in costs.items():
                 self.findings.costs.setdefault(name, []).append(cost)
+        for name, found in self.findings.costs.items():  # the first size is the leaderboard's, also when read again
+            store.add_cost(self.subjects[name], found[0])
 
     def _measured(self, names: Sequence[str], size: int) -> dict[str, CostRow]:
         """Measure models at an input size; those of one composition, whose weights alone differ, once for all."""

@@ -51,11 +51,19 @@ class EntryCost(NamedTuple):
     measured: tuple[CostRow, ...] = ()
 
 
-def page_costs(costs: Mapping[str, Sequence[CostRow]]) -> dict[str, EntryCost]:
-    """Return what the page shows of measured costs; the leaderboard shows the first input size."""
+def page_costs(
+    costs: Mapping[str, Sequence[CostRow]], compared: Mapping[str, CostRow] | None = None
+) -> dict[str, EntryCost]:
+    """Return what the page shows of measured costs.
+
+    Args:
+        costs: entry to what it takes at every input size.
+        compared: entry to what the leaderboard shows of it; by default the first input size.
+    """
+    shown = compared if compared is not None else {name: found[0] for name, found in costs.items()}
     return {
-        name: EntryCost(found[0].milliseconds, found[0].parameters, found[0].multiply_adds, tuple(found))
-        for name, found in costs.items()
+        name: EntryCost(cost.milliseconds, cost.parameters, cost.multiply_adds, tuple(costs.get(name, ())))
+        for name, cost in shown.items()
     }
 
 

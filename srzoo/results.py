@@ -16,6 +16,7 @@ from typing import Any
 from .errors import DataError, InputError
 from .report import Row
 from .store import FILE, REFERENCE, CostRow, Pictures, labelled, output_path
+from .timing import Timing, compared_times
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _typed(names: Sequence[str], row: Sequence[Any]) -> Iterator[Any]:
 
 
 def read_costs(folder: Path) -> list[CostRow]:
-    """Return the newest cost of every (entry, precision, device, input size) of a run folder.
+    """Return the newest cost of every (entry, precision, device, input size) of a run folder, older ones first.
 
     Raises:
         InputError: the folder holds no results.
@@ -90,7 +91,8 @@ def read_costs(folder: Path) -> list[CostRow]:
             "JOIN current USING (entry, precision, configuration) ORDER BY costs.rowid"
         ).fetchall()
     found = [CostRow(**dict(zip(names, row, strict=True))) for row in rows]
-    return list({(cost.entry, cost.precision, cost.device, cost.size): cost for cost in found}.values())
+    newest = {(cost.entry, cost.precision, cost.device, cost.size): number for number, cost in enumerate(found)}
+    return [found[number] for number in sorted(newest.values())]
 
 
 def read_panels(folder: Path) -> dict[tuple[str, str, str], int]:
@@ -178,7 +180,7 @@ class Merged:
         rows: the same, with labels as entries: ``NAME``, ``NAME (bf16)``, or ``NAME [FOLDER]`` where two folders hold
             different models of one name, with as much of the path as tells the folders apart.
         directions: metric to whether higher is better.
-        costs: label to what it takes at each input size.
+        timing: what may be compared of the times that were measured.
         recipes: label to its recipe, where two or more seeds of it are there.
         pictures: outputs that the runs kept.
         panels: dataset to metric to how many people it is the opinion of.
@@ -188,10 +190,15 @@ class Merged:
     scores: tuple[Score, ...]
     rows: tuple[Row, ...]
     directions: dict[str, bool]
-    costs: dict[str, list[CostRow]]
+    timing: Timing
     recipes: dict[str, str]
     pictures: Pictures
     panels: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> dict[str, list[CostRow]]:
+        """Label to what it takes at each input size, all on one device, the size that is compared first."""
+        return self.timing.measured
 
 
 def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
@@ -228,7 +235,8 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
         for (metric, dataset, of_protocol), raters in read_panels(folder).items():
             if of_protocol == wanted:
                 panels.setdefault(dataset, {})[metric] = raters
-    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen), pictures, panels)
+    timing = compared_times(costs)
+    return Merged(wanted, tuple(chosen.values()), rows, directions, timing, _recipes(chosen), pictures, panels)
 
 
 def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[Path, str, str], str]) -> Pictures:

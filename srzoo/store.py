@@ -13,7 +13,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -107,6 +107,7 @@ class CostRow:
         size: side of the square low-resolution input.
         milliseconds: median; ``quartile_low`` and ``quartile_high`` enclose the middle half of the repeats.
         peak_bytes: most memory that tensors took at a time, weights included; None where it could not be measured.
+        time: when a benchmark last stated it; empty until it is stored.
     """
 
     entry: str
@@ -119,6 +120,7 @@ class CostRow:
     multiply_adds: int | None
     precision: str = "fp32"
     device: str = ""
+    time: str = field(default="", compare=False)
 
     @property
     def images_per_second(self) -> float:
@@ -265,7 +267,7 @@ class Store:
         self._insert("panels", [{**row, "time": _now()}])
 
     def add_cost(self, subject: Subject, cost: CostRow) -> None:
-        """Add what a model costs on this device."""
+        """Add what a model costs on this device; again, so that it counts as the newest."""
         row = {k: v for k, v in asdict(cost).items() if k != "device"}
         row |= {"configuration": subject.configuration, "environment": self._environment_id, "time": _now()}
         self._insert("costs", [row])

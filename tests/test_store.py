@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -31,7 +32,7 @@ from srzoo.errors import DataError, InputError
 from srzoo.pretrained import Model, load_model
 from srzoo.registry import get_registry
 from srzoo.results import Score, export_scores, merge, read_costs, read_scores
-from srzoo.store import FILE, Environment, Question, Store, Subject
+from srzoo.store import FILE, CostRow, Environment, Question, Store, Subject
 from srzoo.training import train
 
 torch.set_num_threads(1)
@@ -488,6 +489,37 @@ def test_wrong_names_for_the_leaderboard(two_runs: tuple[Path, Path], tmp_path: 
         "leaderboard", str(two_runs[0]), "--metric", "pnsr"
     ).stderr.replace("\n", " ")
     assert cli("leaderboard", str(tmp_path)).exit_code == 2
+
+
+def test_times_of_one_size_and_device_are_compared(tmp_path: Path) -> None:
+    def measured(name: str, size: int, milliseconds: float, **place: Any) -> Path:
+        subject, environment = replace(SUBJECT, entry=name), replace(HERE, **place)
+        out = run_of(tmp_path / name, subject, environment=environment)
+        with Store(out, environment) as store:
+            cost = CostRow(name, size, milliseconds, milliseconds, milliseconds, None, 7, None)
+            store.add_cost(subject, cost)
+        return out
+
+    folders = [measured("other-size", 128, 1.0), measured("other-device", 64, 2.0, device="CPU, 8 threads", threads=8)]
+    for name, milliseconds in (("first", 3.0), ("second", 4.0)):
+        measured(name, 128, 5.0)
+        folders.append(measured(name, 64, milliseconds))
+    merged = merge(folders)
+    times = {label: cost.milliseconds for label, cost in merged.timing.compared.items() if cost.milliseconds > 0}
+    assert times == {"first": 3.0, "second": 4.0}
+    assert {cost.parameters for cost in merged.timing.compared.values()} == {7}, "which no machine decides"
+    assert [cost.size for cost in merged.costs["first"]] == [64, 128]
+    assert "other-device" not in merged.costs
+    result = cli("leaderboard", *map(str, folders), "--page", str(tmp_path / "p.html"))
+    assert "ms: median for one 64x64 input, CPU; not measured so: other-size, other-device" in result.output
+    assert re.search("one 64.64 input, float32, CPU", (tmp_path / "p.html").read_text())
+
+
+def test_the_size_that_was_asked_for_last_is_the_one_compared(folder: Path, tmp_path: Path) -> None:
+    for sizes in (16, [8, 24], 16):
+        bench("bicubic", str(folder), "psnr", sizes=sizes, out=tmp_path / "out", pictures=0)
+        first = sizes if isinstance(sizes, int) else sizes[0]
+        assert merge([tmp_path / "out"]).timing.size == first
 
 
 def test_costs_are_stated_with_their_spread(two_runs: tuple[Path, Path]) -> None:

@@ -227,17 +227,25 @@ def leaderboard_command(
         name: {metric: raters for metric, raters in asked.items() if metric in wanted}
         for name, asked in merged.panels.items()
     }
-    boards = leaderboards(rows, directions, {label: costs[0] for label, costs in merged.costs.items()}, panels)
+    boards = leaderboards(rows, directions, merged.timing.compared, panels)
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
     if page is not None:
-        device = ", ".join(dict.fromkeys(cost.device for costs in merged.costs.values() for cost in costs))
-        costs, recipes = page_costs(merged.costs), merged.recipes or None
         shown = {name: images for name, images in merged.pictures.items() if name in sets}
         write_page(
             page,
-            PageData(rows, directions, costs, merged.protocol, device, pictures=shown, recipes=recipes, panels=panels),
+            PageData(
+                rows,
+                directions,
+                page_costs(merged.costs, merged.timing.compared),
+                merged.protocol,
+                merged.timing.device,
+                merged.timing.size or PageData.latency_size,
+                pictures=shown,
+                recipes=merged.recipes or None,
+                panels=panels,
+            ),
         )
         errors.print(f"[dim]wrote {escape(str(page))}[/dim]", soft_wrap=True)
     if as_json:
@@ -251,6 +259,8 @@ def leaderboard_command(
     for group in group_seeds(comparable(rows, directions).rows, merged.recipes):
         line = seed_line(group, opinion=group.metric in panels.get(group.dataset, {}))
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if merged.timing.text:
+        console.print(f"[dim]{escape(merged.timing.text)}[/dim]", highlight=False, soft_wrap=True)
 
 
 def _known(asked: list[str], there: list[str], what: str) -> list[str]:
