@@ -107,17 +107,35 @@ def changed_sources(recorded: Any, entry: Entry) -> list[str]:
 
 def _source_digest(component: Component) -> str:
     """Return the beginning of the SHA-256 of the file that defines a component; its version where there is none."""
-    factory = component.spec.load()  # a spec may name a module that only imports it
+    path = _defined_in(component.spec.load()) or source_file(component)  # a spec may name a module that only imports it
+    text = _text(path) or component.owner.version.encode()
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def built_digest(component: Component, built: object) -> str:
+    """Return the beginning of the SHA-256 of the files that define a component and what it built, bases included."""
+    makers = [built] if inspect.isroutine(built) else type(built).__mro__
+    files = dict.fromkeys(filter(None, map(_defined_in, makers)))
+    digest = hashlib.sha256(_source_digest(component).encode())
+    for path in files:
+        digest.update(_text(path))
+    return digest.hexdigest()[:16]
+
+
+def _defined_in(factory: Any) -> Path | None:
     try:
         file = inspect.getsourcefile(inspect.unwrap(factory))
-    except TypeError:  # of an object that is called
-        file = None
-    path = Path(file) if file else source_file(component)
+    except TypeError:  # of an object that is called, or of Python's own
+        return None
+    return Path(file) if file else None
+
+
+def _text(path: Path | None) -> bytes:
+    """Return a source file's content, whatever ends its lines; nothing where it cannot be read."""
     try:
-        text = path.read_bytes() if path is not None else component.owner.version.encode()
+        return path.read_bytes().replace(b"\r\n", b"\n") if path is not None else b""
     except OSError:
-        text = component.owner.version.encode()
-    return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()[:16]
+        return b""
 
 
 def plugin_versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from . import __version__
-from .composition import composition_digest, plugin_versions
+from .composition import built_digest, composition_digest, plugin_versions
 from .costs import cost_of, count
 from .data import ImageItem, ImageSet
 from .errors import DataError, SrzooError
@@ -99,7 +99,7 @@ class Harness:
         self.settings, self.metrics, self.device, self.findings = settings, metrics, device, findings
         self.out, self.outputs, self.progress = out, outputs, progress
         self.batch = settings.batch or (BATCH_ON_GPU if device.type == "cuda" else 1)
-        self.full_names = {metric.name: get_registry().get("metric", metric.name).full_name for metric in metrics}
+        self.identities = {metric.name: _identity(metric) for metric in metrics}
         self.environment = Environment(
             __version__, plugin_versions(), torch.__version__, device_name(device), torch.get_num_threads()
         )
@@ -180,6 +180,8 @@ class Harness:
                     store.add_cost(self.subjects[name], cost)
             for name, cost in costs.items():
                 self.findings.costs.setdefault(name, []).append(cost)
+        for name, found in self.findings.costs.items():  # the first size is the leaderboard's, also when read again
+            store.add_cost(self.subjects[name], found[0])
 
     def _measured(self, names: Sequence[str], size: int) -> dict[str, CostRow]:
         """Measure models at an input size; those of one composition, whose weights alone differ, once for all."""
@@ -251,7 +253,7 @@ class Harness:
     def _outputs_of(self, name: str, pair: _Pair, known: Store) -> list[_Output]:
         """Upscale an image with a model, if one of its values or its picture is missing."""
         subject, question = self.subjects[name], pair.question
-        have = known.find(subject, question, self.full_names) if self.settings.resume else {}
+        have = known.find(subject, question, self.identities) if self.settings.resume else {}
         missing = [metric.name for metric in self.metrics if metric.name not in have]
         lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
         if not missing and not lacks_picture:
@@ -294,7 +296,7 @@ class Harness:
                         self._score([output], pair, own)
                 continue
             for output, values in zip(alike, found, strict=True):
-                own.add(self.subjects[output.name], pair.question, values, self.full_names, self.directions)
+                own.add(self.subjects[output.name], pair.question, values, self.identities, self.directions)
                 self.findings.computed += len(values)
 
     def _left(self, metrics: Sequence[str]) -> list[str]:
@@ -321,10 +323,12 @@ class Harness:
         return self.outputs.there(models, [q for asked in self._asked for q in asked.values()])
 
     def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
+        pairs = [(subject, q) for subject in self.subjects.values() for asked in questions for q in asked.values()]
+        store.renew(pairs, self.identities)
         for asked in questions:
             for name in self.models:
                 for question in asked.values():
-                    for metric, value in store.find(self.subjects[name], question, self.full_names).items():
+                    for metric, value in store.find(self.subjects[name], question, self.identities).items():
                         if metric in self.findings.unavailable:  # what is not whole is not compared
                             continue
                         row = Row(name, question.dataset, question.image, metric, self.settings.protocol, value)
@@ -369,6 +373,12 @@ class _Pair:
     def reference(self) -> Reference:
         """The reference, with what metrics computed of it for an earlier model."""
         return self._read[1]
+
+
+def _identity(metric: Metric) -> str:
+    """Return a metric's full name with the digest of its code, which people edit without a new version."""
+    component = get_registry().get("metric", metric.name)
+    return f"{component.full_name} {built_digest(component, metric.function)}"
 
 
 def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str, Question]:

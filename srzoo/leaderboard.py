@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from .coverage import comparable
 from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
 from .store import CostRow
@@ -43,6 +44,7 @@ class Leaderboard:
     Attributes:
         rankings: metric to places and to what separates neighbours under it.
         panel: metric to how many people it is the opinion of.
+        notes: sentences on which entries lack images that others have, and are not compared on.
     """
 
     dataset: str
@@ -50,6 +52,7 @@ class Leaderboard:
     standings: tuple[Standing, ...]
     rankings: dict[str, Ranking]
     panel: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -63,15 +66,19 @@ def leaderboards(
     costs: Mapping[str, CostRow],
     panels: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> list[Leaderboard]:
-    """Return a leaderboard for each dataset, in the order of the rows.
+    """Return a leaderboard for each dataset, in the order of the rows, on the images that all its entries have.
 
     Args:
         rows: of one protocol.
         higher_is_better: metric to direction; the first ranks.
         costs: entry to what it takes.
         panels: dataset to metric to how many people it is the opinion of.
+
+    Raises:
+        InputError: entries have no image in common.
     """
-    found = []
+    coverage = comparable(rows, higher_is_better)
+    rows, found = coverage.rows, []
     for dataset in dict.fromkeys(row.dataset for row in rows):
         by_metric = {metric: select(rows, dataset, metric) for metric in higher_is_better}
         rankings = {metric: rank(own, higher_is_better[metric]) for metric, own in by_metric.items() if own}
@@ -88,7 +95,8 @@ def leaderboards(
                 Standing(dataset, entry, places.get(entry, "-"), images[entry], estimates, milliseconds, parameters)
             )
         panel = dict(panels.get(dataset, {}))
-        found.append(Leaderboard(dataset, max(images.values()), tuple(standings), rankings, panel))
+        notes = coverage.notes.get(dataset, ())
+        found.append(Leaderboard(dataset, max(images.values()), tuple(standings), rankings, panel, notes))
     return found
 
 
@@ -173,6 +181,7 @@ def leaderboard_markdown(
                     row[column] += f" [{', '.join(ends)}]"
             lines.append("| " + " | ".join(row) + " |")
         lines.append("")
+        lines += [f"- {note}" for note in board.notes]
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]
         lines.append("")
     if costs:

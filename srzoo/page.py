@@ -6,11 +6,12 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from .costs import HR_SIZE
+from .coverage import comparable
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
@@ -50,11 +51,19 @@ class EntryCost(NamedTuple):
     measured: tuple[CostRow, ...] = ()
 
 
-def page_costs(costs: Mapping[str, Sequence[CostRow]]) -> dict[str, EntryCost]:
-    """Return what the page shows of measured costs; the leaderboard shows the first input size."""
+def page_costs(
+    costs: Mapping[str, Sequence[CostRow]], compared: Mapping[str, CostRow] | None = None
+) -> dict[str, EntryCost]:
+    """Return what the page shows of measured costs.
+
+    Args:
+        costs: entry to what it takes at every input size.
+        compared: entry to what the leaderboard shows of it; by default the first input size.
+    """
+    shown = compared if compared is not None else {name: found[0] for name, found in costs.items()}
     return {
-        name: EntryCost(found[0].milliseconds, found[0].parameters, found[0].multiply_adds, tuple(found))
-        for name, found in costs.items()
+        name: EntryCost(cost.milliseconds, cost.parameters, cost.multiply_adds, tuple(costs.get(name, ())))
+        for name, cost in shown.items()
     }
 
 
@@ -125,7 +134,7 @@ class MetricSection:
 
 @dataclass(frozen=True)
 class DatasetSection:
-    """One dataset."""
+    """One dataset; ``notes`` tell which entries lack images that others have."""
 
     name: str
     anchor: str
@@ -134,6 +143,7 @@ class DatasetSection:
     metrics: list[MetricSection]
     plots: list[tuple[str, str]]
     panel: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def write_page(path: str | Path, data: PageData, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> Path:
@@ -146,6 +156,7 @@ def write_page(path: str | Path, data: PageData, *, max_images: int = MAX_IMAGES
     Raises:
         DataError: there are no rows, they are of another protocol or score an image twice; a metric has no
             direction; a picture cannot be read or does not fit the others of its image; the file cannot be written.
+        InputError: entries have no image of a dataset in common.
     """
     text = render_page(data, build_gallery(data.pictures, max_images, max_bytes))
     target = Path(path)
@@ -170,7 +181,14 @@ def render_page(data: PageData, gallery: Gallery) -> str:
     entries = list(dict.fromkeys(row.entry for row in data.rows))
     indices = {entry: index for index, entry in enumerate(entries)}
     datasets = list(dict.fromkeys(row.dataset for row in data.rows))
-    sections = [_dataset_section(data, name, f"data-{number}", indices) for number, name in enumerate(datasets)]
+    coverage = comparable(data.rows, data.directions)
+    ranked = replace(data, rows=coverage.rows)
+    sections = [
+        replace(
+            _dataset_section(ranked, data.rows, name, f"data-{number}", indices), notes=coverage.notes.get(name, ())
+        )
+        for number, name in enumerate(datasets)
+    ]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -185,13 +203,13 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         colours=COLOURS,
         numbered=len(entries) > MAX_NAMED,
         metrics=list(data.directions),
-        seeds=_seed_table(data),
+        seeds=_seed_table(ranked),
         costs=_cost_rows(data, indices),
         cost_header=cost_table({})[0],
         cost_caution=unsteady({entry: cost.measured for entry, cost in data.costs.items()}),
         gallery=gallery,
         scores=_scores_of(data, gallery),
-        ends=_first_ends(data, gallery, entries),
+        ends=_first_ends(ranked, gallery, entries),
         output_size=HR_SIZE,
         crop_side=CROP_SIDE,
         max_side=MAX_SIDE,
@@ -216,13 +234,17 @@ def _check(data: PageData) -> None:
         raise DataError(f"Whether higher is better is not stated for {', '.join(missing)}.")
 
 
-def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[str, int]) -> DatasetSection:
+def _dataset_section(
+    data: PageData, every: Sequence[Row], name: str, anchor: str, indices: Mapping[str, int]
+) -> DatasetSection:
+    """Return what is shown of one dataset: of ``every`` row where images are listed, else of those compared."""
     rows = [row for row in data.rows if row.dataset == name]
     metrics = [metric for metric in data.directions if any(row.metric == metric for row in rows)]
     tables = {metric: select(rows, name, metric) for metric in metrics}
     rankings = {metric: rank(tables[metric], data.directions[metric]) for metric in metrics}
     order = [place.entry for place in rankings[metrics[0]].places]
-    order += [entry for entry in indices if entry not in order and any(row.entry == entry for row in rows)]
+    whole = [row for row in every if row.dataset == name]
+    order += [entry for entry in indices if entry not in order and any(row.entry == entry for row in whole)]
     panel = data.panels.get(name, {})
     scores = {metric: _scores(rankings[metric], metric in panel) for metric in metrics}
     missing = Score(Cell("-", ""), "", "", None)
@@ -241,7 +263,7 @@ def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[st
             "higher is better" if data.directions[metric] else "lower is better",
             _differences(rankings[metric], metric in panel),
             win_matrix(tables[metric], data.directions[metric]),
-            _per_image(tables[metric], order, data.directions[metric], metric in panel),
+            _per_image(select(whole, name, metric), order, data.directions[metric], metric in panel),
         )
         for metric in metrics
     ]

@@ -16,6 +16,7 @@ from typing import Any
 from .errors import DataError, InputError
 from .report import Row
 from .store import FILE, REFERENCE, CostRow, Pictures, labelled, output_path
+from .timing import Timing, compared_times
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _typed(names: Sequence[str], row: Sequence[Any]) -> Iterator[Any]:
 
 
 def read_costs(folder: Path) -> list[CostRow]:
-    """Return the newest cost of every (entry, precision, device, input size) of a run folder.
+    """Return the newest cost of every (entry, precision, device, input size) of a run folder, older ones first.
 
     Raises:
         InputError: the folder holds no results.
@@ -90,7 +91,8 @@ def read_costs(folder: Path) -> list[CostRow]:
             "JOIN current USING (entry, precision, configuration) ORDER BY costs.rowid"
         ).fetchall()
     found = [CostRow(**dict(zip(names, row, strict=True))) for row in rows]
-    return list({(cost.entry, cost.precision, cost.device, cost.size): cost for cost in found}.values())
+    newest = {(cost.entry, cost.precision, cost.device, cost.size): number for number, cost in enumerate(found)}
+    return [found[number] for number in sorted(newest.values())]
 
 
 def read_panels(folder: Path) -> dict[tuple[str, str, str], int]:
@@ -176,9 +178,9 @@ class Merged:
     Attributes:
         scores: what was merged, for exports.
         rows: the same, with labels as entries: ``NAME``, ``NAME (bf16)``, or ``NAME [FOLDER]`` where two folders hold
-            different models of one name.
+            different models of one name, with as much of the path as tells the folders apart.
         directions: metric to whether higher is better.
-        costs: label to what it takes at each input size.
+        timing: what may be compared of the times that were measured.
         recipes: label to its recipe, where two or more seeds of it are there.
         pictures: outputs that the runs kept.
         panels: dataset to metric to how many people it is the opinion of.
@@ -188,10 +190,15 @@ class Merged:
     scores: tuple[Score, ...]
     rows: tuple[Row, ...]
     directions: dict[str, bool]
-    costs: dict[str, list[CostRow]]
+    timing: Timing
     recipes: dict[str, str]
     pictures: Pictures
     panels: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> dict[str, list[CostRow]]:
+        """Label to what it takes at each input size, all on one device, the size that is compared first."""
+        return self.timing.measured
 
 
 def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
@@ -228,7 +235,8 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
         for (metric, dataset, of_protocol), raters in read_panels(folder).items():
             if of_protocol == wanted:
                 panels.setdefault(dataset, {})[metric] = raters
-    return Merged(wanted, tuple(chosen.values()), rows, directions, costs, _recipes(chosen), pictures, panels)
+    timing = compared_times(costs)
+    return Merged(wanted, tuple(chosen.values()), rows, directions, timing, _recipes(chosen), pictures, panels)
 
 
 def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[Path, str, str], str]) -> Pictures:
@@ -297,18 +305,43 @@ def _refuse_mixtures(by_folder: Mapping[Path, Sequence[Score]]) -> None:
 
 
 def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, str], str]:
+    """Return what each folder's models are called; one label stands for one composition, weights and precision.
+
+    Raises:
+        InputError: the folders' names cannot tell two models apart.
+    """
     models: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for scores in by_folder.values():
         for score in scores:
             models.setdefault((score.entry, score.precision), set()).add((score.configuration, score.weights))
+    titles = _titles(list(by_folder))
     labels = {}
+    meant: dict[str, tuple[str, str, str]] = {}
     for folder, scores in by_folder.items():
         for score in scores:
             label = labelled(score.entry, score.precision)
             if len(models[score.entry, score.precision]) > 1:
-                label += f" [{folder.name or folder}]"
+                label += f" [{titles[folder]}]"
             labels[folder, score.entry, score.precision] = label
+            model = (score.configuration, score.weights, score.precision)
+            if meant.setdefault(label, model) != model:
+                raise InputError(
+                    f"Two models would both be called {label!r}, so their rows could not be told apart; "
+                    "rename one and benchmark it again, or leave a folder out."
+                )
     return labels
+
+
+def _titles(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return the end of each folder's path, as long as it must be to be no other's, as editors title their tabs."""
+    whole = {folder: (folder.parent if folder.name == FILE else folder).resolve() for folder in folders}
+    titles = {}
+    for folder, path in whole.items():
+        others = [other.parts for other in whole.values() if other != path]
+        parts = path.parts
+        length = next((n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in others)), len(parts))
+        titles[folder] = Path(*parts[-length:]).as_posix()
+    return titles
 
 
 def export_scores(scores: Iterable[Score], path: Path) -> None:

@@ -1,8 +1,8 @@
 """Where benchmark results live: one SQLite file a run folder, a row for each image and metric.
 
 A row is looked up by what decides its value: the generator's composition and code, its weights, the image, the
-metric, the protocol, the precision, the kind of device and the versions of srzoo, torch and all plugins. What is
-found is not computed again; what has changed is.
+metric and its code, the protocol, the precision, the kind of device and the versions of srzoo, torch and all plugins.
+What is found is not computed again; what has changed is.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -107,6 +107,7 @@ class CostRow:
         size: side of the square low-resolution input.
         milliseconds: median; ``quartile_low`` and ``quartile_high`` enclose the middle half of the repeats.
         peak_bytes: most memory that tensors took at a time, weights included; None where it could not be measured.
+        time: when a benchmark last stated it; empty until it is stored.
     """
 
     entry: str
@@ -119,6 +120,7 @@ class CostRow:
     multiply_adds: int | None
     precision: str = "fp32"
     device: str = ""
+    time: str = field(default="", compare=False)
 
     @property
     def images_per_second(self) -> float:
@@ -188,7 +190,7 @@ class Store:
         """Return the digest of all that decides a value.
 
         Args:
-            metric: its full name, ``owner/name``.
+            metric: what it is by: its full name, ``owner/name``, and the digest of its code.
         """
         here = self._environment
         decisive = [subject.configuration, subject.weights, subject.precision, subject.scale, question.image_digest]
@@ -199,13 +201,13 @@ class Store:
         """Return the values that are known already.
 
         Args:
-            metrics: name to full name.
+            metrics: name to what it is by; see :meth:`key`.
         """
         found = {}
-        for metric, full_name in metrics.items():
+        for metric, identity in metrics.items():
             row = self._database.execute(
                 "SELECT value FROM scores WHERE entry = ? AND dataset = ? AND image = ? AND metric = ? AND key = ?",
-                (subject.entry, question.dataset, question.image, metric, self.key(subject, question, full_name)),
+                (subject.entry, question.dataset, question.image, metric, self.key(subject, question, identity)),
             ).fetchone()
             if row is not None:
                 found[metric] = math.nan if row[0] is None else float(row[0])
@@ -242,13 +244,30 @@ class Store:
         ]
         self._insert("scores", rows)
 
+    def renew(self, asked: Iterable[tuple[Subject, Question]], metrics: Mapping[str, str]) -> None:
+        """Make the values that :meth:`find` returns the newest, for readers that know no key.
+
+        Else what was computed by other code or on another device in between would be read, where both are there.
+        """
+        columns = "entry = :entry AND dataset = :dataset AND image = :image AND metric = :metric"
+        same = "protocol = :protocol AND precision = :precision AND weights = :weights"
+        with self._writing() as database:
+            for subject, question in asked:
+                row = {**asdict(subject), **asdict(question)}
+                for metric, identity in metrics.items():
+                    database.execute(
+                        f"UPDATE scores SET rowid = (SELECT max(rowid) + 1 FROM scores) WHERE {columns} AND key = :key "
+                        f"AND rowid < (SELECT max(rowid) FROM scores WHERE {columns} AND {same})",
+                        {**row, "metric": metric, "key": self.key(subject, question, identity)},
+                    )
+
     def add_panel(self, metric: str, dataset: str, protocol: str, raters: int, study: str) -> None:
         """Note how many people a metric on a dataset is the opinion of; ``study`` identifies when they were asked."""
         row = {"metric": metric, "dataset": dataset, "protocol": protocol, "raters": raters, "study": study}
         self._insert("panels", [{**row, "time": _now()}])
 
     def add_cost(self, subject: Subject, cost: CostRow) -> None:
-        """Add what a model costs on this device."""
+        """Add what a model costs on this device; again, so that it counts as the newest."""
         row = {k: v for k, v in asdict(cost).items() if k != "device"}
         row |= {"configuration": subject.configuration, "environment": self._environment_id, "time": _now()}
         self._insert("costs", [row])

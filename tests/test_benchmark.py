@@ -77,6 +77,21 @@ def test_lower_is_better_metrics_rank_the_other_way() -> None:
     assert [s.milliseconds for s in found] == [pytest.approx(float("nan"), nan_ok=True), 1.0]
 
 
+def test_metrics_that_entries_lack_images_of_are_named() -> None:
+    rows = [Row(entry, "d", image, "psnr", "y", 30.0) for entry in "ab" for image in "123"]
+    rows += [Row("a", "d", image, "mos", "y", 3.0) for image in "12"] + [Row("b", "d", "2", "mos", "y", 4.0)]
+    (board,) = leaderboards(rows, {"psnr": True, "mos": True}, {})
+    assert board.notes == ("mos: ranked on the 1 of 2 images that all entries have; b lacks 1.",)
+    assert "- mos: ranked on the 1 of 2" in leaderboard_markdown([board], {"psnr": True, "mos": True}, "y", "", 128)
+    (board,) = leaderboards(
+        [*rows, Row("c", "d", "2", "psnr", "y", 1.0), Row("c", "d", "4", "mos", "y", 1.0)],
+        {"psnr": True, "mos": True},
+        {},
+    )
+    assert board.notes[1] == "mos: not compared, since a and c have no image in common."
+    assert list(board.rankings) == ["psnr"]
+
+
 def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
     rows = [Row("a", "d", "1", "ssim", "y", float("nan")), Row("a", "d", "2", "ssim", "y", 0.5)]
     (board,) = leaderboards(rows, {"ssim": True}, {})

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plugin_site import Site
 from typer.testing import CliRunner, Result
 
 from srzoo import benchmark, harness
@@ -28,8 +30,9 @@ from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.errors import DataError, InputError
 from srzoo.pretrained import Model, load_model
+from srzoo.registry import get_registry
 from srzoo.results import Score, export_scores, merge, read_costs, read_scores
-from srzoo.store import FILE, Environment, Question, Store, Subject
+from srzoo.store import FILE, CostRow, Environment, Question, Store, Subject
 from srzoo.training import train
 
 torch.set_num_threads(1)
@@ -219,6 +222,39 @@ def test_retrained_weights_are_benchmarked_anew_and_replace_the_old(folder: Path
     assert merged == 0, "the seed is read from the weight file"
 
 
+METRIC = """import srzoo
+
+class Constant:
+    def __call__(self, sr, hr):
+        return sr.new_full((len(sr),), 1.0)
+
+def made():
+    return Constant()
+
+@srzoo.hookimpl
+def srzoo_metrics():
+    return [srzoo.MetricSpec("constant", made, summary="One number", higher_is_better=True)]
+"""
+
+
+def test_scores_of_an_edited_metric_are_computed_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    module = Site(tmp_path / "site").install("acme", METRIC)
+    found = []
+    for value in ("1.0", "2.00", "2.00", "1.0"):
+        (tmp_path / "site" / f"{module}.py").write_text(METRIC.replace("1.0", value))
+        sys.modules.pop(module, None)
+        get_registry.cache_clear()
+        result = bench("bicubic", str(folder), ["constant", "psnr"], out=tmp_path / "out", pictures=0)
+        stored = {s.value for s in read_scores(tmp_path / "out") if s.metric == "constant"}
+        assert stored == {row.value for row in result.rows if row.metric == "constant"}
+        found.append((*stored, result.computed))
+    assert found == [(1.0, 24), (2.0, 12), (2.0, 0), (1.0, 0)]
+
+
 SLOW = """
 import sys, time
 import torch
@@ -358,6 +394,67 @@ def test_two_models_of_one_name_are_told_apart(folder: Path, tmp_path: Path, mon
     assert output.count("1=") == 2, "equal on every image"
 
 
+def run_of(out: Path, subject: Subject, images: str = "a", environment: Environment = HERE) -> Path:
+    """A run folder with one value of a model for each image, the n-th of which is n."""
+    with Store(out, environment) as store:
+        store.present(subject)
+        for number, image in enumerate(images):
+            store.add(subject, replace(QUESTION, image=image), {"psnr": float(number)}, METRICS, UP)
+    return out
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    folders = [tmp_path / "x1" / "bench", tmp_path / "y1" / "bench", tmp_path / "x1" / "other"]
+    for folder, weights in zip(folders, "abc", strict=True):
+        run_of(folder, replace(SUBJECT, weights=weights))
+    merged = merge([*folders, folders[0] / FILE])
+    labels = {"bicubic [x1/bench]": "a", "bicubic [y1/bench]": "b", "bicubic [other]": "c"}
+    assert {row.entry for row in merged.rows} == set(labels)
+    assert len(merged.scores) == 3
+    assert {score.weights for score in merged.scores} == set(labels.values())
+    assert {row.entry for row in merge([folders[0], folders[0] / ".." / "bench"]).rows} == {"bicubic"}
+
+
+def test_entries_are_ranked_on_the_images_that_all_of_them_have(tmp_path: Path) -> None:
+    """Of nine, the second entry has the first six, on which it is better by one; its mean is lower all the same."""
+    whole = run_of(tmp_path / "u1", SUBJECT, "abcdefghi")
+    part = tmp_path / "u2"
+    with Store(part, HERE) as store:
+        store.present(replace(SUBJECT, entry="espcn"))
+        for number, image in enumerate("abcdef"):
+            question = replace(QUESTION, image=image)
+            store.add(replace(SUBJECT, entry="espcn"), question, {"psnr": number + 1.0}, METRICS, UP)
+    note = "ranked on the 6 of 9 images that all entries have; espcn lacks 3."
+    page = tmp_path / "page.html"
+    result = cli("leaderboard", str(whole), str(part), "--page", str(page), "--export", str(tmp_path / "all.json"))
+    assert note in result.output
+    assert "set: 6 images" in result.output
+    assert note in page.read_text()
+    assert len(json.loads((tmp_path / "all.json").read_text())) == 15, "what was computed is exported"
+    (board,) = json.loads(cli("leaderboard", str(whole), str(part), "--json").output)
+    assert [(s["entry"], s["images"], s["estimates"]["psnr"]["mean"]) for s in board["standings"]] == [
+        ("espcn", 6, 3.5),
+        ("bicubic", 6, 2.5),
+    ]
+    assert board["notes"] == [note]
+    (alone,) = json.loads(cli("leaderboard", str(whole), "--json").output)
+    assert not alone["notes"]
+
+
+def test_entries_without_a_common_image_are_refused(tmp_path: Path) -> None:
+    folders = [run_of(tmp_path / "u1", SUBJECT, "abc"), run_of(tmp_path / "u2", replace(SUBJECT, entry="espcn"), "de")]
+    result = cli("leaderboard", *map(str, folders))
+    assert result.exit_code == 2
+    assert "bicubic and espcn have no image of set in common under psnr" in " ".join(result.stderr.split())
+
+
+def test_one_label_never_stands_for_two_models(tmp_path: Path) -> None:
+    first = run_of(tmp_path / "x", replace(SUBJECT, entry="mine (bf16)"))
+    second = run_of(tmp_path / "y", replace(SUBJECT, entry="mine", precision="bf16"))
+    with pytest.raises(InputError, match=r"both be called 'mine \(bf16\)'.*rename one"):
+        merge([first, second])
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_exports_hold_every_row_and_column(two_runs: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"all.{suffix}"
@@ -392,6 +489,37 @@ def test_wrong_names_for_the_leaderboard(two_runs: tuple[Path, Path], tmp_path: 
         "leaderboard", str(two_runs[0]), "--metric", "pnsr"
     ).stderr.replace("\n", " ")
     assert cli("leaderboard", str(tmp_path)).exit_code == 2
+
+
+def test_times_of_one_size_and_device_are_compared(tmp_path: Path) -> None:
+    def measured(name: str, size: int, milliseconds: float, **place: Any) -> Path:
+        subject, environment = replace(SUBJECT, entry=name), replace(HERE, **place)
+        out = run_of(tmp_path / name, subject, environment=environment)
+        with Store(out, environment) as store:
+            cost = CostRow(name, size, milliseconds, milliseconds, milliseconds, None, 7, None)
+            store.add_cost(subject, cost)
+        return out
+
+    folders = [measured("other-size", 128, 1.0), measured("other-device", 64, 2.0, device="CPU, 8 threads", threads=8)]
+    for name, milliseconds in (("first", 3.0), ("second", 4.0)):
+        measured(name, 128, 5.0)
+        folders.append(measured(name, 64, milliseconds))
+    merged = merge(folders)
+    times = {label: cost.milliseconds for label, cost in merged.timing.compared.items() if cost.milliseconds > 0}
+    assert times == {"first": 3.0, "second": 4.0}
+    assert {cost.parameters for cost in merged.timing.compared.values()} == {7}, "which no machine decides"
+    assert [cost.size for cost in merged.costs["first"]] == [64, 128]
+    assert "other-device" not in merged.costs
+    result = cli("leaderboard", *map(str, folders), "--page", str(tmp_path / "p.html"))
+    assert "ms: median for one 64x64 input, CPU; not measured so: other-size, other-device" in result.output
+    assert re.search("one 64.64 input, float32, CPU", (tmp_path / "p.html").read_text())
+
+
+def test_the_size_that_was_asked_for_last_is_the_one_compared(folder: Path, tmp_path: Path) -> None:
+    for sizes in (16, [8, 24], 16):
+        bench("bicubic", str(folder), "psnr", sizes=sizes, out=tmp_path / "out", pictures=0)
+        first = sizes if isinstance(sizes, int) else sizes[0]
+        assert merge([tmp_path / "out"]).timing.size == first
 
 
 def test_costs_are_stated_with_their_spread(two_runs: tuple[Path, Path]) -> None:

@@ -170,6 +170,8 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         for row in cells:
             shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
         print_table(shown)
+        for note in board.notes:
+            console.print(f"[yellow]{escape(note)}[/yellow]", highlight=False, soft_wrap=True)
 
 
 def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
@@ -216,6 +218,7 @@ def leaderboard_command(
     Examples: [bold]srzoo leaderboard bench[/bold], [bold]srzoo leaderboard mine theirs --metric lpips_squeeze,psnr
     --export all.parquet[/bold].
     """
+    from ..coverage import comparable
     from ..leaderboard import comparison_lines, leaderboards, seed_line
     from ..page import PageData, page_costs, write_page
     from ..results import export_scores, merge
@@ -230,17 +233,25 @@ def leaderboard_command(
         name: {metric: raters for metric, raters in asked.items() if metric in wanted}
         for name, asked in merged.panels.items()
     }
-    boards = leaderboards(rows, directions, {label: costs[0] for label, costs in merged.costs.items()}, panels)
+    boards = leaderboards(rows, directions, merged.timing.compared, panels)
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
     if page is not None:
-        device = ", ".join(dict.fromkeys(cost.device for costs in merged.costs.values() for cost in costs))
-        costs, recipes = page_costs(merged.costs), merged.recipes or None
         shown = {name: images for name, images in merged.pictures.items() if name in sets}
         write_page(
             page,
-            PageData(rows, directions, costs, merged.protocol, device, pictures=shown, recipes=recipes, panels=panels),
+            PageData(
+                rows,
+                directions,
+                page_costs(merged.costs, merged.timing.compared),
+                merged.protocol,
+                merged.timing.device,
+                merged.timing.size or PageData.latency_size,
+                pictures=shown,
+                recipes=merged.recipes or None,
+                panels=panels,
+            ),
         )
         errors.print(f"[dim]wrote {escape(str(page))}[/dim]", soft_wrap=True)
     if as_json:
@@ -251,9 +262,11 @@ def leaderboard_command(
         for line in comparison_lines(board, directions):
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
-    for group in group_seeds(rows, merged.recipes):
+    for group in group_seeds(comparable(rows, directions).rows, merged.recipes):
         line = seed_line(group, opinion=group.metric in panels.get(group.dataset, {}))
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if merged.timing.text:
+        console.print(f"[dim]{escape(merged.timing.text)}[/dim]", highlight=False, soft_wrap=True)
 
 
 def _known(asked: list[str], there: list[str], what: str) -> list[str]:

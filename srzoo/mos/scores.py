@@ -114,27 +114,27 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
     """
     merged = merge([folder])
     notes = [*notes, *panel_notes(merged.panels)]
-    device = ", ".join(dict.fromkeys(cost.device for costs in merged.costs.values() for cost in costs))
+    timing = merged.timing
     data = PageData(
         merged.rows,
         merged.directions,
-        page_costs(merged.costs),
+        page_costs(timing.measured, timing.compared),
         merged.protocol,
-        device,
+        timing.device,
+        timing.size or PageData.latency_size,
         notes=notes,
         pictures=merged.pictures,
         recipes=merged.recipes or None,
         panels=merged.panels,
     )
-    first = {label: costs[0] for label, costs in merged.costs.items()}
     text = leaderboard_markdown(
-        leaderboards(merged.rows, merged.directions, first, merged.panels),
+        leaderboards(merged.rows, merged.directions, timing.compared, merged.panels),
         merged.directions,
         merged.protocol,
-        device,
-        next((cost.size for cost in first.values()), data.latency_size),
+        timing.device,
+        data.latency_size,
         notes,
-        costs=merged.costs,
+        costs=timing.measured,
     )
     try:
         (folder / "leaderboard.md").write_text(text, encoding="utf-8")
