@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
-from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
+from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select, untested_note
 from .store import CostRow
 
 
@@ -55,6 +55,11 @@ class Leaderboard:
     def comparisons(self) -> tuple[Comparison, ...]:
         """What separates neighbours under the first metric."""
         return next(iter(self.rankings.values())).comparisons if self.rankings else ()
+
+    @property
+    def note(self) -> str:
+        """Why no entries were told apart, where there are too few images for it; else empty."""
+        return untested_note(self.rankings)
 
 
 def leaderboards(
@@ -172,6 +177,7 @@ def leaderboard_markdown(
                     ends = [format_value(end, own, opinion=opinion) for end in (estimate.low, estimate.high)]
                     row[column] += f" [{', '.join(ends)}]"
             lines.append("| " + " | ".join(row) + " |")
+        lines += ["", board.note] if board.note else []
         lines.append("")
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]
         lines.append("")

@@ -23,8 +23,10 @@ from .statistics import (
     SeedGroup,
     WinMatrix,
     group_seeds,
+    images_needed,
     rank,
     select,
+    untested_note,
     win_matrix,
 )
 from .store import CostRow
@@ -134,6 +136,7 @@ class DatasetSection:
     metrics: list[MetricSection]
     plots: list[tuple[str, str]]
     panel: str = ""
+    note: str = ""
 
 
 def write_page(path: str | Path, data: PageData, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> Path:
@@ -198,6 +201,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         quality=QUALITY,
         resamples=RESAMPLES,
         min_pairs=MIN_PAIRS,
+        images_needed=images_needed,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -247,7 +251,7 @@ def _dataset_section(data: PageData, name: str, anchor: str, indices: Mapping[st
     ]
     images = len({row.image for row in rows})
     plots = _plots(data, anchor, name, rankings, indices)
-    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(panel))
+    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(panel), untested_note(rankings))
 
 
 def _scores(ranking: Ranking, opinion: bool) -> dict[str, Score]:

@@ -27,6 +27,7 @@ from srzoo import benchmark, harness
 from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.errors import DataError, InputError
+from srzoo.leaderboard import leaderboard_markdown, leaderboards
 from srzoo.pretrained import Model, load_model
 from srzoo.results import Score, export_scores, merge, read_costs, read_scores
 from srzoo.store import FILE, Environment, Question, Store, Subject
@@ -321,6 +322,23 @@ def test_runs_are_ranked_together(two_runs: tuple[Path, Path]) -> None:
     assert [s["entry"] for s in boards[0]["standings"]] == ["bicubic", "nearest"]
     best = json.loads(cli("leaderboard", *map(str, two_runs), "--metric", "ssim", "--json").output)
     assert list(best[0]["rankings"]) == ["ssim"]
+
+
+def test_too_few_images_for_the_entries_are_said_wherever_places_are(tmp_path: Path) -> None:
+    with Store(tmp_path, HERE) as store:
+        for number in range(14):
+            subject = replace(SUBJECT, entry=f"e{number}")
+            store.present(subject)
+            for image in range(9):
+                question = replace(QUESTION, image=str(image))
+                store.add(subject, question, {"psnr": 30.0 - number - image}, {"psnr": METRICS["psnr"]}, UP)
+    note = "9 images are too few for 13 comparisons: the places are by the mean alone."
+    shown = cli("leaderboard", str(tmp_path), "--page", str(tmp_path / "page.html"))
+    text = " ".join(shown.output.split())
+    assert note in text and "1=" not in text
+    assert note in (tmp_path / "page.html").read_text()
+    merged = merge([tmp_path])
+    assert note in leaderboard_markdown(leaderboards(merged.rows, {"psnr": True}, {}), {"psnr": True}, "y", "CPU", 128)
 
 
 def test_different_protocols_are_not_ranked_together(folder: Path, two_runs: tuple[Path, Path]) -> None:

@@ -164,6 +164,8 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         for row in cells:
             shown.add_row(row[0], f"[bold]{escape(row[1])}[/bold]", *row[2:])
         print_table(shown)
+        if board.note:
+            console.print(f"[dim]{escape(board.note)}[/dim]", soft_wrap=True, highlight=False)
 
 
 def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
