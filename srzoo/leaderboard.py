@@ -142,6 +142,8 @@ def seed_line(group: SeedGroup, *, opinion: bool = False) -> str:
     """Return in words how the runs of one recipe scatter."""
     mean, deviation = format_value(group.mean, opinion=opinion), f"{group.deviation:.{2 if opinion else 4}f}"
     what = f"{group.recipe} on {group.dataset}: {group.metric} {mean}"
+    if len(group.means) == 1:
+        return f"{what} of one seed, the others were not benchmarked on it"
     return f"{what}, standard deviation {deviation} over {len(group.means)} seeds"
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from srzoo.errors import DataError
+from srzoo.leaderboard import seed_line
 from srzoo.report import Row
 from srzoo.statistics import (
     MIN_PAIRS,
@@ -318,6 +319,14 @@ def test_seeds_of_a_recipe_are_mean_and_deviation_of_the_runs() -> None:
     assert gan.mean == 3.5
     assert gan.deviation == pytest.approx(math.sqrt((1.5**2 + 0.5**2 + 2**2) / 2))
     assert psnr.recipe == "psnr" and psnr.mean == 1 and math.isnan(psnr.deviation), "one run has no deviation"
+
+
+def test_a_single_seed_has_no_deviation_in_words() -> None:
+    """Two seeds that were benchmarked on different datasets."""
+    (found, _) = group_seeds(
+        rows({"a": [30.0]}) + rows({"b": [31.0]}, dataset="other"), {"a": "a and b", "b": "a and b"}
+    )
+    assert seed_line(found) == "a and b on set: psnr 30.00 of one seed, the others were not benchmarked on it"
 
 
 def test_seeds_by_a_mapping_and_by_dataset_and_metric() -> None:

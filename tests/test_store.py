@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -374,6 +375,32 @@ def test_two_models_of_one_name_are_told_apart(folder: Path, tmp_path: Path, mon
     assert "standard deviation 0.0000 over 2 seeds" in " ".join(output.split())
     assert "2=" not in output
     assert output.count("1=") == 2, "equal on every image"
+
+
+def test_seeds_of_a_recipe_are_counted_once_at_each_precision(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds and a copy of one, at two precisions: two times two seeds, on paper, page and console alike."""
+    entry = load_model("nearest")
+    seeds = {"zero": 0, "one": 1, "copy": 1}
+    models = {
+        name: Model(name, entry.entry, entry.generator, digest=str(seed), seed=seed, recipe="r")
+        for name, seed in seeds.items()
+    }
+    monkeypatch.setattr(benchmark, "load_model", models.get)
+    out = tmp_path / "out"
+    result = bench(list(models), f"{folder}[:2]", "psnr", precision="fp32,bf16", sizes=16, out=out, pictures=1)
+    names = ["one and zero", "one (bf16) and zero (bf16)"]
+    expected = {"zero": names[0], "one": names[0], "zero (bf16)": names[1], "one (bf16)": names[1]}
+    assert result.recipes == merge([out]).recipes == expected
+    text = (out / "leaderboard.md").read_text()
+    shown = " ".join(cli("leaderboard", str(out)).output.split())
+    page = (out / "report.html").read_text()
+    for name in names:
+        assert re.search(rf"{re.escape(name)} on .*: psnr .* over 2 seeds", text)
+        assert re.search(rf"{re.escape(name)} on .*: psnr .* over 2 seeds", shown)
+        assert re.search(rf'<th scope="row">{re.escape(name)}</th><td>[^<]*</td><td class="number">2</td>', page)
+    assert "4 seeds" not in text + shown
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
