@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
+from .report import (
+    Row,
+    cost_table,
+    format_milliseconds,
+    format_value,
+    panel_text,
+    precision_text,
+    short_number,
+    unsteady,
+)
 from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select, untested_note
 from .store import CostRow
 
@@ -158,10 +167,11 @@ def leaderboard_markdown(
     costs: Mapping[str, Sequence[CostRow]] = MappingProxyType({}),
 ) -> str:
     """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
+    facts = [f"median for one {latency_size}x{latency_size} input", precision_text(costs), device]
     lines = [
         "# Leaderboard",
         "",
-        f"Protocol `{protocol}`. Milliseconds: median for one {latency_size}x{latency_size} input, float32, {device}.",
+        f"Protocol `{protocol}`. Milliseconds: {', '.join(filter(None, facts))}.",
         "Brackets: bootstrap 95 % interval of the mean over images. Entries that share a place, such as `2=`, are not "
         "told apart by Wilcoxon's signed-rank test on the images' differences (Holm-adjusted p of at least 0.05).",
         "",

@@ -14,7 +14,16 @@ from .costs import HR_SIZE
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
+from .report import (
+    Row,
+    cost_table,
+    format_milliseconds,
+    format_value,
+    panel_text,
+    precision_text,
+    short_number,
+    unsteady,
+)
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -192,6 +201,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         costs=_cost_rows(data, indices),
         cost_header=cost_table({})[0],
         cost_caution=unsteady({entry: cost.measured for entry, cost in data.costs.items()}),
+        precision=precision_text({entry: data.costs[entry].measured for entry in entries if entry in data.costs}),
         gallery=gallery,
         scores=_scores_of(data, gallery),
         ends=_first_ends(data, gallery, entries),
@@ -355,7 +365,9 @@ def _plots(
     pair = data.tradeoff or _tradeoff(data.directions)
     if pair is not None and all(metric in means for metric in pair):
         distortion, perception = pair
-        title = f"Perception and distortion on {dataset}"
+        # two that point the same way, such as PSNR and SSIM, mostly measure the same
+        differ = data.tradeoff is not None or data.directions[distortion] != data.directions[perception]
+        title = f"{'Perception and distortion' if differ else f'{distortion} and {perception}'} on {dataset}"
         svg = scatter_svg(points(distortion, perception), axis(distortion), axis(perception), f"{anchor}-pd", title)
         found.append((f"{title}. Marker area: {what}, at most {short_number(largest)}.{numbers}", svg))
     speed = Axis(f"milliseconds for {data.latency_size}x{data.latency_size}, lower is better", False, True)
