@@ -342,6 +342,13 @@ def test_too_few_images_for_the_entries_are_said_wherever_places_are(tmp_path: P
     assert note in leaderboard_markdown(leaderboards(merged.rows, {"psnr": True}, {}), {"psnr": True}, "y", "CPU", 128)
 
 
+def test_a_benchmark_prints_that_its_places_are_by_the_mean_alone(folder: Path, tmp_path: Path) -> None:
+    asked = ["--data", f"{folder}[:3]", "--metric", "psnr", "--size", "16", "--pictures", "0", "--out", str(tmp_path)]
+    result = cli("bench", "bicubic", "nearest", *asked)
+    note = "3 images are too few to test: the places are by the mean alone. Give at least 6."
+    assert note in " ".join(result.output.split()), result.output
+
+
 def test_different_protocols_are_not_ranked_together(folder: Path, two_runs: tuple[Path, Path]) -> None:
     bench("bicubic", str(folder), "psnr", protocol="rgb", out=two_runs[1], pictures=0)
     result = cli("leaderboard", *map(str, two_runs))
