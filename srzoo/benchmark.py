@@ -24,8 +24,9 @@ from .page import PageData, page_costs, write_page
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .report import RowWriter, panel_notes
-from .results import read_opinions
+from .results import group_recipes, read_opinions
 from .scoring import available_metrics
+from .statistics import group_seeds
 from .store import Pictures
 from .tiling import SMALLEST_TILE
 from .zoo import get_zoo
@@ -43,6 +44,7 @@ class BenchResult(Findings):
         directions: metric to whether higher is better, in the order asked for.
         unavailable: metric to the reason why it could not be computed here.
         panels: dataset to metric to how many people it is the opinion of, where the folder holds a study's scores.
+        recipes: entry to its recipe, where two or more seeds of it are there; one entry for each seed.
         out: folder with ``results.sqlite``, ``results.csv`` and ``leaderboard.md``, if one was given.
         left_out: entries that would have been benchmarked by default, were they not so large for a CPU.
     """
@@ -51,6 +53,7 @@ class BenchResult(Findings):
     directions: dict[str, bool] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     panels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    recipes: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     left_out: list[str] = field(default_factory=list)
 
@@ -132,6 +135,7 @@ def bench(
         run.together(image_sets, processes)
     if processes is None or processes.is_main_process:
         _recall_opinions(result)
+        result.recipes = group_recipes({name: s for name, s in run.subjects.items() if name not in result.failed})
         _write(result, settings, device_name(device), run.pictures())
     return result
 
@@ -185,7 +189,8 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         device,
         settings.sizes[0],
         notes,
-        costs=result.costs,
+        group_seeds(ranked, result.recipes),
+        result.costs,
     )
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
@@ -203,6 +208,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
                 settings.sizes[0],
                 notes,
                 pictures,
+                recipes=result.recipes or None,
                 panels=result.panels,
             ),
         )

@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .coverage import comparable
-from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
-from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select
+from .report import (
+    Row,
+    cost_table,
+    format_milliseconds,
+    format_value,
+    panel_text,
+    precision_text,
+    short_number,
+    unsteady,
+)
+from .statistics import Comparison, Estimate, Ranking, SeedGroup, mean_interval, rank, select, untested_note
 from .store import CostRow
 
 
@@ -58,6 +67,11 @@ class Leaderboard:
     def comparisons(self) -> tuple[Comparison, ...]:
         """What separates neighbours under the first metric."""
         return next(iter(self.rankings.values())).comparisons if self.rankings else ()
+
+    @property
+    def note(self) -> str:
+        """Why no entries were told apart, where there are too few images for it; else empty."""
+        return untested_note(self.rankings)
 
 
 def leaderboards(
@@ -145,6 +159,8 @@ def seed_line(group: SeedGroup, *, opinion: bool = False) -> str:
     """Return in words how the runs of one recipe scatter."""
     mean, deviation = format_value(group.mean, opinion=opinion), f"{group.deviation:.{2 if opinion else 4}f}"
     what = f"{group.recipe} on {group.dataset}: {group.metric} {mean}"
+    if len(group.means) == 1:
+        return f"{what} of one seed, the others were not benchmarked on it"
     return f"{what}, standard deviation {deviation} over {len(group.means)} seeds"
 
 
@@ -159,10 +175,11 @@ def leaderboard_markdown(
     costs: Mapping[str, Sequence[CostRow]] = MappingProxyType({}),
 ) -> str:
     """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
+    facts = [f"median for one {latency_size}x{latency_size} input", precision_text(costs), device]
     lines = [
         "# Leaderboard",
         "",
-        f"Protocol `{protocol}`. Milliseconds: median for one {latency_size}x{latency_size} input, float32, {device}.",
+        f"Protocol `{protocol}`. Milliseconds: {', '.join(filter(None, facts))}.",
         "Brackets: bootstrap 95 % interval of the mean over images. Entries that share a place, such as `2=`, are not "
         "told apart by Wilcoxon's signed-rank test on the images' differences (Holm-adjusted p of at least 0.05).",
         "",
@@ -180,6 +197,7 @@ def leaderboard_markdown(
                     ends = [format_value(end, own, opinion=opinion) for end in (estimate.low, estimate.high)]
                     row[column] += f" [{', '.join(ends)}]"
             lines.append("| " + " | ".join(row) + " |")
+        lines += ["", board.note] if board.note else []
         lines.append("")
         lines += [f"- {note}" for note in board.notes]
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]

@@ -15,7 +15,16 @@ from .coverage import comparable
 from .errors import DataError
 from .gallery import CROP_SIDE, MAX_BYTES, MAX_IMAGES, MAX_SIDE, QUALITY, Gallery, Pictures, build_gallery
 from .plots import COLOURS, Axis, Point, scatter_svg
-from .report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number, unsteady
+from .report import (
+    Row,
+    cost_table,
+    format_milliseconds,
+    format_value,
+    panel_text,
+    precision_text,
+    short_number,
+    unsteady,
+)
 from .statistics import (
     MIN_PAIRS,
     RESAMPLES,
@@ -24,8 +33,10 @@ from .statistics import (
     SeedGroup,
     WinMatrix,
     group_seeds,
+    images_needed,
     rank,
     select,
+    untested_note,
     win_matrix,
 )
 from .store import CostRow
@@ -144,6 +155,7 @@ class DatasetSection:
     plots: list[tuple[str, str]]
     panel: str = ""
     notes: tuple[str, ...] = ()
+    note: str = ""
 
 
 def write_page(path: str | Path, data: PageData, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> Path:
@@ -207,6 +219,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         costs=_cost_rows(data, indices),
         cost_header=cost_table({})[0],
         cost_caution=unsteady({entry: cost.measured for entry, cost in data.costs.items()}),
+        precision=precision_text({entry: data.costs[entry].measured for entry in entries if entry in data.costs}),
         gallery=gallery,
         scores=_scores_of(data, gallery),
         ends=_first_ends(ranked, gallery, entries),
@@ -216,6 +229,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         quality=QUALITY,
         resamples=RESAMPLES,
         min_pairs=MIN_PAIRS,
+        images_needed=images_needed,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -269,7 +283,7 @@ def _dataset_section(
     ]
     images = len({row.image for row in rows})
     plots = _plots(data, anchor, name, rankings, indices)
-    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(panel))
+    return DatasetSection(name, anchor, images, board, sections, plots, panel_text(panel), note=untested_note(rankings))
 
 
 def _scores(ranking: Ranking, opinion: bool) -> dict[str, Score]:
@@ -373,7 +387,9 @@ def _plots(
     pair = data.tradeoff or _tradeoff(data.directions)
     if pair is not None and all(metric in means for metric in pair):
         distortion, perception = pair
-        title = f"Perception and distortion on {dataset}"
+        # two that point the same way, such as PSNR and SSIM, mostly measure the same
+        differ = data.tradeoff is not None or data.directions[distortion] != data.directions[perception]
+        title = f"{'Perception and distortion' if differ else f'{distortion} and {perception}'} on {dataset}"
         svg = scatter_svg(points(distortion, perception), axis(distortion), axis(perception), f"{anchor}-pd", title)
         found.append((f"{title}. Marker area: {what}, at most {short_number(largest)}.{numbers}", svg))
     speed = Axis(f"milliseconds for {data.latency_size}x{data.latency_size}, lower is better", False, True)
@@ -393,7 +409,7 @@ def _tradeoff(directions: Mapping[str, bool]) -> tuple[str, str] | None:
 def _seed_table(data: PageData) -> list[tuple[str, str, int, list[str]]]:
     """Recipe, dataset, number of runs, and mean and deviation of each metric."""
     groups: dict[tuple[str, str], dict[str, SeedGroup]] = {}
-    for group in group_seeds(data.rows, data.recipes):
+    for group in group_seeds(comparable(data.rows, data.directions).rows, data.recipes):
         groups.setdefault((group.dataset, group.recipe), {})[group.metric] = group
     table = []
     for (dataset, recipe), by_metric in groups.items():

@@ -91,6 +91,16 @@ def unsteady(costs: Mapping[str, Sequence[CostRow]]) -> str:
     )
 
 
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def precision_text(costs: Mapping[str, Sequence[CostRow]]) -> str:
+    """Return in words the precisions that costs were measured in, such as ``float32 and bfloat16``; empty for none."""
+    found = {cost.precision for measured in costs.values() for cost in measured}
+    *others, last = [words for name, words in PRECISIONS.items() if name in found] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def panel_text(panels: Mapping[str, int]) -> str:
     """Return in words how many people each metric is the opinion of; an empty text where it is none's."""
     return ", ".join(f"{metric} of {raters} raters" for metric, raters in panels.items())

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import DataError, InputError
 from .report import Row
-from .store import FILE, REFERENCE, CostRow, Pictures, labelled, output_path
+from .store import FILE, REFERENCE, CostRow, Pictures, Subject, labelled, output_path
 from .timing import Timing, compared_times
 
 
@@ -181,7 +181,7 @@ class Merged:
             different models of one name, with as much of the path as tells the folders apart.
         directions: metric to whether higher is better.
         timing: what may be compared of the times that were measured.
-        recipes: label to its recipe, where two or more seeds of it are there.
+        recipes: label to its recipe, where two or more seeds of it are there; one label for each seed.
         pictures: outputs that the runs kept.
         panels: dataset to metric to how many people it is the opinion of.
     """
@@ -262,12 +262,19 @@ def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[P
 
 
 def _recipes(chosen: Mapping[tuple[str, str, str, str], Score]) -> dict[str, str]:
-    """Return label to recipe, named by its runs, where there are several seeds of one."""
-    seeds: dict[str, dict[str, int | None]] = {}
-    for (label, *_), score in chosen.items():
-        if score.recipe:
-            seeds.setdefault(score.recipe, {})[label] = score.seed
-    groups = [runs for runs in seeds.values() if len(set(runs.values())) > 1]
+    return group_recipes({label: score for (label, *_), score in chosen.items()})
+
+
+def group_recipes(models: Mapping[str, Score | Subject]) -> dict[str, str]:
+    """Return label to recipe, named by its runs, where there are several seeds of one at one precision.
+
+    A seed counts once, by the first model of it: a copy, a repeat or another precision tells nothing of other seeds.
+    """
+    seeds: dict[tuple[str, str], dict[int, str]] = {}
+    for label, model in models.items():
+        if model.recipe and model.seed is not None:
+            seeds.setdefault((model.recipe, model.precision), {}).setdefault(model.seed, label)
+    groups = [runs.values() for runs in seeds.values() if len(runs) > 1]
     return {label: " and ".join(sorted(runs)) for runs in groups for label in runs}
 
 

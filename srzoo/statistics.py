@@ -27,7 +27,10 @@ RESAMPLES = 9999
 RANDOM_SEED = 0
 """Of every bootstrap: the same rows always give the same intervals."""
 MIN_PAIRS = 6
-"""With fewer the two-sided signed-rank test cannot go below 0.05 whatever the scores: its least p is 2 / 2^n."""
+"""With fewer the two-sided signed-rank test cannot go below 0.05 whatever the scores: its least p is 2 / 2^n.
+
+That is of one comparison; :func:`images_needed` tells how many images several take.
+"""
 
 MIN_IMAGES = 5
 """With fewer the bootstrap has too few samples to draw: of three, its interval holds the mean in 3 of 4 cases."""
@@ -64,10 +67,11 @@ class Comparison:
             lower is better. Where the two miss different images it may contradict the means.
         low, high: its bootstrap interval; NaN where it is undefined.
         images: on which both are defined.
-        p: Wilcoxon's signed-rank test, two-sided; None with fewer than ``MIN_PAIRS`` images.
+        p: Wilcoxon's signed-rank test, two-sided; None with fewer images than :func:`images_needed`.
         p_holm: adjusted for the number of neighbours tested within the dataset and metric.
         tied: the test does not tell the two apart at ``LEVEL``, or they are equal on every image. Two that
             could not be tested are not called tied otherwise.
+        family: how many comparisons within the dataset and metric have the images that one alone would take.
     """
 
     first: str
@@ -79,12 +83,14 @@ class Comparison:
     p: float | None
     p_holm: float | None
     tied: bool
+    family: int = 1
 
     @property
     def verdict(self) -> str:
         """The adjusted p value as text, or why there is none."""
         if self.p_holm is None:
-            return f"too few images ({self.images})"
+            few = f"too few images ({self.images})"
+            return few if self.images < MIN_PAIRS else f"{few} for {self.family} comparisons"
         return "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.3f}"
 
 
@@ -139,6 +145,14 @@ class SeedGroup:
     deviation: float
 
 
+def images_needed(comparisons: int) -> int:
+    """Return the fewest images with which the test can tell any of so many pairs apart, whatever the scores.
+
+    Of n images the least p is 2 / 2^n, and Holm's method multiplies the least of several by their number.
+    """
+    return math.floor(math.log2(2 * max(comparisons, 1) / LEVEL)) + 1
+
+
 def select(rows: Iterable[Row], dataset: str, metric: str) -> list[Row]:
     """Return the rows of one dataset and metric."""
     return [row for row in rows if row.dataset == dataset and row.metric == metric]
@@ -161,7 +175,8 @@ def compare(rows: Sequence[Row], higher_is_better: bool) -> list[Comparison]:
 
     The test is Wilcoxon's signed-rank test (Biometrics Bulletin 1, 1945) on the images' differences, equal
     images left out, exact where the number of images permits; its p values are adjusted by Holm's method
-    (Scand. J. Stat. 6, 1979). An image that is undefined for one of the two is left out for both.
+    (Scand. J. Stat. 6, 1979). An image that is undefined for one of the two is left out for both. What has too few
+    images for its adjusted p value to reach ``LEVEL`` is not tested: it would be called tied whatever the scores.
 
     Args:
         rows: of one dataset, metric and protocol.
@@ -184,7 +199,9 @@ def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list
     """
     scores = _scores(rows)
     pairs = [(a, b, _differences(scores.get(a, {}), scores.get(b, {}))) for a, b in names]
-    p_values = [_wilcoxon(differences) for _, _, differences in pairs]
+    family = sum(differences.size >= MIN_PAIRS for _, _, differences in pairs)
+    needed = images_needed(family)
+    p_values = [_wilcoxon(differences) if differences.size >= needed else None for _, _, differences in pairs]
     adjusted = iter(holm([p for p in p_values if p is not None]))
     found = []
     for (first, second, differences), p in zip(pairs, p_values, strict=True):
@@ -192,10 +209,33 @@ def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list
         p_holm = None if p is None else next(adjusted)
         equal = differences.size > 0 and not differences.any()
         tied = equal or (p_holm is not None and p_holm >= LEVEL)
-        found.append(
-            Comparison(first, second, estimate.mean, estimate.low, estimate.high, estimate.images, p, p_holm, tied)
-        )
+        interval = estimate.mean, estimate.low, estimate.high
+        found.append(Comparison(first, second, *interval, estimate.images, p, p_holm, tied, family))
     return found
+
+
+def untested_note(rankings: Mapping[str, Ranking]) -> str:
+    """Return in words why nothing was tested, or an empty string where something was or there is nothing to test.
+
+    Args:
+        rankings: metric to places, of one dataset; metrics are named where the sentence is not of all of them.
+    """
+    metrics: dict[str, list[str]] = {}
+    for metric, ranking in rankings.items():
+        metrics.setdefault(_untested(ranking.comparisons), []).append(metric)
+    notes = {sentence: of for sentence, of in metrics.items() if sentence}
+    return " ".join(text if len(metrics) == 1 else f"{', '.join(of)}: {text}" for text, of in notes.items())
+
+
+def _untested(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons or any(comparison.p is not None for comparison in comparisons):
+        return ""
+    images, family = max((comparison.images, comparison.family) for comparison in comparisons)
+    few = f"{images} image{' is' if images == 1 else 's are'} too few"
+    by_mean = "the places are by the mean alone. Give at least"
+    if images < MIN_PAIRS:
+        return f"{few} to test: {by_mean} {images_needed(len(comparisons))}."
+    return f"{few} for {family} comparisons: {by_mean} {images_needed(family)}, or fewer entries."
 
 
 def rank(rows: Sequence[Row], higher_is_better: bool) -> Ranking:

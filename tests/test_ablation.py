@@ -24,7 +24,7 @@ from srzoo.ablation.plan import Plan, lineage, make_plan
 from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
 from srzoo.ablation.results import duration, find_changes, signed_interval, student_interval, what_changed
-from srzoo.ablation.table import change_sentences
+from srzoo.ablation.table import change_sentences, fewest_images
 from srzoo.ablation.work import _Work, ablate
 from srzoo.cli import app
 from srzoo.data import load_image_set
@@ -322,6 +322,20 @@ def test_a_change_is_better_where_interval_and_test_say_so(tmp_path: Path, photo
     for tolerance, verdict in ((0.04, "better"), (0.06, "negligible")):
         tolerant = find_changes(plan, rows, members, pairs, {"lpips": False}, {"lpips": tolerance})
         assert {c.first: c.verdict for c in tolerant} == {"b": verdict, "c": "not shown"}
+
+
+def test_more_changes_than_the_images_can_tell_apart_are_not_tested(tmp_path: Path, photos: str) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little")
+    names = [f"c{k}" for k in range(14)]
+    rows = [row for k, name in enumerate(names) for row in scores(name, [k + 0.1 * image for image in range(9)])]
+    pairs = [(name, "c0", "x") for name in names[1:]]
+    members = {name: [name] for name in names}
+    for count, verdict in ((13, "not tested"), (12, "worse")):
+        found = find_changes(plan, rows, members, pairs[:count], {"lpips": False})
+        assert {change.verdict for change in found} == {verdict}
+        needed = fewest_images(found)
+        assert needed == f"6 images for one change, or {10 if count == 13 else 9} for {count} of them,"
+    assert fewest_images(found[:1]) == "6 images"
 
 
 def test_seeds_that_disagree_show_nothing(tmp_path: Path, photos: str) -> None:

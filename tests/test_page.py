@@ -18,9 +18,11 @@ from PIL import Image
 
 from srzoo.errors import DataError
 from srzoo.gallery import MAX_SIDE, build_gallery, busiest_box, choose_images
-from srzoo.page import EntryCost, PageData, write_page
+from srzoo.leaderboard import leaderboard_markdown, leaderboards
+from srzoo.page import EntryCost, PageData, page_costs, render_page, write_page
 from srzoo.plots import Axis, Point, scatter_svg
 from srzoo.report import Row, short_number
+from srzoo.store import CostRow
 
 HOSTILE = "best\"><script>window.broken = 1</script> & 'co' $x^2$"
 DATASET = "set</script><script>window.broken = 2</script>"
@@ -122,6 +124,37 @@ def test_an_entry_without_costs_or_a_metric_is_shown_without(tmp_path: Path) -> 
     text = write_page(tmp_path / "p.html", PageData(rows, {"psnr": True, "ssim": True})).read_text()
     assert 'data-key="Infinity"' in text
     assert 'title="images: 1">0%<' in text
+
+
+@pytest.mark.parametrize(
+    ("directions", "title"),
+    [
+        ({"psnr": True, "ssim": True}, "psnr and ssim on set"),
+        ({"psnr": True, "ssim": True, "lpips": False}, "Perception and distortion on set"),
+    ],
+)
+def test_a_plot_of_two_metrics_of_distortion_is_named_by_them(directions: dict[str, bool], title: str) -> None:
+    rows = [Row(entry, "set", "1", metric, "y", 0.5) for entry in "ab" for metric in directions]
+    text = render_page(PageData(rows, directions), build_gallery({}))
+    assert f"<figcaption>{title}. Marker area" in text
+    assert ("Perception" in text) == ("lpips" in directions)
+
+
+def test_the_precisions_of_the_times_are_said() -> None:
+    """On the page and in Markdown: what was measured, and nothing where nothing was."""
+    rows = [Row(entry, "set", "1", "psnr", "y", 30.0) for entry in ("a", "a (bf16)", "b (bf16)")]
+    cost = CostRow("a", 128, 1.0, 1.0, 1.0, None, 1, None)
+    costs = {"a": [cost], "a (bf16)": [dataclasses.replace(cost, precision="bf16")]}
+    for names, words in (
+        (list(costs), "float32 and bfloat16, a CPU"),
+        (["a (bf16)"], "bfloat16, a CPU"),
+        ([], "a CPU"),
+    ):
+        own = {name: costs[name] for name in names}
+        text = render_page(PageData(rows, {"psnr": True}, page_costs(own), device="a CPU"), build_gallery({}))
+        assert f"128\N{MULTIPLICATION SIGN}128 input, {words}." in text
+        boards = leaderboards(rows, {"psnr": True}, {})
+        assert f"128x128 input, {words}." in leaderboard_markdown(boards, {"psnr": True}, "y", "a CPU", 128, costs=own)
 
 
 def test_many_entries_are_numbered_in_the_plots(tmp_path: Path) -> None:

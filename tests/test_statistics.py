@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from srzoo.errors import DataError
+from srzoo.leaderboard import seed_line
 from srzoo.report import Row
 from srzoo.statistics import (
     MIN_PAIRS,
@@ -17,9 +18,11 @@ from srzoo.statistics import (
     compare,
     group_seeds,
     holm,
+    images_needed,
     mean_interval,
     rank,
     select,
+    untested_note,
     win_matrix,
 )
 
@@ -193,6 +196,39 @@ def test_too_few_images_are_said_to_be_too_few(images: int) -> None:
     assert [place.rank for place in found.places] == ["1", "2"]
 
 
+def ladder(entries: int, images: int) -> list[Row]:
+    """Each entry beats the next on every image, by 1 dB and a little more on each."""
+    return rows({f"e{k:02d}": [30.0 - k * (1 + 0.01 * image) for image in range(images)] for k in range(entries)})
+
+
+def test_what_no_scores_could_tell_apart_is_not_tested_and_shares_no_place() -> None:
+    """Of nine images the least p is 2 / 512, and times 19 it is 0.07."""
+    found = rank(ladder(20, 9), True)
+    assert [place.rank for place in found.places] == [str(number) for number in range(1, 21)]
+    assert not any(comparison.tied for comparison in found.comparisons)
+    assert {comparison.verdict for comparison in found.comparisons} == {"too few images (9) for 19 comparisons"}
+    note = "9 images are too few for 19 comparisons: the places are by the mean alone."
+    assert untested_note({"psnr": found}) == f"{note} Give at least 10, or fewer entries."
+    other = rank(ladder(3, 2), True)
+    assert untested_note({"psnr": found, "ssim": found, "mos": other}).startswith(f"psnr, ssim: {note} Give")
+    assert "mos: 2 images are too few to test" in untested_note({"psnr": found, "mos": other})
+
+
+@pytest.mark.parametrize(("entries", "images"), [(13, 9), (20, 10), (2, MIN_PAIRS)])
+def test_what_some_scores_could_tell_apart_is_tested(entries: int, images: int) -> None:
+    found = rank(ladder(entries, images), True)
+    assert all(comparison.p == pytest.approx(2 / 2**images) for comparison in found.comparisons)
+    assert not any(comparison.tied for comparison in found.comparisons)
+    assert untested_note({"psnr": found}) == ""
+
+
+def test_images_needed_are_the_fewest_whose_least_p_is_below_the_level() -> None:
+    for comparisons in range(1, 200):
+        needed = images_needed(comparisons)
+        assert 2 * comparisons / 2**needed < 0.05 <= 2 * comparisons / 2 ** (needed - 1)
+    assert images_needed(0) == images_needed(1) == MIN_PAIRS
+
+
 def test_few_images_are_tied_where_they_are_equal() -> None:
     assert [place.rank for place in rank(rows({"a": [1.0, 2.0], "b": [1.0, 2.0]}), True).places] == ["1=", "1="]
 
@@ -283,6 +319,14 @@ def test_seeds_of_a_recipe_are_mean_and_deviation_of_the_runs() -> None:
     assert gan.mean == 3.5
     assert gan.deviation == pytest.approx(math.sqrt((1.5**2 + 0.5**2 + 2**2) / 2))
     assert psnr.recipe == "psnr" and psnr.mean == 1 and math.isnan(psnr.deviation), "one run has no deviation"
+
+
+def test_a_single_seed_has_no_deviation_in_words() -> None:
+    """Two seeds that were benchmarked on different datasets."""
+    (found, _) = group_seeds(
+        rows({"a": [30.0]}) + rows({"b": [31.0]}, dataset="other"), {"a": "a and b", "b": "a and b"}
+    )
+    assert seed_line(found) == "a and b on set: psnr 30.00 of one seed, the others were not benchmarked on it"
 
 
 def test_seeds_by_a_mapping_and_by_dataset_and_metric() -> None:

@@ -29,6 +29,7 @@ from srzoo import benchmark, harness
 from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.errors import DataError, InputError
+from srzoo.leaderboard import leaderboard_markdown, leaderboards
 from srzoo.pretrained import Model, load_model
 from srzoo.registry import get_registry
 from srzoo.results import Score, export_scores, merge, read_costs, read_scores
@@ -359,6 +360,30 @@ def test_runs_are_ranked_together(two_runs: tuple[Path, Path]) -> None:
     assert list(best[0]["rankings"]) == ["ssim"]
 
 
+def test_too_few_images_for_the_entries_are_said_wherever_places_are(tmp_path: Path) -> None:
+    with Store(tmp_path, HERE) as store:
+        for number in range(14):
+            subject = replace(SUBJECT, entry=f"e{number}")
+            store.present(subject)
+            for image in range(9):
+                question = replace(QUESTION, image=str(image))
+                store.add(subject, question, {"psnr": 30.0 - number - image}, {"psnr": METRICS["psnr"]}, UP)
+    note = "9 images are too few for 13 comparisons: the places are by the mean alone."
+    shown = cli("leaderboard", str(tmp_path), "--page", str(tmp_path / "page.html"))
+    text = " ".join(shown.output.split())
+    assert note in text and "1=" not in text
+    assert note in (tmp_path / "page.html").read_text()
+    merged = merge([tmp_path])
+    assert note in leaderboard_markdown(leaderboards(merged.rows, {"psnr": True}, {}), {"psnr": True}, "y", "CPU", 128)
+
+
+def test_a_benchmark_prints_that_its_places_are_by_the_mean_alone(folder: Path, tmp_path: Path) -> None:
+    asked = ["--data", f"{folder}[:3]", "--metric", "psnr", "--size", "16", "--pictures", "0", "--out", str(tmp_path)]
+    result = cli("bench", "bicubic", "nearest", *asked)
+    note = "3 images are too few to test: the places are by the mean alone. Give at least 6."
+    assert note in " ".join(result.output.split()), result.output
+
+
 def test_different_protocols_are_not_ranked_together(folder: Path, two_runs: tuple[Path, Path]) -> None:
     bench("bicubic", str(folder), "psnr", protocol="rgb", out=two_runs[1], pictures=0)
     result = cli("leaderboard", *map(str, two_runs))
@@ -453,6 +478,32 @@ def test_one_label_never_stands_for_two_models(tmp_path: Path) -> None:
     second = run_of(tmp_path / "y", replace(SUBJECT, entry="mine", precision="bf16"))
     with pytest.raises(InputError, match=r"both be called 'mine \(bf16\)'.*rename one"):
         merge([first, second])
+
+
+def test_seeds_of_a_recipe_are_counted_once_at_each_precision(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds and a copy of one, at two precisions: two times two seeds, on paper, page and console alike."""
+    entry = load_model("nearest")
+    seeds = {"zero": 0, "one": 1, "copy": 1}
+    models = {
+        name: Model(name, entry.entry, entry.generator, digest=str(seed), seed=seed, recipe="r")
+        for name, seed in seeds.items()
+    }
+    monkeypatch.setattr(benchmark, "load_model", models.get)
+    out = tmp_path / "out"
+    result = bench(list(models), f"{folder}[:2]", "psnr", precision="fp32,bf16", sizes=16, out=out, pictures=1)
+    names = ["one and zero", "one (bf16) and zero (bf16)"]
+    expected = {"zero": names[0], "one": names[0], "zero (bf16)": names[1], "one (bf16)": names[1]}
+    assert result.recipes == merge([out]).recipes == expected
+    text = (out / "leaderboard.md").read_text()
+    shown = " ".join(cli("leaderboard", str(out)).output.split())
+    page = (out / "report.html").read_text()
+    for name in names:
+        assert re.search(rf"{re.escape(name)} on .*: psnr .* over 2 seeds", text)
+        assert re.search(rf"{re.escape(name)} on .*: psnr .* over 2 seeds", shown)
+        assert re.search(rf'<th scope="row">{re.escape(name)}</th><td>[^<]*</td><td class="number">2</td>', page)
+    assert "4 seeds" not in text + shown
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])

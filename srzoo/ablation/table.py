@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..report import format_milliseconds, format_value, short_number
-from ..statistics import CONFIDENCE, MIN_PAIRS
+from ..statistics import CONFIDENCE, MIN_PAIRS, images_needed
 from .plan import Planned
 from .results import Change, Findings, duration, interval_text
 
@@ -123,12 +123,20 @@ def method_sentences(findings: Findings) -> list[str]:
         f"seeds: mean difference, its {percent} bootstrap interval, Wilcoxon's signed-rank test with Holm's adjustment "
         "for all changes of a dataset and metric. Better or worse is said where interval and test agree"
         + (", and the interval over seeds with them" if plan.seeds > 1 else "")
-        + f"; below {MIN_PAIRS} images nothing is tested. {_tolerances(findings)}".rstrip(),
+        + f"; below {fewest_images(findings.changes)} nothing is tested. {_tolerances(findings)}".rstrip(),
         f"Cost on {findings.device}. Latency and memory: a forward pass of one {LATENCY_SIZE}x{LATENCY_SIZE} input in "
         "float32. Training step: forward and backward of the generator with the batch of its last stage. Trained for: "
         "all stages of the first seed, those shared with other columns included.",
         *budget.notes,
     ]
+
+
+def fewest_images(found: Sequence[Change]) -> str:
+    """Return in words how many images changes take to be tested, for one and for as many as there are."""
+    changes = len({(change.first, change.second) for change in found})
+    needed = images_needed(changes)
+    one = f"{MIN_PAIRS} images"
+    return one if needed == MIN_PAIRS else f"{one} for one change, or {needed} for {changes} of them,"
 
 
 def _tolerances(findings: Findings) -> str:

@@ -19,6 +19,7 @@ from .work import checked_protocol, make_progress, split_names
 
 if TYPE_CHECKING:
     from ..leaderboard import Leaderboard
+    from ..report import Row
     from ..store import CostRow
 
 
@@ -131,6 +132,7 @@ def bench_command(
             progress=show,
         )
     _print_boards(result.leaderboards, result.directions, protocol)
+    _print_seeds(result.rows, result.recipes, result.panels)
     if len(sizes or ()) > 1:
         _print_costs(result.costs)
     size = sizes[0] if sizes else LATENCY_SIZE
@@ -172,6 +174,17 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         print_table(shown)
         for note in board.notes:
             console.print(f"[yellow]{escape(note)}[/yellow]", highlight=False, soft_wrap=True)
+        if board.note:
+            console.print(f"[dim]{escape(board.note)}[/dim]", soft_wrap=True, highlight=False)
+
+
+def _print_seeds(rows: Sequence[Row], recipes: Mapping[str, str], panels: Mapping[str, Mapping[str, int]]) -> None:
+    from ..leaderboard import seed_line
+    from ..statistics import group_seeds
+
+    for group in group_seeds(rows, recipes):
+        line = seed_line(group, opinion=group.metric in panels.get(group.dataset, {}))
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
@@ -219,10 +232,9 @@ def leaderboard_command(
     --export all.parquet[/bold].
     """
     from ..coverage import comparable
-    from ..leaderboard import comparison_lines, leaderboards, seed_line
+    from ..leaderboard import comparison_lines, leaderboards
     from ..page import PageData, page_costs, write_page
     from ..results import export_scores, merge
-    from ..statistics import group_seeds
 
     merged = merge(folders, protocol)
     wanted = _known(split_names(metric), list(merged.directions), "metric")
@@ -262,9 +274,7 @@ def leaderboard_command(
         for line in comparison_lines(board, directions):
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
-    for group in group_seeds(comparable(rows, directions).rows, merged.recipes):
-        line = seed_line(group, opinion=group.metric in panels.get(group.dataset, {}))
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    _print_seeds(comparable(rows, directions).rows, merged.recipes, panels)
     if merged.timing.text:
         console.print(f"[dim]{escape(merged.timing.text)}[/dim]", highlight=False, soft_wrap=True)
 

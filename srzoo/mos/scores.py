@@ -15,6 +15,7 @@ from ..leaderboard import leaderboard_markdown, leaderboards
 from ..page import PageData, page_costs, write_page
 from ..report import Row, panel_notes
 from ..results import Merged, merge, read_scores
+from ..statistics import group_seeds
 from ..store import Environment, Question, Store, Subject
 from .correlation import Opinions
 from .study import Shown, Study, Version
@@ -134,7 +135,8 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         timing.device,
         data.latency_size,
         notes,
-        costs=timing.measured,
+        group_seeds(merged.rows, merged.recipes),
+        timing.measured,
     )
     try:
         (folder / "leaderboard.md").write_text(text, encoding="utf-8")
