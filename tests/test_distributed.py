@@ -92,13 +92,13 @@ def curve(out: Path) -> list[dict[str, float]]:
     ("entry", "changes"),
     [
         ("srresnet-lite-x4", TINY),
-        ("srresnet-lite-x4", {**TINY, "training.accumulate": 2}),
-        ("srgan-lite-x4", GAN),
+        pytest.param("srresnet-lite-x4", {**TINY, "training.accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param("srgan-lite-x4", GAN, marks=pytest.mark.slow),
         ("srgan-lite-x4", {**GAN, **RELATIVISTIC}),
         ("srgan-lite-x4", {**GAN, **RELATIVISTIC, "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}}),
         pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "generator.num_blocks": 3}, marks=SHARDS),
         pytest.param("srgan-lite-x4", {**GAN, **FSDP, "training.stages.gan.clip_gradient": 0.1}, marks=SHARDS),
-        pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "training.accumulate": 2}, marks=SHARDS),
+        pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "training.accumulate": 2}, marks=[SHARDS, pytest.mark.slow]),
     ],
     ids=["psnr", "accumulated", "gan", "relativistic average", "r1", "sharded", "sharded gan", "sharded accumulated"],
 )

@@ -35,6 +35,7 @@ def test_the_template_folder_is_what_the_command_writes(tmp_path: Path) -> None:
     assert set(tree(TEMPLATE)) == set(written.files)
 
 
+@pytest.mark.slow
 def test_the_template_is_a_distribution_that_passes_its_tests_in_an_environment_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(TEMPLATE, tmp_path / "template", ignore=shutil.ignore_patterns("__pycache__"))
     environment = Environment(tmp_path / "venv")
