@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import srzoo
-from srzoo.benchmark import bench
+from srzoo.benchmark import bench, default_entries
 from srzoo.card import Written, model_card
 from srzoo.pretrained import load_model, weights_path
 from srzoo.recipe import Training
@@ -19,6 +19,8 @@ from srzoo.zoo import get_zoo
 torch.set_num_threads(1)
 
 SHIPPED = [name for name in get_zoo().names() if get_zoo().entry(name).weights is not None]
+
+QUICK, LARGE = ([name for name in found if name in SHIPPED] for found in default_entries(torch.device("cpu")))
 
 
 def test_a_residual_and_an_rrdb_entry_and_a_gan_sibling_are_shipped() -> None:
@@ -74,7 +76,7 @@ def test_all_files_together_stay_small() -> None:
     assert sum(sizes.values()) <= 40 << 20
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_recorded_scores_hold_on_set5(name: str, squeezenet: Path) -> None:
     recorded = get_zoo().entry(name).recorded
     assert recorded is not None
