@@ -65,8 +65,10 @@ def test_every_shipped_entry_computes_in_bf16_as_it_does_in_float32(name: str, p
     one, two = load_model(name), load_model(name)
     exact = run_generator(prepare(one.generator, "cpu"), photo, 4, one.size_multiple)
     found = run_generator(prepare(two.generator, "cpu", "bf16"), photo, 4, two.size_multiple)
-    # 60 dB away from float32's output: what is 30 dB away from the truth then loses 0.004 dB
-    assert 10 * torch.log10(1 / (found - exact).square().mean()) > 60
+    # 60 dB away from float32's output: what is 30 dB away from the truth then loses 0.004 dB. A generator that adds no
+    # enlarged image ends in bf16 itself, which rounds the image by itself at 59 dB; at 54 dB the loss is 0.02 dB.
+    adds_image = one.entry.generator.options.get("image_skip") or one.entry.generator.name.rpartition("/")[2] != "trunk"
+    assert 10 * torch.log10(1 / (found - exact).square().mean()) > (60 if adds_image else 54)
 
 
 def test_an_unknown_precision_is_refused_before_anything_is_converted() -> None:
