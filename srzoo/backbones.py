@@ -11,12 +11,12 @@ import http.client
 import os
 import shutil
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, UnknownNameError, WeightsError, did_you_mean
+from .files import replacing
 from .pickles import MAX_BYTES
 from .recipe import Entry
 from .registry import get_registry
@@ -144,19 +144,16 @@ def pull_entry(entry: Entry, beside: Path, show_progress: bool = True) -> Path:
 def _download(url: str, sha256: str, target: Path, by_hand: str, show_progress: bool) -> None:
     if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
         raise InputError(f"SRZOO_OFFLINE is set, so {url} is not fetched. {by_hand}")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(f"{target} is a folder; remove it")
-        found = _fetch(url, temporary, show_progress)
-        if not sha256 or not found.startswith(sha256.lower()):
-            raise ValueError(f"invalid hash: its SHA-256 begins {found[:16]}, expected {sha256[:16]}")
-        os.replace(temporary, target)
+        with replacing(target) as temporary:
+            found = _fetch(url, temporary, show_progress)
+            if not sha256 or not found.startswith(sha256.lower()):
+                raise ValueError(f"invalid hash: its SHA-256 begins {found[:16]}, expected {sha256[:16]}")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise WeightsError(f"Cannot get {url}: {error or type(error).__name__}. {by_hand}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _fetch(url: str, path: Path, show_progress: bool) -> str:
@@ -205,14 +202,11 @@ def add(path: Path) -> Path:
             "'srzoo weights list' shows what is needed."
         )
     target = weights_folders()[0] / match.file.filename
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, temporary)
-        check_hash(temporary, match.file.sha256)  # of what is kept
-        os.replace(temporary, target)
+        with replacing(target) as temporary:
+            shutil.copyfile(path, temporary)
+            check_hash(temporary, match.file.sha256)  # of what is kept
     except OSError as error:
         raise WeightsError(f"Cannot write {target}: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .composition import composition_digest
 from .errors import PluginError
+from .files import replacing
 from .recipe import Entry
 
 if TYPE_CHECKING:
@@ -93,13 +95,10 @@ def count(generator: nn.Module, scale: int) -> Cost:
 
 def _remember(entry: Entry, cost: Cost) -> None:
     path = _cache_file(entry)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to fail
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(cost)))
-        os.replace(temporary, path)
-    except OSError:  # a cache that cannot be written is no reason to fail
-        temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(cost)))
 
 
 def _cache_file(entry: Entry) -> Path:

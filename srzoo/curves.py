@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .files import replacing
+
 
 def draw_curves(records: Iterable[Mapping[str, Any]], path: Path, title: str = "") -> None:
     """Draw every loss term, the gradient shares and the validation scores over the steps, stage after stage.
@@ -54,10 +56,8 @@ def draw_curves(records: Iterable[Mapping[str, Any]], path: Path, title: str = "
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize="small", ncols=6, frameon=False)
     axes[-1].set_xlabel("step")
     figure.suptitle(title)
-    temporary = path.with_name(f".{path.name}")
-    with contextlib.suppress(OSError):  # a picture that cannot be written is no reason to fail
+    with contextlib.suppress(OSError), replacing(path) as temporary:  # a picture is no reason to fail
         figure.savefig(temporary, dpi=110, format="png")
-        temporary.replace(path)
 
 
 def collect_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -210,9 +210,7 @@ class GraphedStep(Step):
             result, replay = self._recorder.record(
                 lambda: Step.gradients(self, self._inputs, step, train_generator=kind[0], measure=True)
             )
-        except (
-            Exception
-        ) as error:  # whatever a plugin, or CUDA, has against it; a fault of its own, the next step tells
+        except Exception as error:  # of a plugin or CUDA; what is no matter of recording is raised by the next step
             self._refuse(describe_exception(error))
             return None
         gradients = {parameter: parameter.grad for parameter in self._parameters() if parameter.grad is not None}

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataError, UpscaleWarning
 from .exif import exif_of, exif_of_size, icc_of, upright
+from .files import replacing
 from .png16 import read_png16, write_png16
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -258,18 +259,17 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
     if suffix in (".jpg", ".jpeg") and len(carried.get("exif", b"")) > 65533:  # one segment of a JPEG
         _warn(f"{path}: EXIF of more than 64 KiB does not fit a {path.suffix} and was left out; a .png keeps it.")
         del carried["exif"]
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
     try:
-        if deep_png:
-            with open(temporary, "wb") as file:
-                colour = picture.rgb[..., :1] if picture.grey else picture.rgb
-                write_png16(file, colour, picture.alpha, carried.get("exif", b""), carried.get("icc_profile", b""))
-        else:
-            options: dict[str, Any] = {"quality": 95} if suffix in _LOSSY else {}
-            picture_to_pil(picture).save(temporary, **options, **carried)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            if deep_png:
+                with open(temporary, "wb") as file:
+                    colour = picture.rgb[..., :1] if picture.grey else picture.rgb
+                    write_png16(file, colour, picture.alpha, carried.get("exif", b""), carried.get("icc_profile", b""))
+            else:
+                options: dict[str, Any] = {"quality": 95} if suffix in _LOSSY else {}
+                form = Image.registered_extensions()[suffix]
+                picture_to_pil(picture).save(temporary, form, **options, **carried)
     except (OSError, ValueError) as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"Cannot write {path}: {error}.") from error
 
 

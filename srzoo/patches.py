@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import time
-import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +27,7 @@ from torch.utils.data import Dataset, Sampler
 
 from .data import ImageItem, ImageSet
 from .errors import DataError, RecipeWarning, SrzooError
+from .files import ABANDONED, replacing
 from .images import UInt8Array, crop_to_multiple, downscale_bicubic, shrink_bicubic
 
 Pair: TypeAlias = tuple[UInt8Array, UInt8Array]
@@ -118,13 +117,11 @@ class MappedStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         for old in self._folder.glob("*.writing"):  # of processes that were killed
             with contextlib.suppress(OSError):
-                if time.time() - old.stat().st_mtime > 3600:
+                if time.time() - old.stat().st_mtime > ABANDONED:
                     old.unlink()
-        # Containers that share a disk share process numbers too.
-        temporary = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.writing")
         places, offset = [], 0
         try:
-            with open(temporary, "wb") as file, ThreadPoolExecutor() as pool:
+            with replacing(path) as temporary, open(temporary, "wb") as file, ThreadPoolExecutor() as pool:
                 window = 4 * (os.cpu_count() or 1)  # decoded images that may wait to be written
                 for first in range(0, len(self._items), window):
                     chunk = self._items[first : first + window]
@@ -134,14 +131,11 @@ class MappedStore:
                         file.write(np.ascontiguousarray(hr).data)
                         offset += lr.nbytes + hr.nbytes
                         progress()
-            os.replace(temporary, path)
-            temporary.write_text(json.dumps({"bytes": offset, "places": places}))
-            os.replace(temporary, path.with_suffix(".json"))
+            with replacing(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps({"bytes": offset, "places": places}))
         except OSError:
             if self._index(path) is None:  # else another process built the same meanwhile
                 raise
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def is_built(self, factor: float) -> bool:
         """Whether the file of a factor is there and whole."""

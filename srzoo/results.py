@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, InputError
+from .files import replacing
 from .report import Row
 from .store import FILE, REFERENCE, CostRow, Pictures, Subject, labelled, output_path
 from .timing import Timing, compared_times
@@ -360,26 +360,24 @@ def export_scores(scores: Iterable[Score], path: Path) -> None:
     """
     records = [asdict(score) for score in scores]
     names = [f.name for f in fields(Score)]
-    temporary = path.with_name(f".{path.name}.writing")
+    if path.suffix not in (".csv", ".json", ".parquet"):
+        raise InputError(f"{path}: write a name that ends in .csv, .json or .parquet.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(records)
-        elif path.suffix == ".json":
-            strict = [
-                {k: v if v == v and v not in (math.inf, -math.inf) else None for k, v in r.items()} for r in records
-            ]
-            temporary.write_text(json.dumps(strict, indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".parquet":
-            _write_parquet(records, names, temporary)
-        else:
-            raise InputError(f"{path}: write a name that ends in .csv, .json or .parquet.")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            if path.suffix == ".csv":
+                with open(temporary, "w", newline="", encoding="utf-8") as file:
+                    writer = csv.DictWriter(file, names)
+                    writer.writeheader()
+                    writer.writerows(records)
+            elif path.suffix == ".json":
+                strict = [
+                    {k: v if v == v and v not in (math.inf, -math.inf) else None for k, v in r.items()} for r in records
+                ]
+                temporary.write_text(json.dumps(strict, indent=1) + "\n", encoding="utf-8")
+            else:
+                _write_parquet(records, names, temporary)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"Cannot write {path}: {error}.") from error
 
 

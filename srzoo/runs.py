@@ -19,6 +19,7 @@ from torch import nn
 
 from .data import ImageItem, load_image_set
 from .errors import InputError, RecipeWarning, SrzooError, TrainingError
+from .files import acquired, replacing
 from .inference import prepare
 from .recipe import Entry, Validation
 from .registry import get_registry
@@ -106,10 +107,8 @@ class RunFolder:
         return None
 
     def _acquire(self) -> None:
-        try:
-            # What a run that was just killed leaves running, such as workers that read images, ends soon.
-            self._lock.acquire(timeout=LOCK_PATIENCE)
-        except NotImplementedError:  # of a disk without locks; newer versions of filelock mark the file instead
+        # What a run that was just killed leaves running, such as workers that read images, ends soon.
+        if not acquired(self._lock, LOCK_PATIENCE):
             warnings.warn(
                 f"{self.path} is on a disk without file locks; see to it yourself that no other run writes there.",
                 RecipeWarning,
@@ -177,10 +176,9 @@ class RunFolder:
         order = {name: number for number, name in enumerate(self._order)}
         reached = (order[stage], step) if stage is not None else (-1, 0)
         kept = [_finite(r) for r in self.records() if (order.get(r["stage"], len(order)), r["step"]) <= reached]
-        temporary = path.with_name(".log.jsonl.writing")
         try:
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         except OSError as error:
             raise TrainingError(f"Cannot write {path}: {error}. Free some space and run it again.") from error
 
@@ -205,15 +203,12 @@ class RunFolder:
         if not self.writes:
             return
         path = self.path / "states" / f"{state['stage']}-{state['step']:08d}.pt"
-        temporary = path.with_suffix(".writing")
         try:
-            with open(temporary, "wb") as file:
+            with replacing(path) as temporary, open(temporary, "wb") as file:
                 torch.save(dict(state), file)
                 file.flush()
                 os.fsync(file.fileno())  # else a power failure could leave the new name on an empty file
-            os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
             raise TrainingError(
                 f"Cannot write a checkpoint to {self.path}: {_reason(error)}. {self.what_is_saved()} "
                 "To go on, free some space and run the same command again."

@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 
 from .errors import SrzooError, TrainingError
+from .files import acquired
 
 _PATIENCE = 60.0
 """Seconds after which a staging folder that nobody holds is that of a process that was killed."""
@@ -35,8 +36,7 @@ def staged(folder: Path, purpose: str, shown: str = "") -> Iterator[Path]:
     lock = filelock.FileLock(staging / ".lock")
     try:
         staging.mkdir(parents=True)
-        with contextlib.suppress(NotImplementedError):  # of a disk without locks
-            lock.acquire()
+        acquired(lock, -1)
         _sweep(folder, purpose)
         yield staging
     except SrzooError as error:
@@ -60,11 +60,13 @@ def staged(folder: Path, purpose: str, shown: str = "") -> Iterator[Path]:
 def _sweep(folder: Path, purpose: str) -> None:
     """Remove the staging folders of processes that are no more."""
     for old in folder.glob(f".{purpose}-*"):
-        with contextlib.suppress(OSError, NotImplementedError, filelock.Timeout):
+        lock = filelock.FileLock(old / ".lock")
+        with contextlib.suppress(OSError, filelock.Timeout):
             if time.time() - old.stat().st_mtime < _PATIENCE or not (old / ".lock").is_file():
                 continue
-            with filelock.FileLock(old / ".lock", timeout=0):
+            if acquired(lock, 0):
                 shutil.rmtree(old, ignore_errors=True)
+                lock.release()
 
 
 def put_in_place(staging: Path, folder: Path, names: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from torch import nn
 
 from .data import data_root
 from .errors import MissingWeightsError, TrainingError, WeightsError
+from .files import replacing
 from .pickles import MAX_BYTES, load_pickle
 from .specs import WeightFile
 
@@ -48,8 +49,8 @@ def fetched_path(sha256: str, folder: Path) -> Path:
     return folder / "entries" / f"{sha256}.safetensors"
 
 
-def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
-    """Return the first of several acceptable weight files that is on this machine, after checking its hash.
+def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> tuple[Path, bytes]:
+    """Return the first of several weight files that is on this machine, and its content, whose hash is right.
 
     Args:
         owner: what needs it, for the message.
@@ -58,28 +59,12 @@ def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> Path:
         MissingWeightsError: none is there; says which file to put where.
         WeightsError: one is there, but damaged.
     """
-    path, wanted = _located(alternatives, owner)
-    check_hash(path, wanted.sha256)
-    return path
-
-
-def load_backbone(alternatives: Sequence[WeightFile], owner: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of what :func:`find_backbone` finds; the hash is of the very bytes they are read from.
-
-    Raises:
-        MissingWeightsError, WeightsError: see :func:`find_backbone` and :func:`load_tensors`.
-    """
-    path, wanted = _located(alternatives, owner)
-    return load_tensors(path, checked_bytes(path, wanted.sha256)[0])
-
-
-def _located(alternatives: Sequence[WeightFile], owner: str) -> tuple[Path, WeightFile]:
     folders = weights_folders()
     for wanted in alternatives:
         for folder in folders:
             path = folder / wanted.filename
             if path.is_file():
-                return path, wanted
+                return path, checked_bytes(path, wanted.sha256)[0]
     names = " or ".join(wanted.filename + (f" ({wanted.url})" if wanted.url else "") for wanted in alternatives)
     fetched = next((wanted.filename for wanted in alternatives if wanted.url), "")
     fetch = f"'srzoo weights pull {fetched}' gets it. " if fetched else ""
@@ -87,6 +72,15 @@ def _located(alternatives: Sequence[WeightFile], owner: str) -> tuple[Path, Weig
         f"{owner} not available: put {names} into {folders[0]}. {fetch}"
         "Folders searched: " + ", ".join(str(folder) for folder in folders) + " (SRZOO_WEIGHTS adds others)."
     )
+
+
+def load_backbone(alternatives: Sequence[WeightFile], owner: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of what :func:`find_backbone` finds.
+
+    Raises:
+        MissingWeightsError, WeightsError: see :func:`find_backbone` and :func:`load_tensors`.
+    """
+    return load_tensors(*find_backbone(alternatives, owner))
 
 
 def check_hash(path: Path, expected: str) -> None:
@@ -170,8 +164,8 @@ def load_features(module: nn.Module, alternatives: Sequence[WeightFile], owner: 
     Raises:
         MissingWeightsError, WeightsError: see :func:`find_backbone` and :func:`load_into`.
     """
-    path, wanted = _located(alternatives, owner)
-    tensors = load_tensors(path, checked_bytes(path, wanted.sha256)[0])
+    path, content = find_backbone(alternatives, owner)
+    tensors = load_tensors(path, content)
     own = {name.removeprefix("features."): t for name, t in tensors.items() if name.startswith("features.")}
     load_into(module, own, str(path))
 
@@ -182,19 +176,17 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], description
     Raises:
         TrainingError: it cannot be written; a file that was there before is left as it was.
     """
-    temporary = path.with_name(f".{path.name}.writing")
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()  # safetensors lets the owner alone read its files; this one gets a file's usual rights
-        mode = temporary.stat().st_mode
-        save_file(plain, temporary, {METADATA_KEY: json.dumps(description, sort_keys=True)})
-        temporary.chmod(mode)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.touch()  # safetensors lets the owner alone read its files; this one gets a file's usual rights
+            mode = temporary.stat().st_mode
+            save_file(plain, temporary, {METADATA_KEY: json.dumps(description, sort_keys=True)})
+            temporary.chmod(mode)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise TrainingError(f"Cannot write {path}: {error}. What was there before is untouched.") from error
 
 

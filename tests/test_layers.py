@@ -25,7 +25,7 @@ PLUGINS = ROOT / "plugins"
 # From the bottom up. A module imports only from the rows below its own, never from its own row.
 ROWS = [
     {"errors"},
-    {"specs", "extras"},
+    {"specs", "extras", "files"},
     {"hookspecs", "imagenet"},
     {"plugins"},
     {"registry"},

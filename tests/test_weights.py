@@ -550,13 +550,13 @@ def test_backbone_is_found_in_srzoo_weights_then_beside_the_data_then_in_the_cac
     content = b"features"
     for folder in reversed(folders):
         expected = place(folder, content)
-        assert find_backbone([backbone(content)], "lpips is") == expected
+        assert find_backbone([backbone(content)], "lpips is")[0] == expected
 
 
 def test_any_of_several_files_will_do(folders: list[Path]) -> None:
     other = WeightFile("other.safetensors", "00000000")
     expected = place(folders[-1], b"features")
-    assert find_backbone([other, backbone(b"features")], "lpips is") == expected
+    assert find_backbone([other, backbone(b"features")], "lpips is")[0] == expected
 
 
 def test_backbone_with_the_wrong_hash_is_refused_not_skipped(folders: list[Path]) -> None:
@@ -600,5 +600,5 @@ def test_the_shipped_squeezenet_has_the_hash_that_the_plugins_expect(squeezenet:
     from srzoo.registry import get_registry
 
     spec: Any = get_registry().get("extractor", "squeezenet1_1").spec
-    assert find_backbone(spec.weights, "squeezenet1_1 is") == squeezenet
+    assert find_backbone(spec.weights, "squeezenet1_1 is")[0] == squeezenet
     assert srzoo.create("extractor", "squeezenet1_1")

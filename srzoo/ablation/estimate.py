@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..compose import Term, build_discriminator, build_generator, build_terms
 from ..composition import composition_digest
+from ..files import replacing
 from ..inference import best_device
 from ..latency import measure_latency, measure_peak_memory
 from ..optim import precision_for
@@ -75,9 +75,8 @@ class StepCosts:
         key = f"{composition_digest(entry)[:16]} {' '.join(map(str, decisive))}"
         if key not in self._known:
             self._known[key] = asdict(measure_step(entry))
-            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(self._known, indent=1) + "\n")
-            os.replace(temporary, self._path)
+            with replacing(self._path) as temporary:
+                temporary.write_text(json.dumps(self._known, indent=1) + "\n")
         return StepCost(**self._known[key])
 
 

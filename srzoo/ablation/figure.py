@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..files import replacing
 from ..gallery import Box, UInt8Array, busiest_box
 from .results import Findings
 from .table import build_table
@@ -116,10 +116,9 @@ def write_figure(findings: Findings, images: Images, path: Path) -> list[Strip]:
                 axes.text(0.5, 0.5, "failed", ha="center", va="center", fontsize=8, transform=axes.transAxes)
     for row, strip in enumerate(rows):
         write(0.08, top + row * (CELL + GAP) + CELL / 2, f"{strip.image}\n{strip.dataset}", fontsize=8)
-    temporary = path.with_name(f".{path.name}.writing")
     try:
-        figure.savefig(temporary, dpi=ENLARGED / CELL, format="png")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=ENLARGED / CELL, format="png")
     except OSError as error:
         raise DataError(f"Cannot write {path}: {error}.") from error
     return rows

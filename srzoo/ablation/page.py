@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import replacing
 from ..page import TEMPLATES
 from .figure import Strip, enlarged
 from .results import Change, Findings, signed_interval
@@ -23,10 +23,9 @@ def write_ablation_page(findings: Findings, figure: Sequence[Strip], path: Path)
         DataError: it cannot be written.
     """
     text = render(findings, figure)
-    temporary = path.with_name(f".{path.name}.writing")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"Cannot write {path}: {error}.") from error
 

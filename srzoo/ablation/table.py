@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import replacing
 from ..report import format_milliseconds, format_value, short_number
 from ..statistics import CONFIDENCE, MIN_PAIRS, images_needed
 from .plan import Planned
@@ -194,10 +194,9 @@ def write_tables(findings: Findings, folder: Path) -> None:
         "changes.csv": changes_csv(findings),
     }
     for name, text in texts.items():
-        temporary = folder / f".{name}.writing"
         try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, folder / name)
+            with replacing(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise DataError(f"Cannot write {folder / name}: {error}.") from error
 

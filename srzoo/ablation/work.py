@@ -23,6 +23,7 @@ from ..compose import preflight
 from ..composition import full_composition
 from ..data import load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean, labelled
+from ..files import acquired, replacing
 from ..harness import device_name
 from ..inference import best_device
 from ..recipe import Training
@@ -215,9 +216,8 @@ class _Work:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.runs / ".locks").mkdir(parents=True, exist_ok=True)
             if not path.is_file():
-                temporary = path.with_name(f".{path.name}.{os.getpid()}")
-                temporary.write_text(json.dumps(own) + "\n")
-                os.replace(temporary, path)
+                with replacing(path) as temporary:
+                    temporary.write_text(json.dumps(own) + "\n")
             found = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"Cannot use the folder {self.out}: {error}. Give another --out.") from None
@@ -401,12 +401,10 @@ def _lock(path: Path, timeout: float) -> Iterator[bool]:
     """Hold a lock, or yield False if another process does for so long; -1 waits for it."""
     lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=timeout)
+        acquired(lock, timeout)  # on a disk that knows none, the run's own folder warns
     except filelock.Timeout:
         yield False
         return
-    except NotImplementedError:  # of a disk without locks, which the run's own folder warns of
-        pass
     try:
         yield True
     finally:

@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, and locks on disks that may know none. Needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import filelock
+
+ABANDONED = 3600.0
+"""Seconds after which what was being written is that of a process that was killed."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside a path to write a file at, which takes the path's place at once when all went well.
+
+    Otherwise nothing is left of it, and what was there before stays. Several processes may do so at the same time.
+
+    Raises:
+        OSError: the file cannot take its place.
+    """
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.writing"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                old.unlink()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.writing")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def acquired(lock: filelock.BaseFileLock, timeout: float) -> bool:
+    """Acquire a lock; returns False where the disk knows no locks. Newer versions of filelock mark the file instead.
+
+    Raises:
+        filelock.Timeout: another process holds it for longer than that; -1 waits for it.
+    """
+    try:
+        lock.acquire(timeout=timeout)
+    except NotImplementedError:
+        return False
+    return True
