@@ -53,7 +53,7 @@ class Leaderboard:
     Attributes:
         rankings: metric to places and to what separates neighbours under it.
         panel: metric to how many people it is the opinion of.
-        notes: sentences on which entries lack images that others have, and are not compared on.
+        notes: sentences on which entries lack images that others have, and on why none were told apart.
     """
 
     dataset: str
@@ -67,11 +67,6 @@ class Leaderboard:
     def comparisons(self) -> tuple[Comparison, ...]:
         """What separates neighbours under the first metric."""
         return next(iter(self.rankings.values())).comparisons if self.rankings else ()
-
-    @property
-    def note(self) -> str:
-        """Why no entries were told apart, where there are too few images for it; else empty."""
-        return untested_note(self.rankings)
 
 
 def leaderboards(
@@ -109,7 +104,7 @@ def leaderboards(
                 Standing(dataset, entry, places.get(entry, "-"), images[entry], estimates, milliseconds, parameters)
             )
         panel = dict(panels.get(dataset, {}))
-        notes = coverage.notes.get(dataset, ())
+        notes = (*coverage.notes.get(dataset, ()), *filter(None, [untested_note(rankings)]))
         found.append(Leaderboard(dataset, max(images.values()), tuple(standings), rankings, panel, notes))
     return found
 
@@ -197,7 +192,6 @@ def leaderboard_markdown(
                     ends = [format_value(end, own, opinion=opinion) for end in (estimate.low, estimate.high)]
                     row[column] += f" [{', '.join(ends)}]"
             lines.append("| " + " | ".join(row) + " |")
-        lines += ["", board.note] if board.note else []
         lines.append("")
         lines += [f"- {note}" for note in board.notes]
         lines += [f"- {line}" for line in comparison_lines(board, higher_is_better)]

@@ -174,8 +174,6 @@ def _print_boards(boards: Sequence[Leaderboard], directions: Mapping[str, bool],
         print_table(shown)
         for note in board.notes:
             console.print(f"[yellow]{escape(note)}[/yellow]", highlight=False, soft_wrap=True)
-        if board.note:
-            console.print(f"[dim]{escape(board.note)}[/dim]", soft_wrap=True, highlight=False)
 
 
 def _print_seeds(rows: Sequence[Row], recipes: Mapping[str, str], panels: Mapping[str, Mapping[str, int]]) -> None:
