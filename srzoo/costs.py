@@ -80,7 +80,7 @@ def count(generator: nn.Module, scale: int) -> Cost:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             copy.deepcopy(generator).to("meta").eval()(torch.empty(1, 3, height, width))
         return Cost(parameters, counter.get_total_flops() // 2)
-    except (NotImplementedError, RuntimeError, ValueError):  # it looks at values, which there are none of
+    except (RuntimeError, ValueError):  # it looks at values, which there are none of
         pass
     parameter = next(generator.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")

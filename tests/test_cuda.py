@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import TINY, TINY_GAN
 from torch import nn
 
 import srzoo
@@ -19,22 +20,9 @@ from srzoo.weights import read_checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 
-TINY = {
-    "generator.num_features": 8,
-    "generator.num_blocks": 1,
-    "training.patch_size": 32,
-    "training.batch_size": 2,
-    "training.precision": "fp32",
-    "training.multiscale": [1.0],
-    "training.validation": None,
-    "training.start_from": None,
-}
-GAN = {
-    **TINY,
-    "discriminator": {"name": "srgan", "num_features": 4, "dense_features": 8},
-    "training.stages.gan.losses.perceptual": None,
-}
-LAZY = {**GAN, "discriminator.norm": "none", "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}}
+LAZY = {**TINY_GAN, "discriminator.norm": "none", "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}}
+
+VALIDATED = {"data": "photos[:1]", "every": 5, "metrics": ["psnr"]}
 
 
 def trained(out: Path, entry: str, changes: dict[str, Any], steps: int = 12, **options: Any) -> dict[str, torch.Tensor]:
@@ -43,20 +31,39 @@ def trained(out: Path, entry: str, changes: dict[str, Any], steps: int = 12, **o
 
 
 def losses_of(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line)["losses"] for line in (out / "log.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [record["losses"] for record in records if "losses" in record]
 
 
 @pytest.mark.parametrize(
     ("entry", "changes"),
     [
         ("srresnet-lite-x4", TINY),
-        ("srgan-lite-x4", GAN),
+        ("srgan-lite-x4", TINY_GAN),
         ("srgan-lite-x4", LAZY),
-        ("srgan-lite-x4", {**GAN, "training.accumulate": 2, "training.stages.gan.clip_gradient": 0.1}),
-        ("srgan-lite-x4", {**GAN, "training.precision": "bf16", "training.stages.gan.losses.adversarial.weight": 0.1}),
-        ("esrgan-lite-x4", {**GAN, "training.stages.gan.optimizer": {"name": "sgd", "lr": 1e-3, "betas": None}}),
+        ("srgan-lite-x4", {**TINY_GAN, "training.accumulate": 2, "training.stages.gan.clip_gradient": 0.1}),
+        (
+            "srgan-lite-x4",
+            {**TINY_GAN, "training.precision": "bf16", "training.stages.gan.losses.adversarial.weight": 0.1},
+        ),
+        ("srgan-lite-x4", {**LAZY, "training.stages.gan.losses.another": {"name": "r1", "weight": 1.0, "every": 3}}),
+        ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.discriminator_steps": 2}),
+        ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.spectral_norm": True}),
+        ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.ema": 0.0, "training.validation": VALIDATED}),
+        ("esrgan-lite-x4", {**TINY_GAN, "training.stages.gan.optimizer": {"name": "sgd", "lr": 1e-3, "betas": None}}),
     ],
-    ids=["psnr", "gan", "lazy-r1", "accumulated", "bf16", "sgd"],
+    ids=[
+        "psnr",
+        "gan",
+        "lazy-r1",
+        "accumulated",
+        "bf16",
+        "two penalties",
+        "two steps",
+        "spectral norm",
+        "validated",
+        "sgd",
+    ],
 )
 def test_recorded_steps_train_as_others_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, changes: dict[str, Any]
@@ -106,7 +113,7 @@ def test_steps_that_cannot_be_recorded_are_launched_one_by_one(
 
 
 def test_a_run_goes_on_after_its_steps_were_recorded(tmp_path: Path) -> None:
-    changes = {**GAN, "training.deterministic": True}
+    changes = {**TINY_GAN, "training.deterministic": True}
     whole = trained(tmp_path / "whole", "srgan-lite-x4", changes)
     with pytest.raises(RuntimeError, match="stop here"):
         trained(tmp_path / "parts", "srgan-lite-x4", changes, checkpoint_every=7, progress=_stop_at(8))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from srzoo.errors import InputError
@@ -22,21 +23,8 @@ from srzoo.weights import read_checkpoint
 
 torch.set_num_threads(1)
 
-TINY: dict[str, Any] = {
-    "generator.num_features": 8,
-    "generator.num_blocks": 1,
-    "training.patch_size": 32,
-    "training.batch_size": 8,
-    "training.precision": "fp32",
-    "training.multiscale": [1.0],
-    "training.validation": None,
-}
-GAN: dict[str, Any] = {
-    **TINY,
-    "training.start_from": None,
-    "training.stages.gan.losses.perceptual": None,
-    "discriminator": {"name": "srgan", "num_features": 4, "dense_features": 8, "norm": "none"},
-}
+TINY = {**tiny.TINY, "training.batch_size": 8}
+GAN = {**tiny.TINY_GAN, **TINY, "discriminator": {**tiny.TINY_GAN["discriminator"], "norm": "none"}}
 FSDP = {"training.fsdp": True}
 SHARDS = pytest.mark.skipif(
     not can_shard_on_cpus(), reason=f"torch {torch.__version__} can share out parameters over accelerators only"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import TINY
 from torch import nn
 
 import srzoo
@@ -152,20 +153,9 @@ def test_an_upsampler_that_breaks_its_rule_is_named(register: Register, forward:
         preflight(entry)
 
 
-SMALL = {
-    "generator.num_features": 4,
-    "generator.num_blocks": 1,
-    "training.patch_size": 32,
-    "training.batch_size": 2,
-    "training.precision": "fp32",
-    "training.multiscale": [1.0],
-    "training.validation": None,
-}
-
-
 def test_a_generator_whose_output_is_not_finite_is_not_trained(register: Register, photos: str, tmp_path: Path) -> None:
     register(srzoo.BlockSpec("odd", part(lambda conv, x, s: torch.log(conv(x))), "A block"))
-    changes = {**SMALL, "generator.block": "theirs/odd"}
+    changes = {**TINY, "generator.block": "theirs/odd"}
     with pytest.raises(TrainingError, match="The generator's output is not finite on the first crops"):
         train("msrresnet-x4", tmp_path / "run", data=photos, steps=1, overrides=changes)
 
@@ -192,7 +182,7 @@ def test_what_a_plugin_froze_is_not_trained(
     monkeypatch.setattr("srzoo.stages.build_discriminator", lambda *given: made.append(build(*given)) or made[-1])
     torch.manual_seed(0)
     changes = {
-        **SMALL,
+        **TINY,
         "discriminator": "theirs/frozen",
         "training.start_from": None,
         "training.stages.gan.losses.perceptual": None,
@@ -242,7 +232,7 @@ def test_a_loss_that_breaks_its_rule_is_named_before_anything_is_trained(
     register(LossSpec("odd", factory, "A loss", role=role))
     label = "adversarial" if role == "adversarial" else "odd"  # in place of the recipe's, or beside it
     losses = {"perceptual": None, label: {"name": "theirs/odd"}}
-    changes: dict[str, Any] = {**SMALL, "training.stages.gan.losses": losses}
+    changes: dict[str, Any] = {**TINY, "training.stages.gan.losses": losses}
     changes |= {"discriminator": {"name": "srgan", "num_features": 4, "dense_features": 8}, "training.start_from": None}
     with pytest.raises((CompositionError, PluginError), match=message):
         train("srgan-lite-x4", tmp_path / "run", data=photos, steps=1, overrides=changes)
@@ -263,7 +253,7 @@ def test_a_metric_that_fails_is_noticed_before_the_first_validation(
     register: Register, photos: str, tmp_path: Path
 ) -> None:
     register(BROKEN)
-    changes = {**SMALL, "training.validation": {"data": photos, "metrics": ["psnr", "odd"]}}
+    changes = {**TINY, "training.validation": {"data": photos, "metrics": ["psnr", "odd"]}}
     with pytest.raises(PluginError, match="metric 'odd' failed: NameError: name 'hrr' is not defined"):
         train("msrresnet-x4", tmp_path / "run", data=photos, steps=1, overrides=changes)
     assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import TINY
 
 from srzoo.training import train
 
@@ -32,12 +33,7 @@ train(entry, out, data=data, overrides=json.loads(changes), log_every=7, checkpo
 def changes_for(entry: str, photos: str, steps: int) -> dict[str, Any]:
     """A tiny recipe that draws numbers wherever one can, with so many steps in each stage."""
     changes: dict[str, Any] = {
-        "generator.num_features": 8,
-        "generator.num_blocks": 1,
-        "training.patch_size": 32,
-        "training.batch_size": 2,
-        "training.precision": "fp32",
-        "training.multiscale": [1.0],
+        **TINY,
         "training.deterministic": True,
         "training.accumulate": 2,
         "training.validation": {"data": photos, "every": max(10, steps // 4), "metrics": ["psnr"]},

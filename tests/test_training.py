@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import TINY, TINY_GAN
 from torch import nn
 
 from srzoo.compose import Term, build_discriminator, build_generator, preflight
@@ -43,23 +44,6 @@ from srzoo.weights import read_checkpoint
 from srzoo.zoo import get_zoo
 
 torch.set_num_threads(1)
-
-TINY = {
-    "generator.num_features": 8,
-    "generator.num_blocks": 1,
-    "training.patch_size": 32,
-    "training.batch_size": 2,
-    "training.precision": "fp32",
-    "training.multiscale": [1.0],
-    "training.validation": None,
-}
-TINY_GAN = {
-    **TINY,
-    "discriminator": {"name": "srgan", "num_features": 4, "dense_features": 8},
-    "training.start_from": None,
-    "training.stages.gan.losses.perceptual": None,
-}
-
 
 TWO_STAGES = {
     **TINY,

@@ -93,9 +93,7 @@ def _try_without_memory(spandrel: ModuleType, tensors: dict[str, Any]) -> None:
         warnings.simplefilter("ignore")  # copying to tensors without memory does nothing, which is the point
         try:
             spandrel.MAIN_REGISTRY.load(dict(tensors))
-        except RuntimeError as error:
-            if "loading state_dict" in str(error):
+        except (RuntimeError, ValueError, TypeError) as error:
+            if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
                 raise
-            # it computes with values while it is built, so the numbers above must do
-        except (NotImplementedError, ValueError, TypeError):
-            pass
+            # else it computes with values while it is built, so the numbers above must do
