@@ -107,6 +107,8 @@ class Harness:
         self.models: dict[str, Model] = {}
         for model in models:
             configuration = composition_digest(model.entry)
+            if generator_spec(model.entry).reads:  # what was built from a file alone is composed by that file
+                configuration += f"-file{model.digest}"
             if settings.tile:  # a generator that sees farther than tiles overlap gives something else
                 configuration += f"-tile{settings.tile}"
             for precision in settings.precisions:

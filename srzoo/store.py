@@ -78,7 +78,8 @@ class Subject:
     """A model as the store knows it.
 
     Attributes:
-        configuration: digest of the composition written out and of its parts' source files.
+        configuration: digest of the composition written out and of its parts' source files; with the file's own,
+            where a generator is built from a file alone.
         weights: SHA-256 of the weight file; empty where there are none.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         recipe: digest of what it was trained by, but for the seed; empty where that is not known.

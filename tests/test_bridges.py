@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -149,10 +150,13 @@ def test_costs_are_those_of_the_file_and_not_of_another(tmp_path: Path, photos: 
     for features in (8, 16):
         torch.manual_seed(0)
         paths.append(str(written(tmp_path, f"net{features}", RRDBNet(features, 1, 32, 2))))
-    costs = {name: found[0] for name, found in srzoo.bench(paths, photos, "psnr").costs.items()}
+    out = tmp_path / "run"
+    costs = {name: found[0] for name, found in srzoo.bench(paths, photos, "psnr", out=out).costs.items()}
     assert costs["net8"].parameters == sum(p.numel() for p in RRDBNet(8, 1, 32, 2).parameters())
     assert costs["net16"].parameters == sum(p.numel() for p in RRDBNet(16, 1, 32, 2).parameters())
     assert costs["net16"].multiply_adds > costs["net8"].multiply_adds > 0
+    os.replace(paths[1], paths[0])  # under the name of a file whose cost is known
+    assert srzoo.bench(paths[0], photos, "psnr", out=out).costs["net8"][0].parameters == costs["net16"].parameters
 
 
 @with_spandrel
