@@ -21,10 +21,12 @@ from .inference import PRECISIONS, best_device
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
+from .precisions import precision_losses
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
+from .remarks import provenance_note, remark_notes
 from .report import RowWriter, panel_notes
-from .results import group_recipes, read_opinions
+from .results import group_recipes, read_opinions, read_scores_of
 from .scoring import available_metrics
 from .statistics import group_seeds
 from .store import Pictures
@@ -123,12 +125,12 @@ def bench(
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
     _refuse_duplicates("models", [model.name for model in models])
     _refuse_mixed_scales(models)
-    _warn_of_known_images(models, image_sets)
+    overlaps = _warn_of_known_images(models, image_sets)
     if processes is not None and result.out is None:
         raise DataError("Several processes need a folder to bring their rows together in: give out.")
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
-    outputs = Outputs(result.out, image_sets, pictures) if result.out is not None else None
-    run = Harness(models, settings, found, device, result, result.out, outputs, progress)
+    outputs = Outputs(result.out, image_sets, pictures, anew=not resume) if result.out is not None else None
+    run = Harness(models, settings, found, device, result, result.out, outputs, progress, overlaps)
     if processes is None:
         run.alone(image_sets)
     else:
@@ -181,7 +183,10 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         return
     notes = [labelled(name, reason) for name, reason in result.unavailable.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
+    notes += remark_notes(remark for remark in result.remarks if remark.entry not in result.failed)
+    notes += filter(None, [provenance_note(read_scores_of(result.out, ranked))])
     notes += panel_notes(result.panels)
+    losses = precision_losses(ranked, list(result.directions), result.costs)
     text = leaderboard_markdown(
         result.leaderboards,
         result.directions,
@@ -191,6 +196,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         notes,
         group_seeds(ranked, result.recipes),
         result.costs,
+        losses,
     )
     try:
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
@@ -214,8 +220,13 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         )
 
 
-def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet]) -> None:
-    """Warn of models that were trained on what they are benchmarked on, all of one data in one sentence."""
+def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet]) -> dict[str, dict[str, list[str]]]:
+    """Warn of models that were trained on what they are benchmarked on, all of one data in one sentence.
+
+    Returns:
+        model to dataset to the images of it that the model was trained on.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
     by_data: dict[tuple[str, ...], list[str]] = {}
     for model in models:
         by_data.setdefault(tuple(_training_data(model)), []).append(model.name)
@@ -224,7 +235,10 @@ def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet
         for name in data:
             with contextlib.suppress(SrzooError):  # what is not here is not benchmarked on
                 sets.append(load_image_set(name))
-        known = shared_images(image_sets, sets)
+        by_set = {image_set.name: shared_images([image_set], sets) for image_set in image_sets}
+        known = [image for images in by_set.values() for image in images]
+        for name in names:
+            found[name] = {s: [image.removeprefix(f"{s}/") for image in images] for s, images in by_set.items()}
         if known:
             warnings.warn(
                 f"{', '.join(names)}: trained on {len(known)} of the benchmarked images ({', '.join(known[:3])}"
@@ -233,6 +247,7 @@ def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet
                 RecipeWarning,
                 stacklevel=3,
             )
+    return found
 
 
 def _training_data(model: Model) -> list[str]:

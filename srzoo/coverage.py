@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,27 @@ def comparable(rows: Sequence[Row], metrics: Iterable[str]) -> Coverage:
         kept |= {(dataset, metric): common[metric] for metric in order}
         notes[dataset] = _notes({metric: by_metric[metric] for metric in order})
     own = tuple(row for row in rows if row.image in kept.get((row.dataset, row.metric), ()))
+    for dataset in notes:
+        notes[dataset] += _undefined([row for row in own if row.dataset == dataset])
     return Coverage(own, {dataset: said for dataset, said in notes.items() if said})
+
+
+def _undefined(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return a sentence for each metric that is undefined on some of the images that it is averaged over."""
+    missing: dict[str, dict[str, list[str]]] = {}
+    images: dict[str, set[str]] = {}
+    for row in rows:
+        images.setdefault(row.metric, set()).add(row.image)
+        if math.isnan(row.value):
+            missing.setdefault(row.metric, {}).setdefault(row.entry, []).append(row.image)
+    sentences = []
+    for metric, by_entry in missing.items():
+        counts = ", ".join(
+            f"{entry} on {len(names)} ({names[0]}, ...)" if len(names) > 1 else f"{entry} on {names[0]}"
+            for entry, names in by_entry.items()
+        )
+        sentences.append(f"{metric} is undefined for {counts}, of {len(images[metric])} images; means leave them out.")
+    return tuple(sentences)
 
 
 def _notes(by_metric: dict[str, _Images]) -> tuple[str, ...]:

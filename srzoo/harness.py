@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from accelerate import PartialState
@@ -18,7 +20,7 @@ from . import __version__
 from .composition import built_digest, composition_digest, plugin_versions
 from .costs import cost_of, count
 from .data import ImageItem, ImageSet
-from .errors import DataError, SrzooError
+from .errors import DataError, SrzooError, UpscaleWarning
 from .images import UInt8Array, to_tensor
 from .inference import prepare, run_generator
 from .latency import measure_latencies, measure_peak_memory
@@ -26,6 +28,7 @@ from .outputs import Outputs
 from .pretrained import Model, generator_spec
 from .protocol import Protocol
 from .registry import get_registry
+from .remarks import Remark, overlap_remark
 from .report import Row
 from .scoring import Metric, Reference, image_to_device, upscaled
 from .store import FILE, CostRow, Environment, Pictures, Question, Store, Subject
@@ -64,6 +67,7 @@ class Findings:
         computed: how many of the rows were computed now.
         failed: entry to the reason why it could not be benchmarked.
         unavailable: metric to the reason why it could not be computed.
+        remarks: what is to be known of outputs: of models that were trained on the images, of tiles that may show.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -71,6 +75,7 @@ class Findings:
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
 
 
 class Harness:
@@ -82,6 +87,7 @@ class Harness:
         metrics: that can be computed here.
         findings: what is found; filled by :meth:`alone` or :meth:`together`.
         outputs: where some outputs are kept to be looked at.
+        overlaps: model to dataset to the images of it that the model was trained on.
         progress: called as ``progress(entry, dataset, images done, images)``.
     """
 
@@ -95,9 +101,10 @@ class Harness:
         out: Path | None,
         outputs: Outputs | None,
         progress: Progress | None,
+        overlaps: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
     ) -> None:
         self.settings, self.metrics, self.device, self.findings = settings, metrics, device, findings
-        self.out, self.outputs, self.progress = out, outputs, progress
+        self.out, self.outputs, self.progress, self.overlaps = out, outputs, progress, overlaps
         self.batch = settings.batch or (BATCH_ON_GPU if device.type == "cuda" else 1)
         self.identities = {metric.name: _identity(metric) for metric in metrics}
         self.environment = Environment(
@@ -234,7 +241,7 @@ class Harness:
                 if name in self.findings.failed:
                     continue
                 with self._failing(name):
-                    waiting += self._outputs_of(name, pair, known)
+                    waiting += self._outputs_of(name, pair, known, own)
                 if len(waiting) >= self.batch:
                     self._score(waiting, pair, own)
                     waiting = []
@@ -252,7 +259,7 @@ class Harness:
         except SrzooError as error:
             self.findings.failed[name] = str(error)
 
-    def _outputs_of(self, name: str, pair: _Pair, known: Store) -> list[_Output]:
+    def _outputs_of(self, name: str, pair: _Pair, known: Store, own: Store) -> list[_Output]:
         """Upscale an image with a model, if one of its values or its picture is missing."""
         subject, question = self.subjects[name], pair.question
         have = known.find(subject, question, self.identities) if self.settings.resume else {}
@@ -260,7 +267,13 @@ class Harness:
         lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
         if not missing and not lacks_picture:
             return []
-        sr = self._enlarged(self.models[name], pair)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UpscaleWarning)
+            sr = self._enlarged(self.models[name], pair)
+        for found in caught:
+            warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
+        told = [str(found.message) for found in caught if issubclass(found.category, UpscaleWarning)]
+        own.set_remark(subject, question.dataset, question.image, " ".join(told))
         if self.outputs is not None:
             self.outputs.keep(None, question, pair.reference.hr)
             self.outputs.keep(subject, question, sr)
@@ -327,6 +340,13 @@ class Harness:
     def _collect(self, questions: Sequence[Mapping[str, Question]], store: Store) -> None:
         pairs = [(subject, q) for subject in self.subjects.values() for asked in questions for q in asked.values()]
         store.renew(pairs, self.identities)
+        datasets = [next(iter(asked.values())).dataset for asked in questions if asked]
+        for subject in self.subjects.values():
+            for dataset in datasets:
+                images = self.overlaps.get(subject.entry, {}).get(dataset)
+                remark = overlap_remark(subject.label, dataset, images).text if images else ""
+                store.set_remark(subject, dataset, "", remark)
+            self.findings.remarks += store.remarks(subject, datasets)
         for asked in questions:
             for name in self.models:
                 for question in asked.values():

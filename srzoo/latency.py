@@ -26,6 +26,8 @@ class Latency:
 
 ROUNDS = 5
 """Rounds in which calls that are compared take turns."""
+SPIN_UP = 0.2
+"""Seconds that a GPU is kept busy before a turn."""
 
 
 def measure_latency(call: Callable[[], object], device: torch.device, budget: float = 3.0) -> Latency:
@@ -59,8 +61,11 @@ def _take_turn(call: Callable[[], object], device: torch.device, budget: float, 
     """Add up to four times in milliseconds to those of a call; return the seconds that the turn took.
 
     A turn begins with warm-up: the first with two calls, later ones with one, unless that takes a good part of the
-    budget; what another call left in the caches is nothing beside it then.
+    budget; what another call left in the caches is nothing beside it then. A GPU, which lowers its clock when it has
+    nothing to do, is kept busy for ``SPIN_UP`` first.
     """
+    if device.type != "cpu":
+        _keep_busy(call, device, min(SPIN_UP, budget / 2))
     start = time.perf_counter()
     warm_up = 1 if times else 2
     for repeat in range(warm_up + 4):
@@ -75,6 +80,13 @@ def _take_turn(call: Callable[[], object], device: torch.device, budget: float, 
             if now - start > budget:
                 break
     return time.perf_counter() - start
+
+
+def _keep_busy(call: Callable[[], object], device: torch.device, seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        call()
+        _synchronise(device)
 
 
 def _summary(times: Sequence[float]) -> Latency:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .coverage import comparable
+from .precisions import PrecisionLoss, precision_table
 from .report import (
     Row,
     cost_table,
@@ -168,6 +169,7 @@ def leaderboard_markdown(
     notes: Sequence[str] = (),
     seeds: Sequence[SeedGroup] = (),
     costs: Mapping[str, Sequence[CostRow]] = MappingProxyType({}),
+    losses: Sequence[PrecisionLoss] = (),
 ) -> str:
     """Return the leaderboards as Markdown, with protocol, device and statistics stated."""
     facts = [f"median for one {latency_size}x{latency_size} input", precision_text(costs), device]
@@ -201,6 +203,13 @@ def leaderboard_markdown(
         text = "One forward pass, batch 1; brackets: the middle half of the repeats."
         lines += ["## Cost", "", " ".join(filter(None, [text, unsteady(costs)])), ""]
         lines += ["| " + " | ".join(row) + " |" for row in (header, ["---", *["--:"] * (len(header) - 1)], *cells)]
+        lines.append("")
+    if losses:
+        header, cells = precision_table(losses, higher_is_better)
+        text = "Lower precisions against float32 on the same images: mean differences with their intervals, and the "
+        lines += ["## Precision", "", f"{text}part of float32's time and memory.", ""]
+        alignment = [*["---"] * 3, *["--:"] * (len(header) - 3)]
+        lines += ["| " + " | ".join(row) + " |" for row in (header, alignment, *cells)]
         lines.append("")
     if seeds:
         lines += ["## Seeds", ""]

@@ -21,10 +21,18 @@ class Outputs:
         folder: of the run.
         image_sets: what is benchmarked.
         wanted: number of images over all sets, taken at even distances; or ``(dataset, image)`` of each.
+        anew: whether what an earlier run left is written again.
     """
 
-    def __init__(self, folder: Path, image_sets: Sequence[ImageSet], wanted: int | Collection[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        image_sets: Sequence[ImageSet],
+        wanted: int | Collection[tuple[str, str]],
+        anew: bool = False,
+    ) -> None:
         self._folder = folder
+        self._done: set[Path] | None = set() if anew else None
         self._chosen = set(choose(image_sets, wanted) if isinstance(wanted, int) else wanted)
 
     def path(self, subject: Subject | None, question: Question) -> Path | None:
@@ -52,7 +60,10 @@ class Outputs:
     def is_missing(self, subject: Subject | None, question: Question) -> bool:
         """Whether an output is to be kept and is not there yet."""
         path = self.path(subject, question)
-        return path is not None and not path.is_file()
+        return path is not None and not self._is_done(path)
+
+    def _is_done(self, path: Path) -> bool:
+        return path.is_file() and (self._done is None or path in self._done)
 
     def keep(self, subject: Subject | None, question: Question, pixels: torch.Tensor | UInt8Array) -> None:
         """Write an output, (1, 3, H, W) or (H, W, 3) uint8, if it is one of those that are kept.
@@ -61,11 +72,13 @@ class Outputs:
             DataError: it cannot be written.
         """
         path = self.path(subject, question)
-        if path is None or path.is_file():
+        if path is None or self._is_done(path):
             return
         rgb = pixels[0].permute(1, 2, 0).cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
         path.parent.mkdir(parents=True, exist_ok=True)
         write_picture(Picture(rgb), path)
+        if self._done is not None:
+            self._done.add(path)
 
 
 def choose(image_sets: Sequence[ImageSet], count: int) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import DataError, InputError
 from .files import replacing
+from .remarks import Remark, provenance_note, remark_notes
 from .report import Row
 from .store import FILE, REFERENCE, CostRow, Pictures, Subject, labelled, output_path
 from .timing import Timing, compared_times
@@ -69,6 +70,16 @@ def read_scores(folder: Path) -> list[Score]:
     return list(current.values())
 
 
+def read_scores_of(folder: Path, rows: Iterable[Row]) -> list[Score]:
+    """Return what a run folder holds of some rows, whose entries are labels, with all that decides them.
+
+    Raises:
+        InputError: the folder holds no results.
+    """
+    asked = {(row.entry, row.dataset, row.image, row.protocol, row.metric) for row in rows}
+    return [score for score in read_scores(folder) if (*_place(score), score.metric) in asked]
+
+
 def _typed(names: Sequence[str], row: Sequence[Any]) -> Iterator[Any]:
     for name, value in zip(names, row, strict=True):
         if name == "value" and value is None:
@@ -106,6 +117,22 @@ def read_panels(folder: Path) -> dict[tuple[str, str, str], int]:
             return {}  # written before people were asked
         rows = database.execute("SELECT metric, dataset, protocol, raters FROM panels").fetchall()
     return {(metric, dataset, protocol): raters for metric, dataset, protocol, raters in rows}
+
+
+def read_remarks(folder: Path) -> list[Remark]:
+    """Return what is to be known of the outputs of a run folder's models, as they are now.
+
+    Raises:
+        InputError: the folder holds no results.
+    """
+    with closing(_open_existing(folder)) as database:
+        if not database.execute("SELECT name FROM sqlite_master WHERE name = 'remarks'").fetchone():
+            return []  # written before anything was noted
+        rows = database.execute(
+            "SELECT entry, precision, dataset, image, text FROM remarks "
+            "JOIN current USING (entry, precision, configuration, weights) ORDER BY remarks.rowid"
+        ).fetchall()
+    return [Remark(labelled(entry, precision), *rest) for entry, precision, *rest in rows]
 
 
 @dataclass(frozen=True)
@@ -184,6 +211,7 @@ class Merged:
         recipes: label to its recipe, where two or more seeds of it are there; one label for each seed.
         pictures: outputs that the runs kept.
         panels: dataset to metric to how many people it is the opinion of.
+        remarks: what is to be known of the models' outputs.
     """
 
     protocol: str
@@ -194,6 +222,13 @@ class Merged:
     recipes: dict[str, str]
     pictures: Pictures
     panels: dict[str, dict[str, int]] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
+
+    def notes(self, datasets: Collection[str], metrics: Collection[str]) -> list[str]:
+        """Return in words what is to be known beside the scores by some metrics on some datasets."""
+        scores = [score for score in self.scores if score.dataset in datasets and score.metric in metrics]
+        told = remark_notes(remark for remark in self.remarks if remark.dataset in datasets)
+        return [*told, *filter(None, [provenance_note(scores)])]
 
     @property
     def costs(self) -> dict[str, list[CostRow]]:
@@ -231,12 +266,21 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
     directions = {score.metric: score.higher_is_better for score in chosen.values()}
     pictures = _pictures(by_folder, labels)
     panels: dict[str, dict[str, int]] = {}
-    for folder in by_folder:
+    remarks: list[Remark] = []
+    for folder, scores in by_folder.items():
+        named = {labelled(entry, p): label for (where, entry, p), label in labels.items() if where == folder}
+        there = {score.dataset for score in scores}
+        remarks += [
+            remark._replace(entry=named[remark.entry])
+            for remark in read_remarks(folder)
+            if remark.entry in named and remark.dataset in there
+        ]
         for (metric, dataset, of_protocol), raters in read_panels(folder).items():
             if of_protocol == wanted:
                 panels.setdefault(dataset, {})[metric] = raters
-    timing = compared_times(costs)
-    return Merged(wanted, tuple(chosen.values()), rows, directions, timing, _recipes(chosen), pictures, panels)
+    own = tuple(chosen.values())
+    recipes, timing = _recipes(chosen), compared_times(costs)
+    return Merged(wanted, own, rows, directions, timing, recipes, pictures, panels, tuple(dict.fromkeys(remarks)))
 
 
 def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[Path, str, str], str]) -> Pictures:

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .errors import DataError
+from .remarks import Remark
 
 FILE = "results.sqlite"
 """Name of the store in a run folder."""
@@ -52,6 +53,10 @@ CREATE TABLE IF NOT EXISTS current (
 CREATE TABLE IF NOT EXISTS panels (
     metric TEXT NOT NULL, dataset TEXT NOT NULL, protocol TEXT NOT NULL, raters INTEGER NOT NULL, study TEXT NOT NULL,
     time TEXT NOT NULL, PRIMARY KEY (metric, dataset, protocol));
+CREATE TABLE IF NOT EXISTS remarks (
+    entry TEXT NOT NULL, precision TEXT NOT NULL, configuration TEXT NOT NULL, weights TEXT NOT NULL,
+    dataset TEXT NOT NULL, image TEXT NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (entry, precision, configuration, weights, dataset, image));
 PRAGMA user_version = 1;
 """
 
@@ -267,6 +272,29 @@ class Store:
         row = {"metric": metric, "dataset": dataset, "protocol": protocol, "raters": raters, "study": study}
         self._insert("panels", [{**row, "time": _now()}])
 
+    def set_remark(self, subject: Subject, dataset: str, image: str, text: str) -> None:
+        """Note what is to be known of a model's outputs, instead of what was noted before; nothing, if it is empty.
+
+        Args:
+            image: empty for what is said of the whole dataset.
+        """
+        row = {name: getattr(subject, name) for name in ("entry", "precision", "configuration", "weights")}
+        row |= {"dataset": dataset, "image": image}
+        if text:
+            self._insert("remarks", [{**row, "text": text}])
+            return
+        with self._writing() as database:
+            database.execute(f"DELETE FROM remarks WHERE {' AND '.join(f'{name} = :{name}' for name in row)}", row)
+
+    def remarks(self, subject: Subject, datasets: Sequence[str]) -> list[Remark]:
+        """Return what is to be known of a model's outputs on some datasets."""
+        rows = self._database.execute(
+            "SELECT dataset, image, text FROM remarks "
+            "WHERE entry = ? AND precision = ? AND configuration = ? AND weights = ? ORDER BY rowid",
+            (subject.entry, subject.precision, subject.configuration, subject.weights),
+        ).fetchall()
+        return [Remark(subject.label, *row) for row in rows if row[0] in datasets]
+
     def add_cost(self, subject: Subject, cost: CostRow) -> None:
         """Add what a model costs on this device; again, so that it counts as the newest."""
         row = {k: v for k, v in asdict(cost).items() if k != "device"}
@@ -307,6 +335,9 @@ class Store:
                     names = [column[0] for column in cursor.description]
                     rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
                     self._insert(table, [{**found, "environment": own} for found in rows])
+            cursor = database.execute("SELECT * FROM remarks")
+            names = [column[0] for column in cursor.description]
+            self._insert("remarks", [dict(zip(names, values, strict=True)) for values in cursor.fetchall()])
         for path in (other, *(other.with_name(other.name + suffix) for suffix in ("-wal", "-shm"))):
             path.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from srzoo.composition import full_composition
 from srzoo.errors import DataError, MissingWeightsError, RecipeWarning, UnknownNameError
 from srzoo.leaderboard import Standing, leaderboard_markdown, leaderboards, table
 from srzoo.report import COLUMNS, Row, format_milliseconds, format_value
+from srzoo.results import merge
 from srzoo.store import CostRow
 from srzoo.weights import save_checkpoint
 from srzoo.zoo import get_zoo, training_entry
@@ -99,6 +100,7 @@ def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
     (board,) = leaderboards(rows, {"ssim": True}, {})
     (standing,) = board.standings
     assert standing.means["ssim"] == 0.5
+    assert board.notes == ("ssim is undefined for a on 1, of 2 images; means leave them out.",)
     assert format_value(float("nan")) == "-"
     assert [format_value(value, [28.43, 8.0473]) for value in (28.43, 8.0473)] == ["28.43", "8.05"]
     assert format_value(0.15364, [0.15364, 0.0932]) == "0.1536"
@@ -142,7 +144,10 @@ def test_a_model_that_was_trained_on_the_images_is_named(folder: Path, tmp_path:
     (copies / "renamed.png").write_bytes((folder / "a.png").read_bytes())
     mine = weights_trained_on(tmp_path / "mine.safetensors", [str(copies), "no-such-set"])
     with pytest.warns(RecipeWarning, match=r"^mine: trained on 1 of the benchmarked images \(photographs/a\)"):
-        bench(["bicubic", str(mine)], str(folder), "psnr")
+        bench(["bicubic", str(mine)], str(folder), "psnr", sizes=16, pictures=1, out=tmp_path / "out")
+    note = "mine on photographs: trained on 1 of its images (a), so its scores flatter."
+    assert all(note in (tmp_path / "out" / name).read_text() for name in ("report.html", "leaderboard.md"))
+    assert merge([tmp_path / "out"]).notes(["photographs"], ["psnr"])[0] == note
     with warnings.catch_warnings():
         warnings.simplefilter("error", RecipeWarning)
         bench(["bicubic", str(mine)], f"{folder}[1:]", "psnr")

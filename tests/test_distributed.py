@@ -83,8 +83,12 @@ def curve(out: Path) -> list[dict[str, float]]:
         pytest.param("srresnet-lite-x4", {**TINY, "training.accumulate": 2}, marks=pytest.mark.slow),
         pytest.param("srgan-lite-x4", GAN, marks=pytest.mark.slow),
         ("srgan-lite-x4", {**GAN, **RELATIVISTIC}),
-        ("srgan-lite-x4", {**GAN, **RELATIVISTIC, "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}}),
-        pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "generator.num_blocks": 3}, marks=SHARDS),
+        pytest.param(
+            "srgan-lite-x4",
+            {**GAN, **RELATIVISTIC, "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "generator.num_blocks": 3}, marks=[SHARDS, pytest.mark.slow]),
         pytest.param("srgan-lite-x4", {**GAN, **FSDP, "training.stages.gan.clip_gradient": 0.1}, marks=SHARDS),
         pytest.param("srresnet-lite-x4", {**TINY, **FSDP, "training.accumulate": 2}, marks=[SHARDS, pytest.mark.slow]),
     ],
@@ -137,6 +141,7 @@ def test_a_sharded_run_goes_on_in_one_process(tmp_path: Path, photos: str) -> No
 
 
 @SHARDS
+@pytest.mark.slow
 def test_a_run_of_one_process_goes_on_sharded(tmp_path: Path, photos: str) -> None:
     changes = {**TINY, "training.fsdp": True}
     train("srresnet-lite-x4", tmp_path / "run", data=photos, steps=6, overrides=changes, checkpoint_every=4)

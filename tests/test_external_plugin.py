@@ -67,11 +67,14 @@ def test_it_is_left_out_when_external_plugins_are_disabled(
     "formulation",
     [
         ["training.stages.gan.losses.adversarial.pairing=relativistic_average"],
-        [
-            "training.stages.gan.losses.adversarial.criterion=wasserstein",
-            "training.stages.gan.losses.gradient_penalty=10",
-            "discriminator.norm=none",
-        ],
+        pytest.param(
+            [
+                "training.stages.gan.losses.adversarial.criterion=wasserstein",
+                "training.stages.gan.losses.gradient_penalty=10",
+                "discriminator.norm=none",
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["RaGAN", "WGAN-GP"],
 )

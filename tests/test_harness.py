@@ -49,7 +49,7 @@ def values(result: BenchResult) -> dict[tuple[str, str, str], float]:
 ENTRIES = "bicubic,nearest,srresnet-lite-x4"
 
 
-@pytest.mark.parametrize("batch", [2, 3, 8])
+@pytest.mark.parametrize("batch", [3, *(pytest.param(size, marks=pytest.mark.slow) for size in (2, 8))])
 def test_outputs_scored_together_get_the_scores_they_get_alone(folder: Path, squeezenet: Path, batch: int) -> None:
     metrics = "psnr,ssim,lpips_squeeze"
     alone, together = (values(bench(ENTRIES, str(folder), metrics, batch=size)) for size in (1, batch))

@@ -26,7 +26,7 @@ PLUGINS = ROOT / "plugins"
 ROWS = [
     {"errors"},
     {"specs", "extras", "files"},
-    {"hookspecs", "imagenet"},
+    {"hookspecs", "imagenet", "remarks"},
     {"plugins"},
     {"registry"},
     {"options", "recipe", "yamlio", "layouts", "unpickling"},
@@ -57,7 +57,8 @@ ROWS = [
     {"card", "programs", "step", "coverage"},
     {"exporting", "graphs"},
     {"results", "statistics", "plots", "gallery", "upscaling"},
-    {"leaderboard", "page", "loop", "harness"},
+    {"precisions", "loop", "harness"},
+    {"leaderboard", "page"},
     {"training", "benchmark", "audit", "verification", "hub", "conformance"},
     {"interpolation", "mos", "testing", "ablation"},
     {"api"},
@@ -67,7 +68,7 @@ ROWS = [
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
 WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "results", "statistics", "leaderboard"]
-WITHOUT_TORCH += ["plots", "gallery", "page"]
+WITHOUT_TORCH += ["plots", "gallery", "page", "remarks", "precisions", "coverage", "timing"]
 WITHOUT_TORCH += ["scaffold", "reference", "conformance", "testing"]
 WITHOUT_TORCH += ["api", "cli"]
 

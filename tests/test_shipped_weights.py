@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import srzoo
-from srzoo.benchmark import bench, default_entries
+from srzoo.benchmark import bench
 from srzoo.card import Written, model_card
 from srzoo.pretrained import load_model, weights_path
 from srzoo.recipe import Training
@@ -20,7 +20,8 @@ torch.set_num_threads(1)
 
 SHIPPED = [name for name in get_zoo().names() if get_zoo().entry(name).weights is not None]
 
-QUICK, LARGE = ([name for name in found if name in SHIPPED] for found in default_entries(torch.device("cpu")))
+FIRST = ("srresnet-lite-x4", "esrgan-lite-x4")
+"""Whose scores are computed by the default tests; those of the others by the slow ones."""
 
 
 def test_a_residual_and_an_rrdb_entry_and_a_gan_sibling_are_shipped() -> None:
@@ -76,7 +77,7 @@ def test_all_files_together_stay_small() -> None:
     assert sum(sizes.values()) <= 40 << 20
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FIRST else pytest.mark.slow) for n in SHIPPED])
 def test_recorded_scores_hold_on_set5(name: str, squeezenet: Path) -> None:
     recorded = get_zoo().entry(name).recorded
     assert recorded is not None
@@ -84,6 +85,7 @@ def test_recorded_scores_hold_on_set5(name: str, squeezenet: Path) -> None:
     assert found == pytest.approx(recorded.scores["set5"], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_psnr_entries_reach_31_2_db_on_set5(data_root: Path) -> None:
     result = bench("srresnet-lite-x4,rrdb-lite-x4", "set5", "psnr")
     assert min(standing.means["psnr"] for standing in result.standings) >= 31.2
@@ -95,6 +97,7 @@ def test_the_first_networks_reach_on_set5_what_small_recipes_can(name: str, leas
     assert bench(name, "set5", "psnr").standings[0].means["psnr"] >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gan", "parent"), [("srgan-lite-x4", "srresnet-lite-x4"), ("esrgan-lite-x4", "rrdb-lite-x4")])
 def test_gan_sibling_is_clearly_below_its_parent_in_lpips(gan: str, parent: str, squeezenet: Path) -> None:
     if gan not in SHIPPED:

@@ -482,6 +482,7 @@ def photograph(path: Path, height: int, width: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure peak memory")
 def test_memory_is_bounded_by_the_tile(tmp_path: Path) -> None:
     source = photograph(tmp_path / "x.png", 1500, 2000)  # 3 megapixels; the result has 137 MiB

@@ -133,6 +133,7 @@ def bench_command(
         )
     _print_boards(result.leaderboards, result.directions, protocol)
     _print_seeds(result.rows, result.recipes, result.panels)
+    _print_precisions(result.rows, result.directions, result.costs)
     if len(sizes or ()) > 1:
         _print_costs(result.costs)
     size = sizes[0] if sizes else LATENCY_SIZE
@@ -196,6 +197,21 @@ def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
     print_table(shown)
 
 
+def _print_precisions(
+    rows: Sequence[Row], directions: Mapping[str, bool], costs: Mapping[str, Sequence[CostRow]]
+) -> None:
+    from ..precisions import precision_losses, precision_table
+
+    losses = precision_losses(rows, list(directions), costs)
+    if losses:
+        header, cells = precision_table(losses, directions)
+        title = "lower precisions against float32: mean differences of scores, and parts of its time and memory"
+        shown = make_table(header, right=header[3:], title=title)
+        for row in cells:
+            shown.add_row(f"[bold]{escape(row[0])}[/bold]", *(escape(text) for text in row[1:]))
+        print_table(shown)
+
+
 @reports_errors
 def leaderboard_command(
     folders: Annotated[
@@ -232,6 +248,7 @@ def leaderboard_command(
     from ..coverage import comparable
     from ..leaderboard import comparison_lines, leaderboards
     from ..page import PageData, page_costs, write_page
+    from ..report import panel_notes
     from ..results import export_scores, merge
 
     merged = merge(folders, protocol)
@@ -244,6 +261,7 @@ def leaderboard_command(
         for name, asked in merged.panels.items()
     }
     boards = leaderboards(rows, directions, merged.timing.compared, panels)
+    notes = merged.notes(sets, wanted)
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
@@ -258,7 +276,8 @@ def leaderboard_command(
                 merged.protocol,
                 merged.timing.device,
                 merged.timing.size or PageData.latency_size,
-                pictures=shown,
+                [*notes, *panel_notes(panels)],
+                shown,
                 recipes=merged.recipes or None,
                 panels=panels,
             ),
@@ -273,8 +292,9 @@ def leaderboard_command(
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
     _print_seeds(comparable(rows, directions).rows, merged.recipes, panels)
-    if merged.timing.text:
-        console.print(f"[dim]{escape(merged.timing.text)}[/dim]", highlight=False, soft_wrap=True)
+    _print_precisions(rows, directions, merged.costs)
+    for text in filter(None, [*notes, merged.timing.text]):
+        console.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 
 
 def _known(asked: list[str], there: list[str], what: str) -> list[str]:

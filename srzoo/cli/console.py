@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import typer
@@ -62,8 +63,16 @@ def print_error(message: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON to standard output, undecorated."""
-    typer.echo(json.dumps(value, indent=2))
+    """Print a value as JSON to standard output, undecorated; NaN and infinity, which JSON does not have, as null."""
+    typer.echo(json.dumps(_strict(value), indent=2, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def make_table(columns: Sequence[str], right: Sequence[str] = (), title: str = "") -> Table:

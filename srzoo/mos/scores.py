@@ -13,6 +13,8 @@ from ..composition import plugin_versions
 from ..errors import DataError, InputError
 from ..leaderboard import leaderboard_markdown, leaderboards
 from ..page import PageData, page_costs, write_page
+from ..precisions import precision_losses
+from ..remarks import PEOPLE
 from ..report import Row, panel_notes
 from ..results import Merged, merge, read_scores
 from ..statistics import group_seeds
@@ -76,7 +78,7 @@ def enter_scores(study: Study, opinions: Opinions, raters: Mapping[str, int], fo
     Raises:
         DataError: it cannot be written.
     """
-    environment = Environment(__version__, plugin_versions(), version("torch"), "people", 0)
+    environment = Environment(__version__, plugin_versions(), version("torch"), PEOPLE, 0)
     metric = METRICS[study.mode]
     others = _other_models(study, folder)
     with Store(folder, environment) as store:
@@ -114,7 +116,8 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         DataError: they cannot be written.
     """
     merged = merge([folder])
-    notes = [*notes, *panel_notes(merged.panels)]
+    datasets = {row.dataset for row in merged.rows}
+    notes = [*notes, *merged.notes(datasets, merged.directions), *panel_notes(merged.panels)]
     timing = merged.timing
     data = PageData(
         merged.rows,
@@ -137,6 +140,7 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         notes,
         group_seeds(merged.rows, merged.recipes),
         timing.measured,
+        precision_losses(merged.rows, list(merged.directions), timing.measured),
     )
     try:
         (folder / "leaderboard.md").write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from ..report import cost_table, format_value, precision_text, unsteady
 from ..statistics import MIN_PAIRS, RESAMPLES, SeedGroup, group_seeds, images_needed, select, win_matrix
 from .data import EntryCost, PageData, tradeoff
 from .plots import MAX_NAMED
-from .sections import cost_rows, dataset_section
+from .sections import cost_rows, dataset_section, loss_table
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -81,6 +81,7 @@ def render_page(data: PageData, gallery: Gallery) -> str:
         numbered=len(entries) > MAX_NAMED,
         metrics=list(data.directions),
         seeds=_seed_table(ranked),
+        losses=loss_table(ranked, indices),
         costs=cost_rows(data, indices),
         cost_header=cost_table({})[0],
         cost_caution=unsteady({entry: cost.measured for entry, cost in data.costs.items()}),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..precisions import precision_losses, precision_table
 from ..report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
 from ..statistics import Comparison, Ranking, WinMatrix, rank, select, untested_note, win_matrix
 from .data import EntryCost, PageData
@@ -138,6 +139,20 @@ def cost_rows(data: PageData, indices: Mapping[str, int]) -> list[tuple[str, int
             keys = ["" if number is None else str(number) for number in (*numbers, cost.peak_bytes)]
             found.append((entry, index, [Cell(*pair) for pair in zip(texts[1:], keys, strict=True)]))
     return found
+
+
+def loss_table(data: PageData, indices: Mapping[str, int]) -> tuple[list[str], list[tuple[str, int, list[Cell]]]]:
+    """Header, and entry, its number among the entries and cells, of what lower precisions lose and gain."""
+    costs = {entry: data.costs[entry].measured for entry in indices if entry in data.costs}
+    losses = precision_losses(data.rows, list(data.directions), {e: found for e, found in costs.items() if found})
+    header, cells = precision_table(losses, data.directions)
+    there = [metric for metric in data.directions if any(metric in loss.differences for loss in losses)]
+    table = []
+    for loss, texts in zip(losses, cells, strict=True):
+        means = [loss.differences[m].mean if m in loss.differences else math.nan for m in there]
+        keys = [loss.precision, loss.dataset, *map(_key, [*means, loss.time, loss.memory])]
+        table.append((loss.entry, indices[loss.entry], [Cell(*pair) for pair in zip(texts[1:], keys, strict=True)]))
+    return header, table
 
 
 def _differences(ranking: Ranking, opinion: bool) -> list[tuple[Comparison, str, str]]:
