@@ -61,28 +61,32 @@ def precision_losses(
     return found
 
 
-def precision_table(losses: Sequence[PrecisionLoss], metrics: Mapping[str, bool]) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells of the losses as text; differences to the fourth digit, with their intervals.
+def precision_table(
+    losses: Sequence[PrecisionLoss], metrics: Mapping[str, bool], *, intervals: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the losses as text; differences to the fourth digit.
 
     Args:
         metrics: to whether higher is better, in the order of the columns.
+        intervals: whether differences have theirs behind them.
     """
     there = [metric for metric in metrics if any(metric in loss.differences for loss in losses)]
     header = ["entry", "precision", "dataset", *(f"Δ {m} {'↑' if metrics[m] else '↓'}" for m in there)]
     header += ["time", "memory"]
     cells = []
     for loss in losses:
-        texts = [_difference(loss.differences[m]) if m in loss.differences else "-" for m in there]
+        texts = [_difference(loss.differences[m], intervals) if m in loss.differences else "-" for m in there]
         ratios = [f"{ratio:.2f}x" if ratio == ratio else "-" for ratio in (loss.time, loss.memory)]
         cells.append([loss.entry, loss.precision, loss.dataset, *texts, *ratios])
     return header, cells
 
 
-def _difference(estimate: Estimate) -> str:
+def _difference(estimate: Estimate, with_interval: bool) -> str:
     if math.isnan(estimate.mean):
         return "-"
-    interval = "" if math.isnan(estimate.low) else f" [{estimate.low:+.4f}, {estimate.high:+.4f}]"
-    return f"{estimate.mean:+.4f}{interval}"
+    if not with_interval or math.isnan(estimate.low):
+        return f"{estimate.mean:+.4f}"
+    return f"{estimate.mean:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
 
 
 def _ratios(lower: Sequence[CostRow], whole: Sequence[CostRow]) -> tuple[float, float]:

@@ -204,8 +204,8 @@ def _print_precisions(
 
     losses = precision_losses(rows, list(directions), costs)
     if losses:
-        header, cells = precision_table(losses, directions)
-        title = "lower precisions against float32: mean differences of scores, and parts of its time and memory"
+        header, cells = precision_table(losses, directions, intervals=False)
+        title = "lower precisions against float32: differences of means, and parts of its time and memory"
         shown = make_table(header, right=header[3:], title=title)
         for row in cells:
             shown.add_row(f"[bold]{escape(row[0])}[/bold]", *(escape(text) for text in row[1:]))
