@@ -20,6 +20,13 @@ from srzoo.weights import read_checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 
+PENALISED = {
+    **TINY_GAN,
+    "discriminator.norm": "none",
+    "training.stages.gan.losses.adversarial.criterion": "wasserstein",
+    "training.stages.gan.losses.gradient_penalty": {"weight": 10.0},
+}
+
 LAZY = {**TINY_GAN, "discriminator.norm": "none", "training.stages.gan.losses.r1": {"weight": 1.0, "every": 2}}
 
 VALIDATED = {"data": "photos[:1]", "every": 5, "metrics": ["psnr"]}
@@ -50,6 +57,7 @@ def losses_of(out: Path) -> list[dict[str, float]]:
         ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.discriminator_steps": 2}),
         ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.spectral_norm": True}),
         ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.ema": 0.0, "training.validation": VALIDATED}),
+        ("srgan-lite-x4", PENALISED),
         ("esrgan-lite-x4", {**TINY_GAN, "training.stages.gan.optimizer": {"name": "sgd", "lr": 1e-3, "betas": None}}),
     ],
     ids=[
@@ -62,6 +70,7 @@ def losses_of(out: Path) -> list[dict[str, float]]:
         "two steps",
         "spectral norm",
         "validated",
+        "gradient penalty",
         "sgd",
     ],
 )
