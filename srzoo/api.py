@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import InputError
 from .zoo import get_zoo
 
 if TYPE_CHECKING:
@@ -22,22 +23,32 @@ def list_entries(pattern: str = "*") -> list[str]:
     return get_zoo().names(pattern)
 
 
-def create_generator(entry: str, pretrained: bool = False, **overrides: Any) -> nn.Module:
-    """Build the generator of a zoo entry.
+def create_generator(entry: str | Path, pretrained: bool = False, **overrides: Any) -> nn.Module:
+    """Build the generator of a zoo entry, or of a checkpoint.
 
     It maps RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W), in evaluation mode if pretrained.
 
     Args:
-        pretrained: load the entry's weights, checked by hash.
-        overrides: ``scale``, or options of the generator, e.g. ``num_blocks=8``.
+        entry: a zoo entry; or the path of a checkpoint, of a run's folder or of one that ``srzoo pull`` made.
+        pretrained: load the weights, an entry's checked by hash. With False a path stands for what was trained,
+            beginning from fresh weights.
+        overrides: ``scale``, or options of the generator, e.g. ``num_blocks=8``; not for a path.
 
     Raises:
         UnknownNameError, OptionError, CompositionError: the entry or an override is not valid.
+        InputError: overrides are given for a path.
         MissingWeightsError, WeightsError: the weights are missing, damaged, or not for this composition.
     """
     from .compose import build_generator
-    from .pretrained import generator_spec, load_pretrained
+    from .pretrained import generator_spec, load_model, load_pretrained
 
+    if str(entry) not in get_zoo().names() and Path(entry).exists():
+        if overrides:
+            raise InputError(f"{entry} is composed as its file says; {', '.join(overrides)} can be given for an entry.")
+        model = load_model(entry)
+        is_file = bool(generator_spec(model.entry).reads)  # which is built by its file alone
+        return model.generator if pretrained or is_file else build_generator(model.entry)
+    entry = str(entry)
     changes = {key if key == "scale" else f"generator.{key}": value for key, value in overrides.items()}
     resolved = get_zoo().entry(entry, {**changes, "training": None})  # the recipe's patch size is no concern here
     generator = build_generator(resolved)

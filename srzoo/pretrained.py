@@ -179,10 +179,24 @@ def _load_entry(entry: Entry, path: Path) -> Model:
     assert entry.weights is not None
     content, digest = checked_bytes(path, entry.weights.sha256)
     tensors, description = read_checkpoint(path, content)
-    check_composition(description, full_composition(entry), str(path))
+    _check_composition(description, entry, path)
     generator = _filled(entry, tensors, path)
     _warn_of_other_source(description, entry, path)
     return _model(entry.name, entry, generator, path, description, digest)
+
+
+def _check_composition(description: Mapping[str, Any], entry: Entry, path: Path) -> None:
+    """Check that a file's weights are of an entry's composition, whatever both began as."""
+    initial = generator_spec(entry).initial
+
+    def lasting(composition: Any) -> Any:
+        generator = composition.get("generator") if isinstance(composition, Mapping) else None
+        if not isinstance(generator, Mapping):
+            return composition
+        return {**composition, "generator": {k: v for k, v in generator.items() if k not in initial}}
+
+    trained = lasting(description.get("composition"))
+    check_composition({**description, "composition": trained}, lasting(full_composition(entry)), str(path))
 
 
 def _filled(entry: Entry, tensors: Mapping[str, torch.Tensor], path: Path) -> nn.Module:
@@ -342,7 +356,7 @@ def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry 
     assert source.weights is not None
     content, _ = checked_bytes(path, source.weights.sha256)
     tensors, description = read_checkpoint(path, content)
-    check_composition(description, full_composition(target or source), str(path))
+    _check_composition(description, target or source, path)
     load_into(generator, tensors, str(path))
     _warn_of_other_source(description, target or source, path)
     return description
@@ -359,7 +373,7 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         if reference not in get_zoo() and (Path(reference).suffix == ".safetensors" or Path(reference).is_dir()):
             path = _checkpoint_path(Path(reference))
             tensors, description = read_checkpoint(path)
-            check_composition(description, full_composition(target), str(path))
+            _check_composition(description, target, path)
             load_into(generator, tensors, str(path))
             _warn_of_other_source(description, target, path)
         else:

@@ -159,7 +159,7 @@ def _commands(values: dict[str, Any], folder: Path) -> tuple[str, ...]:
     where = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
     run = f"runs/{values['entry']}"
     return (
-        f"pip install {where}",
+        f"pip install -e {where}",  # or what is edited afterwards is not what runs
         f"srzoo plugin check {values['name']}",
         f"srzoo train {values['entry']} --steps 100",
         f"srzoo bench {run} bicubic{values['bench_options']}",

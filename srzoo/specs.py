@@ -193,6 +193,8 @@ class GeneratorSpec(ComponentSpec):
             say a ``size_multiple`` and its ``architecture`` in words. A user writes the file's path for its name.
         intermediate: whether it has outputs on the way to its last one that can be trained on (deep supervision).
             ``generator(lr, intermediate=True)`` then returns the output and these, (D, N, 3, scale*H, scale*W).
+        initial: options that decide what its weights begin as and nothing else, so that a checkpoint fits whatever
+            they are.
 
     Raises:
         ValueError: as :class:`ComponentSpec`; also if the radius is negative.
@@ -204,6 +206,7 @@ class GeneratorSpec(ComponentSpec):
     receptive_radius: int | None = None
     reads: tuple[str, ...] = ()
     intermediate: bool = False
+    initial: tuple[str, ...] = ()
     kind: ClassVar[str] = "generator"
 
     def __post_init__(self) -> None:

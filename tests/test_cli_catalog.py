@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from srzoo.cli import app
 from srzoo.options import signature_of
 from srzoo.plugins import PluginRecord
+from srzoo.pretrained import weights_path
 from srzoo.registry import get_registry
 from srzoo.specs import KINDS, BlockSpec
 from srzoo.zoo import get_zoo
@@ -181,6 +182,14 @@ def test_diff_shows_only_what_sets_two_entries_apart() -> None:
     text = ok("show", "esrgan-ablation-2-x4", "--diff", "esrgan-ablation-3-x4")
     assert "generator.block.norm" in text
     assert "num_blocks" not in text
+
+
+def test_diff_takes_a_path(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(weights_path(get_zoo().entry("srresnet-lite-x4")).read_bytes())
+    assert not [row for row in ok_json("show", str(mine), "--diff", "srresnet-lite-x4") if "generator" in row["key"]]
+    keys = [row["key"] for row in ok_json("show", "srresnet-direct-x4", "--diff", str(mine))]
+    assert "generator.num_blocks" in keys and "generator.upsampler.name" in keys
 
 
 def test_diff_of_an_entry_with_itself_says_that_there_is_none() -> None:

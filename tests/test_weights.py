@@ -397,6 +397,7 @@ def test_pretrained_with_an_override_that_changes_the_composition_is_refused(
 def test_pretrained_with_an_override_that_changes_nothing_loads(tiny: TinyZoo) -> None:
     tiny.write()
     assert srzoo.create_generator("tiny", pretrained=True, num_features=4, image_skip="none")
+    assert srzoo.create_generator("tiny", pretrained=True, init="blocks", init_scale=0.5), "what weights begin as"
 
 
 def test_pretrained_is_never_silently_ignored(tiny: TinyZoo) -> None:
@@ -602,3 +603,17 @@ def test_the_shipped_squeezenet_has_the_hash_that_the_plugins_expect(squeezenet:
     spec: Any = get_registry().get("extractor", "squeezenet1_1").spec
     assert find_backbone(spec.weights, "squeezenet1_1 is")[0] == squeezenet
     assert srzoo.create("extractor", "squeezenet1_1")
+
+
+def test_a_path_stands_for_a_model_in_python_too(tiny: TinyZoo, tmp_path: Path) -> None:
+    tiny.write()
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(tiny.checkpoint.read_bytes())
+    tensors = read_checkpoint(mine)[0]
+    for path in (mine, str(mine)):
+        network = srzoo.create_generator(path, pretrained=True)
+        assert all(torch.equal(tensor, tensors[name]) for name, tensor in network.state_dict().items())
+    fresh = srzoo.create_generator(mine).state_dict()
+    assert not all(torch.equal(fresh[name], tensor) for name, tensor in tensors.items())
+    with pytest.raises(InputError, match="num_blocks can be given for an entry"):
+        srzoo.create_generator(mine, num_blocks=3)

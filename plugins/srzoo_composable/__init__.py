@@ -12,6 +12,7 @@ def srzoo_generators():
             summary="Head, a trunk of any block, any upsampler, tail: SRResNet, MSRResNet, EDSR and RRDBNet by options",
             paper="arXiv:1609.04802, arXiv:1707.02921, arXiv:1809.00219",
             examples=[{"num_features": 8, "num_blocks": 2}],
+            initial=("init", "init_scale"),
         )
     ]
 

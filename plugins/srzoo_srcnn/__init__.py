@@ -11,5 +11,6 @@ def srzoo_generators():
             "srzoo_srcnn.generator:SRCNN",
             summary="Bicubic enlargement, then three convolutions (9-5-5 or 9-1-5), on luma or RGB",
             paper="arXiv:1501.00092, sec. 3",
+            initial=("init",),
         )
     ]

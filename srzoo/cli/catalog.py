@@ -11,10 +11,11 @@ import typer
 import yaml
 from rich.markup import escape
 
+from ..composition import full_composition
 from ..costs import HR_SIZE, cost_of, remembered_cost
 from ..errors import InputError, SrzooError, UnknownNameError, did_you_mean
 from ..options import signature_of
-from ..recipe import Entry
+from ..recipe import ComponentRef, Entry
 from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
 from ..zoo import Source, diff_entries, get_zoo
@@ -152,7 +153,10 @@ def show_command(
     diff: Annotated[
         str,
         typer.Option(
-            "--diff", help="Another entry: show only what differs.", metavar="OTHER", autocompletion=complete_entry
+            "--diff",
+            help="Another entry, or a path: show what differs.",
+            metavar="OTHER",
+            autocompletion=complete_entry,
         ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -170,7 +174,7 @@ def show_command(
             raise InputError("--diff compares entries, not components.")
         _show_component(get_registry().get(_kind_of(kind) or kind, rest), as_json)
     elif diff:
-        _show_diff(get_zoo().entry(name), get_zoo().entry(diff), as_json)
+        _show_diff(*_alike(name, diff), as_json)
     elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
     elif name and name not in get_zoo().names() and (found := entry_at(Path(name))):
@@ -179,6 +183,22 @@ def show_command(
         raise InputError(f"{name} is no entry of the zoo. {told}")
     else:
         _show_entry(get_zoo().entry(name), get_zoo().source(name), as_json)
+
+
+def _alike(*names: str) -> list[Entry]:
+    """Return the entries that names or paths stand for; beside a path, which has all its options, with all of theirs.
+
+    A checkpoint tells no recipe, so beside one only compositions are compared.
+    """
+    at_paths = {name: found[0] for name in names if name not in get_zoo().names() and (found := entry_at(Path(name)))}
+    entries = [at_paths.get(name) or get_zoo().entry(name) for name in names]
+    if not at_paths:
+        return entries
+    written = [ComponentRef.model_validate(full_composition(entry)["generator"]) for entry in entries]
+    entries = [entry.model_copy(update={"generator": ref}) for entry, ref in zip(entries, written, strict=True)]
+    if any(entry.training is None for entry in entries):
+        entries = [entry.model_copy(update={"training": None, "discriminator": None, "paper": ""}) for entry in entries]
+    return entries
 
 
 def _show_entry(entry: Entry, source: Source, as_json: bool) -> None:

@@ -42,7 +42,7 @@ def new_plugin(
 ) -> None:
     """Write a package of your own that installs, passes its tests and trains at once.
 
-    Example: [bold]srzoo plugin new my-block --kind block[/bold], then [bold]pip install ./my-block[/bold].
+    Example: [bold]srzoo plugin new my-block --kind block[/bold], then [bold]pip install -e ./my-block[/bold].
     """
     from ..scaffold import write_package
 
