@@ -167,6 +167,8 @@ def _construct(loader: Any, node: Any, name: str, count: list[int], above: tuple
         return Node(_scalar(loader, node, where), where)
     if any(node is other for other in above):
         raise EntryError(f"{where}: an anchor contains itself.")
+    if len(above) >= MAX_DEPTH:  # anchors that end in anchors are flat as they are written
+        raise EntryError(f"{where}: nested too deeply through its anchors, more than {MAX_DEPTH} levels.")
     inside = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         return Node([_construct(loader, item, name, count, inside) for item in node.value], where)

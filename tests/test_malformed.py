@@ -590,8 +590,12 @@ ANCHORS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
 for number, letter in enumerate("bcdefghi"):
     previous = "abcdefghi"[number]
     ANCHORS += f"{letter}: &{letter} [{', '.join([f'*{previous}'] * 10)}]\n"
+FLAT_ANCHORS = "".join(
+    f"k{number}: &a{number} {'[' * 60}{f'*a{number - 1}' if number else 'x'}{']' * 60}\n" for number in range(20)
+)
 ZOOS |= {
     "anchors that explode": ANCHORS,
+    "anchors that nest twelve hundred levels": FLAT_ANCHORS,
     "anchors that explode in a mapping": ANCHORS.replace("[", "{k: [").replace("]", "]}"),
     "an anchor in itself": "e: &e {generator: *e}\n",
     "ten thousand levels": "[" * 10_000,
@@ -680,6 +684,7 @@ for label, content in {
             "line 8: entry 'e': training.start_from: no entry is called 'runs/mine'",
         ),
         ("anchors that explode", "line 1: expands to more than 200000"),
+        ("anchors that nest twelve hundred levels", "line 1: nested too deeply through its anchors"),
         ("an anchor in itself", "line 1: an anchor contains itself"),
         ("seventy levels", "line 1: nested too deeply"),
         ("a name as number and as text", "line 2: the key '1' stands here twice"),
