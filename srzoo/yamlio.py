@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,12 @@ class Node:
     Attributes:
         content: a scalar, a list of nodes, or a mapping of keys to nodes.
         where: file and line, or the command-line override it came from.
+        confined: whether a zoo file says it, which may name no path.
     """
 
     content: Any
     where: str = ""
+    confined: bool = field(default=False, compare=False)
 
     @property
     def value(self) -> Any:
@@ -77,6 +79,10 @@ class Node:
 
     def place(self, path: KeyPath) -> str:
         """Return where the value at a path was written, or the nearest one above it that exists."""
+        return self.at(path).where
+
+    def at(self, path: KeyPath) -> Node:
+        """Return the node at a path, or the nearest one above it that exists."""
         node = self
         for key in path:
             below = node.content
@@ -85,7 +91,7 @@ class Node:
             if not isinstance(below, dict) or key not in below:
                 break
             node = below[key]
-        return node.where
+        return node
 
 
 def locate(value: Any, where: str) -> Node:
