@@ -72,6 +72,12 @@ def confined(node: Node) -> Node:
     return Node(content, node.where, confined=True)
 
 
+def is_confined(node: Node) -> bool:
+    """Whether a zoo file says a value, or any part of it."""
+    below = node.content.values() if isinstance(node.content, dict) else node.content
+    return node.confined or (isinstance(node.content, (dict, list)) and any(map(is_confined, below)))
+
+
 def lies_here(text: str) -> bool:
     """Whether a text, taken as a path, would be looked for in the folder that the user happens to be in."""
     path = text.strip().replace("\\", "/")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pydantic
 
-from .confinement import Name, check_paths, confined
+from .confinement import Name, check_paths, confined, is_confined
 from .errors import CompositionError, EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
 from .options import SLOTS, check_options, signature_of
@@ -320,7 +320,7 @@ class _ComponentCheck:
         """Refuse a file that the zoo file names, and not the user."""
         for option in signature_of(component).options:
             node = self.tree.at((*path, option.name))
-            if option.is_file and options.get(option.name) is not None and node.confined:
+            if option.is_file and options.get(option.name) is not None and is_confined(node):
                 dotted = ".".join(map(str, (*path, option.name)))
                 raise EntryError(
                     f"{node.where}: entry {self.entry!r}: {dotted}: a zoo file may name no file that a part "
@@ -335,7 +335,7 @@ def _with_names(entry: Entry, tree: Node) -> Entry:
         return entry
 
     def is_said(*key: str) -> bool:
-        return tree.at(("training", *key)).confined
+        return is_confined(tree.at(("training", *key)))
 
     changes: dict[str, Any] = {}
     if is_said("data"):
