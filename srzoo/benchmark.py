@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .allocator import keep_freed_memory
+from .confinement import Name
 from .costs import cost_of
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
@@ -261,7 +262,7 @@ def _training_data(model: Model) -> list[str]:
     names: dict[str, None] = {}
     seen = {model.name}
     while recipe:
-        names.update(dict.fromkeys(map(str, recipe.get("data") or ())))
+        names.update((given if isinstance(given, Name) else str(given), None) for given in recipe.get("data") or ())
         start = recipe.get("start_from")
         if start in seen or start not in get_zoo().names():
             break

@@ -20,6 +20,10 @@ ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt")
 """Of files with weights."""
 
 
+class Name(str):
+    """A name that a zoo file gives, of a dataset or an entry: a folder that happens to be called so is not meant."""
+
+
 def leaves_its_folder(text: str) -> bool:
     """Whether a text, taken as a path, may lead out of the folder that it is relative to."""
     path = text.strip().replace("\\", "/")
@@ -56,6 +60,22 @@ def check_paths(entry: str, node: Node, entries: Container[str] | None = None, w
                 f"{where}: entry {entry!r}: {dotted}: no entry is called {text[:80]!r}. Write the name of an entry, or "
                 f"give a file or folder on the command line, {dotted}=PATH."
             )
+
+
+def confined(node: Node) -> Node:
+    """Return an entry as it is written in its file, all of it marked as said by a zoo file."""
+    content = node.content
+    if isinstance(content, dict):
+        content = {key: confined(below) for key, below in content.items()}
+    elif isinstance(content, list):
+        content = [confined(below) for below in content]
+    return Node(content, node.where, confined=True)
+
+
+def is_confined(node: Node) -> bool:
+    """Whether a zoo file says a value, or any part of it."""
+    below = node.content.values() if isinstance(node.content, dict) else node.content
+    return node.confined or (isinstance(node.content, (dict, list)) and any(map(is_confined, below)))
 
 
 def lies_here(text: str) -> bool:

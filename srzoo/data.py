@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .confinement import Name
 from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
 from .images import SUFFIXES, UInt8Array, crop_to_multiple, downscale_bicubic, read_rgb
 from .plugins import describe_exception
@@ -126,7 +127,7 @@ _PART = re.compile(r"(?P<name>.+)\[(?P<first>[0-9]*):(?P<last>[0-9]*)\]")
 def load_image_set(name: str) -> ImageSet:
     """Return a dataset by registered name, by folder name under ``SRZOO_DATA``, or by path, in this order.
 
-    ``./set5`` is always the path.
+    ``./set5`` is always the path. What a zoo file gives, a :class:`~srzoo.confinement.Name`, is no path at all.
 
     A folder is high-resolution images, or holds ``HR/`` and optionally ``LR_x2/``, ``LR_x3/``, ``LR_x4/``
     or ``LR_x8/`` with files of the same names. ``NAME[:100]`` is the first hundred images of a set, in the order of
@@ -136,9 +137,10 @@ def load_image_set(name: str) -> ImageSet:
         UnknownNameError: there is no such dataset or folder; says what there is.
         DataError: the folder holds no images, or HR and LR do not match.
     """
+    is_name = isinstance(name, Name)
     part = _PART.fullmatch(name)
-    if part is not None and not Path(name).exists():
-        whole = load_image_set(part["name"])
+    if part is not None and (is_name or not Path(name).exists()):
+        whole = load_image_set(type(name)(part["name"]))
         items = whole.items[int(part["first"] or 0) : int(part["last"]) if part["last"] else None]
         if not items:
             raise DataError(f"{name!r} holds no images: {part['name']} has {len(whole)}.")
@@ -160,10 +162,16 @@ def load_image_set(name: str) -> ImageSet:
     written_as_path = Path(name).is_absolute() or name.startswith((".", "~"))
     if root is not None and (root / name).is_dir() and not written_as_path:
         return read_folder(root / name, name)
-    if Path(name).expanduser().is_dir():
+    if not is_name and Path(name).expanduser().is_dir():
         return read_folder(Path(name).expanduser(), Path(name).expanduser().resolve().name)
     known = dataset_names()
     where = f"under SRZOO_DATA ({root})" if root is not None else "(SRZOO_DATA is not set)"
+    if is_name:
+        raise UnknownNameError(
+            f"No dataset is called {name!r} {where}, and a zoo file names no other folders."
+            f"{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}. Put a folder of this name there; to "
+            "train on another one, --data FOLDER, and training.validation.data=FOLDER."
+        )
     raise UnknownNameError(
         f"No dataset is called {name!r} {where}, and there is no such folder.{did_you_mean(name, known)} "
         f"Known: {', '.join(known) or 'none'}. A folder of images, or one with HR/ and LR_x4/, works as well"

@@ -6,18 +6,21 @@ else is fetched, and nothing gets its name before its hash is right.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from .confinement import lies_within
 from .errors import DataError, InputError, WeightsError
 from .exporting import export
+from .files import acquired
 from .recipe import Entry
 from .staging import staged
 from .weights import check_hash
@@ -84,7 +87,7 @@ def pull(source: str, to: str | Path | None = None, *, revision: str | None = No
     """Fetch a model from the Hub, or from a folder, into a folder that then stands for it in every command.
 
     Files arrive under temporary names and get theirs once the hash is right, the zoo file last; so a folder with a zoo
-    file is whole, whatever is interrupted, and several processes may pull the same at once.
+    file is whole, whatever is interrupted. Several processes may pull into it at once; the first decides what it holds.
 
     Args:
         source: ``owner/name`` on the Hub, or a path; see :func:`push`.
@@ -113,15 +116,15 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
     if not entry.weights.file.endswith(".safetensors"):  # nor be what the card is written over
         raise InputError(f"{source}: its weight file {entry.weights.file!r} must be a safetensors file, by its ending.")
     text = (staging / "zoo.yaml").read_bytes()
-    there = folder / "zoo.yaml"
-    if there.is_file() and there.read_bytes() != text:
-        raise InputError(f"{folder} holds another model, or another version; give another folder with --to.")
+    _refuse_another(folder, text, source)
     target = folder / entry.weights.file
     if target.is_dir():
         raise InputError(
             f"{target} is a folder, where the weights belong; remove it, or give another folder with --to."
         )
-    was_there = there.is_file() and lies_within(target, (folder,)) and _is_right(target, entry.weights.sha256)
+    was_there = (
+        (folder / "zoo.yaml").is_file() and lies_within(target, (folder,)) and _is_right(target, entry.weights.sha256)
+    )
     if not was_there:
         _copy(fetch(entry.weights.file), staging / entry.weights.file, None)
         try:
@@ -131,14 +134,25 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
                 f"{source}: its weights {entry.weights.file} are damaged or another file, not those that its zoo file "
                 "names by hash, and were not kept; pull again, or ask its owner to push again."
             ) from None
-        os.replace(staging / entry.weights.file, target)
-        try:
+        with contextlib.suppress(InputError):  # a model without a card is a model
             _copy(fetch("README.md"), staging / "README.md", MAX_TEXT)
-            os.replace(staging / "README.md", folder / "README.md")
-        except InputError:  # a model without a card is a model
-            pass
-        os.replace(staging / "zoo.yaml", there)
+        names = [name for name in (entry.weights.file, "README.md", "zoo.yaml") if (staging / name).is_file()]
+        lock = filelock.FileLock(folder / ".lock")
+        acquired(lock, -1)
+        try:
+            _refuse_another(folder, text, source)  # that another process has pulled in the meantime
+            for name in names:
+                os.replace(staging / name, folder / name)
+        finally:
+            lock.release()
     return Pulled(folder, entry, was_there)
+
+
+def _refuse_another(folder: Path, text: bytes, source: str) -> None:
+    there = folder / "zoo.yaml"
+    if there.is_file() and there.read_bytes() != text:
+        own = "" if is_folder(source) else f", such as --to {folder.parent / source}"
+        raise InputError(f"{folder} holds another model, or another version; give another folder with --to{own}.")
 
 
 def _is_right(path: Path, sha256: str) -> bool:
@@ -196,7 +210,7 @@ def _refuse_offline(repository: str) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _reported(what: str, done: str) -> Iterator[None]:
     """Turn what huggingface_hub raises, of several kinds and many lines, into one sentence."""
     from huggingface_hub.errors import HfHubHTTPError

@@ -13,6 +13,8 @@ import functools
 import importlib.util
 import inspect
 import json
+import os
+import pathlib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ _LONGEST_LIST, _MOST_NAMES = 300, 12
 UNKNOWN = object()
 """Type of an option whose annotation cannot be evaluated; any value is accepted."""
 _ANNOTATION_NAMES = {**vars(builtins), **vars(collections.abc), **{n: getattr(typing, n) for n in typing.__all__}}
+_ANNOTATION_NAMES |= {"Path": Path, "pathlib": pathlib}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Option:
     def required(self) -> bool:
         """Whether the option has no default."""
         return self.default_text is None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a path may be written for it, by its type."""
+        return _has_path(self.annotation)
 
     def default_value(self) -> Any:
         """Return the default as a plain value, or its source text where it is not a literal."""
@@ -90,6 +98,10 @@ class Signature:
     def names(self) -> list[str]:
         """Names a user may write: options and slots."""
         return [option.name for option in (*self.options, *self.slots)]
+
+
+def _has_path(annotation: Any) -> bool:
+    return annotation is Path or any(map(_has_path, typing.get_args(annotation)))
 
 
 def signature_of(component: Component) -> Signature:
@@ -182,7 +194,7 @@ def _convert(option: Option, value: Any, label: str) -> Any:
     try:
         # The strict JSON rules are the ones a YAML value should obey: a list is a tuple, 1 is a float,
         # but "16" is no integer.
-        return adapter.validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value, default=os.fspath), strict=True)
     except (pydantic.ValidationError, TypeError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else str(error)
         raise OptionError(f"{label}: option {str(option)!r} cannot be {value!r}: {reason}.", option.name) from None

@@ -11,9 +11,11 @@ import functools
 import importlib.util
 import os
 import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -150,16 +152,17 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
     """Import, register and ask one plugin; all of its specs are taken, or none."""
     start = time.perf_counter()
     registered = None
+    interrupts: list[int] = []
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints must not get into --json output
+        with _own_streams(), _noting_interrupts(interrupts):
             plugin = entry_point.load()
             _check_hook_names(manager, plugin)
             registered = manager.register(plugin, name=record.name)
             specs = _ask(manager, record.name)
             files = {hook: _ask_paths(manager, hook, record.name) for hook in ("srzoo_entries", "srzoo_ablations")}
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # a plugin may well call sys.exit() at import
+        if interrupts and isinstance(error, KeyboardInterrupt):
+            raise
         if registered is not None:
             manager.unregister(name=record.name)
         return replace(record, status="broken", error=describe_exception(error), seconds=time.perf_counter() - start)
@@ -174,6 +177,51 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
         folder=folder,
         seconds=time.perf_counter() - start,
     )
+
+
+@contextlib.contextmanager
+def _own_streams() -> Iterator[None]:
+    """Within this context, what is printed goes to stderr, for it must not get into --json output; none is closed."""
+    errors = _KeptOpen(sys.stderr) if sys.stderr is not None else None
+    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors):
+        yield
+
+
+class _KeptOpen:
+    """A stream that whoever writes to it cannot close."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@contextlib.contextmanager
+def _noting_interrupts(interrupts: list[int]) -> Iterator[None]:
+    """Within this context, note each Ctrl-C: a KeyboardInterrupt without one is the plugin's own.
+
+    Where Python does not handle SIGINT, or in another thread than the main one, none can come from the user.
+    """
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        assert callable(before)
+        before(number, frame)
+
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is note:  # else the plugin handles it by itself
+            signal.signal(signal.SIGINT, before)
 
 
 def describe_exception(error: BaseException) -> str:
@@ -249,7 +297,7 @@ def _ask(manager: pluggy.PluginManager, name: str) -> tuple[ComponentSpec, ...]:
     specs: list[ComponentSpec] = []
     for kind, spec_class in KINDS.items():
         for spec in _call(manager, hook_name(kind), name):
-            if not isinstance(spec, spec_class):
+            if type(spec) is not spec_class:  # a class of the plugin's own could answer anything, at any time
                 raise TypeError(
                     f"{hook_name(kind)}() must return a list of {spec_class.__name__}, "
                     f"not one with {type(spec).__name__} {_short(spec)}"

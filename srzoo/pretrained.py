@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .compose import build_generator, component_factory
 from .composition import changed_sources, full_composition
-from .confinement import check_paths, lies_within
+from .confinement import Name, check_paths, lies_within
 from .errors import (
     CompositionError,
     MissingWeightsError,
@@ -365,12 +365,15 @@ def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry 
 def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
     """Load what a recipe's ``start_from`` names, an entry or a path, into the generator of another entry.
 
+    Where a zoo file gives it, it is an entry.
+
     Raises:
         UnknownNameError, WeightsError: there is no such thing, or it does not fit.
     """
     try:
+        is_path = Path(reference).suffix == ".safetensors" or Path(reference).is_dir()
         # As everywhere, an entry's name wins over a folder that happens to be called so.
-        if reference not in get_zoo() and (Path(reference).suffix == ".safetensors" or Path(reference).is_dir()):
+        if is_path and reference not in get_zoo() and not isinstance(reference, Name):
             path = _checkpoint_path(Path(reference))
             tensors, description = read_checkpoint(path)
             _check_composition(description, target, path)
@@ -379,7 +382,9 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         else:
             load_pretrained(generator, get_zoo().entry(reference), target)
     except (UnknownNameError, WeightsError) as error:
+        unnamed = isinstance(reference, Name) and isinstance(error, UnknownNameError)
+        hint = " A file or folder is for the command line, training.start_from=PATH." if unnamed else ""
         raise type(error)(
-            f"entry {target.name!r}: training.start_from: {error} "
+            f"entry {target.name!r}: training.start_from: {error}{hint} "
             "With training.start_from=null the training starts from fresh weights."
         ) from None

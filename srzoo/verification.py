@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .confinement import Name
 from .data import ImageSet, load_image_set
 from .errors import DataError, InputError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
@@ -149,7 +150,7 @@ def _check_set(
     found, missing = available_metrics(list(scores), device)
     means: dict[str, float] = {}
     try:
-        images = load_image_set(dataset)
+        images = load_image_set(Name(dataset))
         if found:
             means = _means(model, images, found, protocol, progress)
     except (DataError, UnknownNameError) as error:  # a damaged image, or a set that is not here

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,12 @@ class Node:
     Attributes:
         content: a scalar, a list of nodes, or a mapping of keys to nodes.
         where: file and line, or the command-line override it came from.
+        confined: whether a zoo file says it, which may name no path.
     """
 
     content: Any
     where: str = ""
+    confined: bool = field(default=False, compare=False)
 
     @property
     def value(self) -> Any:
@@ -77,6 +79,10 @@ class Node:
 
     def place(self, path: KeyPath) -> str:
         """Return where the value at a path was written, or the nearest one above it that exists."""
+        return self.at(path).where
+
+    def at(self, path: KeyPath) -> Node:
+        """Return the node at a path, or the nearest one above it that exists."""
         node = self
         for key in path:
             below = node.content
@@ -85,7 +91,7 @@ class Node:
             if not isinstance(below, dict) or key not in below:
                 break
             node = below[key]
-        return node.where
+        return node
 
 
 def locate(value: Any, where: str) -> Node:
@@ -167,6 +173,8 @@ def _construct(loader: Any, node: Any, name: str, count: list[int], above: tuple
         return Node(_scalar(loader, node, where), where)
     if any(node is other for other in above):
         raise EntryError(f"{where}: an anchor contains itself.")
+    if len(above) >= MAX_DEPTH:  # anchors that end in anchors are flat as they are written
+        raise EntryError(f"{where}: nested too deeply through its anchors, more than {MAX_DEPTH} levels.")
     inside = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         return Node([_construct(loader, item, name, count, inside) for item in node.value], where)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pydantic
 
-from .confinement import check_paths
+from .confinement import Name, check_paths, confined, is_confined
 from .errors import CompositionError, EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
-from .options import SLOTS, check_options
+from .options import SLOTS, check_options, signature_of
 from .recipe import ComponentRef, Entry, LossTerm
-from .registry import Registry, get_registry
+from .registry import Component, Registry, get_registry
 from .specs import GeneratorSpec
 from .yamlio import KeyPath, Node, locate, read_yaml
 
@@ -150,11 +150,9 @@ class Zoo:
         self._check_scale(bare, tree, source)
         entry = _validate(tree)
         qualified = self._check_components(entry, tree, source)
-        if not qualified:
-            return entry
         for path, full_name in qualified.items():
             tree = put(tree, path, locate({"name": full_name}, tree.place(path)), renaming=True)
-        return _validate(tree)
+        return _with_names(_validate(tree) if qualified else entry, tree)
 
     def problems(self) -> list[SrzooError]:
         """Return the error of every file and entry that has one."""
@@ -220,6 +218,7 @@ class Zoo:
         if name in chain:
             raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
         check_paths(name, own, self)
+        own = confined(own)
         base = Node({}, own.where)
         if "extends" in own.content:
             extends = own.content["extends"]
@@ -300,6 +299,7 @@ class _ComponentCheck:
             place = self.tree.place((*path, key)) if key else self.tree.place(path)
             prefix = "" if where in str(error) else f"{where}: "
             raise type(error)(f"{place}: {prefix}{error}") from None
+        self._check_files(component, options, path)
         qualified: dict[KeyPath, str] = {}
         if "/" not in name and len(self.registry.claimants(kind, name)) > 1:
             qualified[path] = component.full_name
@@ -315,6 +315,37 @@ class _ComponentCheck:
             rest = {k: v for k, v in ref.items() if k != "name"}
             qualified |= self(SLOTS[slot], ref["name"], rest, (*path, slot))
         return qualified
+
+    def _check_files(self, component: Component, options: Mapping[str, Any], path: KeyPath) -> None:
+        """Refuse a file that the zoo file names, and not the user."""
+        for option in signature_of(component).options:
+            node = self.tree.at((*path, option.name))
+            if option.is_file and options.get(option.name) is not None and is_confined(node):
+                dotted = ".".join(map(str, (*path, option.name)))
+                raise EntryError(
+                    f"{node.where}: entry {self.entry!r}: {dotted}: a zoo file may name no file that a part "
+                    f"reads, such as {str(node.content)[:80]!r}. Give it on the command line, {dotted}=PATH."
+                )
+
+
+def _with_names(entry: Entry, tree: Node) -> Entry:
+    """Return an entry with what its zoo file, and not the user, says is a dataset or a start marked as names."""
+    recipe = entry.training
+    if recipe is None:
+        return entry
+
+    def is_said(*key: str) -> bool:
+        return is_confined(tree.at(("training", *key)))
+
+    changes: dict[str, Any] = {}
+    if is_said("data"):
+        changes["data"] = tuple(map(Name, recipe.data))
+    if recipe.validation is not None and is_said("validation", "data"):
+        named = tuple(map(Name, recipe.validation.data))
+        changes["validation"] = recipe.validation.model_copy(update={"data": named})
+    if recipe.start_from is not None and is_said("start_from"):
+        changes["start_from"] = Name(recipe.start_from)
+    return entry.model_copy(update={"training": recipe.model_copy(update=changes)})
 
 
 def _validate(tree: Node) -> Entry:

@@ -24,6 +24,11 @@ RAISE_AT_IMPORT = {
     "memory": ("raise MemoryError('no memory left')\n", "MemoryError: no memory left"),
     "rude": ("raise BaseException('rude')\n", "BaseException: rude"),
     "group": ("raise OSError(28, 'No space left on device')\n", "No space left on device"),
+    "interrupts": ("raise KeyboardInterrupt\n", "KeyboardInterrupt: no message"),
+    "closes-streams": (
+        "import sys\nsys.stdout.close()\nsys.stderr.close()\nprint('still open')\nraise RuntimeError('closed')\n",
+        "RuntimeError: closed",
+    ),
     "unprintable": ("class E(Exception):\n    def __str__(self): raise ValueError\nraise E\n", "E: no message"),
     "markup": (
         "raise ImportError('[bold]cannot[/bold] open [/usr/lib/x.so]')\n",
@@ -48,6 +53,11 @@ RETURN_RUBBISH = {
     "a-class": ("import srzoo\n@srzoo.hookimpl\ndef srzoo_metrics():\n    return [srzoo.MetricSpec]\n", "MetricSpec"),
     "other-kind": (plugin(SPEC.format("loss"), "srzoo_losses"), "list of LossSpec, not one with BlockSpec"),
     "twice": (plugin(f"{SPEC.format('twice')}, {SPEC.format('twice')}"), "returns 'of_twice' twice"),
+    "own-class": (
+        "import srzoo\nclass Spec(srzoo.BlockSpec):\n    @property\n    def kind(self): raise RuntimeError('kind')\n"
+        f"@srzoo.hookimpl\ndef srzoo_blocks():\n    return [Spec('b', '{FACTORY}', summary='x')]\n",
+        "list of BlockSpec, not one with Spec",
+    ),
     "bad-name": (plugin(f'srzoo.BlockSpec("My Block", "{FACTORY}", summary="x")'), "'My Block' must be lower-case"),
     "bad-factory": (
         plugin('srzoo.BlockSpec("b", "my.module.Block", summary="x")'),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -61,6 +63,11 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) 
     return folder
 
 
+def shown(folder: str) -> list[str]:
+    """Return the names in a folder, but for hidden ones."""
+    return sorted(name for name in os.listdir(folder) if name[0] != ".")
+
+
 def output_of(reference: str | Path) -> torch.Tensor:
     with torch.inference_mode():
         return load_model(reference).generator(LR)
@@ -74,7 +81,7 @@ def test_a_model_goes_to_a_folder_and_comes_back_the_same(mine: Path, tmp_path: 
     assert sorted(os.listdir("shared")) == ["README.md", "small.safetensors", "zoo.yaml"]
     found = pull("./shared", "models/small")
     assert not found.was_there
-    assert sorted(os.listdir("models/small")) == ["README.md", "small.safetensors", "zoo.yaml"]
+    assert shown("models/small") == ["README.md", "small.safetensors", "zoo.yaml"]
     assert (found.folder / "small.safetensors").read_bytes() == (mine / "small.safetensors").read_bytes()
     entry = get_zoo().entry("small")
     assert found.entry.recorded == entry.recorded
@@ -146,15 +153,50 @@ def test_weights_that_are_not_what_they_should_be_never_get_their_name(mine: Pat
     assert not Path("models/shared").exists()
 
 
-def test_another_model_in_the_folder_is_not_overwritten(mine: Path) -> None:
+def test_another_model_in_the_folder_is_not_overwritten(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push("small", "./shared")
     pull("./shared", "models/x")
     before = Path("models/x/zoo.yaml").read_text()
     push("rrdb-lite-x4", "./other")
     with pytest.raises(InputError, match=r"models/x holds another model, or another version; give another folder"):
         pull("./other", "models/x")
+    monkeypatch.setattr(hub, "_from_hub", lambda *_: hub._from_folder(Path("other")))
+    with pytest.raises(InputError, match=r"give another folder with --to, such as --to models/you/x\.$"):
+        pull("you/x")
     assert Path("models/x/zoo.yaml").read_text() == before
-    assert sorted(os.listdir("models/x")) == ["README.md", "small.safetensors", "zoo.yaml"]
+    assert shown("models/x") == ["README.md", "small.safetensors", "zoo.yaml"]
+
+
+def test_two_versions_that_are_pulled_into_a_folder_at_once_do_not_mix(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push("small", "./shared")
+    shutil.copytree("shared", "other")
+    tensors, description = read_checkpoint(Path("shared/small.safetensors"))
+    save_checkpoint(Path("other/small.safetensors"), {n: 2 * t for n, t in tensors.items()}, description)
+    old, new = (sha256(Path(place, "small.safetensors").read_bytes()).hexdigest() for place in ("shared", "other"))
+    Path("other/zoo.yaml").write_text(Path("shared/zoo.yaml").read_text().replace(old, new))
+    replace, refused = os.replace, []
+
+    def pull_other() -> None:
+        try:
+            pull("./other", "models/x")
+        except InputError as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=pull_other)
+
+    def slow(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target.name == "small.safetensors" and not thread.ident:
+            thread.start()
+            thread.join(0.5)  # as long as it may take if nothing holds it up
+
+    monkeypatch.setattr(hub.os, "replace", slow)
+    pull("./shared", "models/x")
+    thread.join()
+    assert "models/x holds another model, or another version" in refused[0]
+    assert torch.equal(output_of("models/x"), output_of("shared"))
 
 
 GOOD = "e:\n  summary: s\n  generator: {name: trunk, block: residual, upsampler: pixelshuffle}\n"
@@ -266,7 +308,7 @@ def test_processes_that_pull_at_once_do_no_harm(mine: Path, tmp_path: Path) -> N
     work = [(str(tmp_path / "shared"), str(tmp_path / "models" / "x"))] * 2
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert all(pool.map(_pull, work, chunksize=1))
-    assert sorted(os.listdir("models/x")) == ["README.md", "small.safetensors", "zoo.yaml"]
+    assert shown("models/x") == ["README.md", "small.safetensors", "zoo.yaml"]
 
 
 BACKBONE = """

@@ -27,19 +27,22 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from reference_nets import RRDBNet
 from typer.testing import CliRunner
 
 from srzoo.cli import app
-from srzoo.errors import InputError, SrzooError
+from srzoo.data import load_image_set
+from srzoo.errors import InputError, SrzooError, UnknownNameError, WeightsError
 from srzoo.importing import import_checkpoint, states_in
 from srzoo.pickles import load_pickle
 from srzoo.pretrained import load_model, load_start
 from srzoo.recipe import Entry
 from srzoo.registry import get_registry
 from srzoo.unpickling import unpickle
+from srzoo.verification import verify
 from srzoo.weights import load_tensors
-from srzoo.zoo import Source, Zoo, get_zoo
+from srzoo.zoo import Source, Zoo, get_zoo, training_entry
 
 torch.set_num_threads(1)
 
@@ -573,6 +576,7 @@ RECIPE = """  training:
     patch_size: 32
     stages: {psnr: {steps: 5, losses: {l1: 1.0}, optimizer: {lr: 1e-4}}}
 """
+EXTRACTOR = "{perceptual: {extractor: {name: timm%s}, layers: {a: 1.0}}}"
 OUTSIDE = ["/etc/passwd", "../up", "a/../../up", "~/x", "~root/x", "C:/x", "C:\\x", "\\\\host\\share", "..\\up", ".."]
 ZOOS: dict[str, str] = {}
 for place in OUTSIDE:
@@ -590,8 +594,12 @@ ANCHORS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
 for number, letter in enumerate("bcdefghi"):
     previous = "abcdefghi"[number]
     ANCHORS += f"{letter}: &{letter} [{', '.join([f'*{previous}'] * 10)}]\n"
+FLAT_ANCHORS = "".join(
+    f"k{number}: &a{number} {'[' * 60}{f'*a{number - 1}' if number else 'x'}{']' * 60}\n" for number in range(20)
+)
 ZOOS |= {
     "anchors that explode": ANCHORS,
+    "anchors that nest twelve hundred levels": FLAT_ANCHORS,
     "anchors that explode in a mapping": ANCHORS.replace("[", "{k: [").replace("]", "]}"),
     "an anchor in itself": "e: &e {generator: *e}\n",
     "ten thousand levels": "[" * 10_000,
@@ -660,7 +668,9 @@ for label, content in {
         "{l1: 1.0}", "{perceptual: {extractor: {name: timm, backbone: local-dir:/etc}, layers: {a: 1.0}}}"
     ),
     "an extractor's weights in the current folder": ENTRY
-    + RECIPE.replace("{l1: 1.0}", "{perceptual: {extractor: {name: timm, weights: mine.pth}, layers: {a: 1.0}}}"),
+    + RECIPE.replace("{l1: 1.0}", EXTRACTOR % ", weights: mine.pth"),
+    "an extractor's weights without an ending": ENTRY
+    + RECIPE.replace("{l1: 1.0}", EXTRACTOR % ", weights: secret/net"),
     "a path under a key for people": ENTRY.replace("block: residual", "block: {name: residual, url: /etc/passwd}"),
 }.items():
     ZOOS[label] = content
@@ -676,10 +686,15 @@ for label, content in {
         ("a model of timm from a folder", "line 7: .*backbone: a zoo file may name no path outside"),
         ("an extractor's weights in the current folder", "line 7: .*weights: a zoo file may name no path outside"),
         (
+            "an extractor's weights without an ending",
+            "line 7: .*extractor.weights: a zoo file may name no file that a p",
+        ),
+        (
             "start from a run in the current folder",
             "line 8: entry 'e': training.start_from: no entry is called 'runs/mine'",
         ),
         ("anchors that explode", "line 1: expands to more than 200000"),
+        ("anchors that nest twelve hundred levels", "line 1: nested too deeply through its anchors"),
         ("an anchor in itself", "line 1: an anchor contains itself"),
         ("seventy levels", "line 1: nested too deeply"),
         ("a name as number and as text", "line 2: the key '1' stands here twice"),
@@ -722,11 +737,57 @@ def test_a_zoo_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -
 
 
 def test_the_user_may_name_any_path_that_a_zoo_file_may_not(tmp_path: Path) -> None:
-    (tmp_path / "zoo.yaml").write_text(ENTRY + RECIPE)
+    (tmp_path / "zoo.yaml").write_text(ENTRY + RECIPE.replace("{l1: 1.0}", EXTRACTOR % ""))
     zoo = Zoo([Source(tmp_path / "zoo.yaml", "stranger", "stranger", (tmp_path,))], get_registry())
-    entry = zoo.entry("e", ["training.data=/somewhere/else"])
+    weights = "training.stages.psnr.losses.perceptual.extractor.weights"
+    entry = zoo.entry("e", ["training.data=/somewhere/else", f"{weights}=secret/net"])
     assert entry.training is not None
     assert entry.training.data == ("/somewhere/else",)
+    assert entry.training.stages["psnr"].losses["perceptual"].options["extractor"]["weights"] == "secret/net"
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Entry:
+    """An entry of a stranger's zoo file that names what happens to lie in the folder that the user is in."""
+    for folder in ("private", "sub/private", ".hidden"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / folder / "picture.png")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "x.safetensors").write_bytes(b"never read")
+    recipe = RECIPE.replace("photos", "private, sub/private, .hidden, 'private[:1]'") + "    start_from: model\n"
+    recipe += "    validation: {data: private}\n"
+    scores = "s: {extends: bicubic, recorded: {scores: {private: {psnr: 20.0}}}}\n"
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "zoo.yaml").write_text(ENTRY + recipe + scores)
+    monkeypatch.setenv("SRZOO_ZOO", "theirs/zoo.yaml")
+    monkeypatch.chdir(tmp_path)
+    return get_zoo().entry("e")
+
+
+def test_a_zoo_file_reads_nothing_in_the_folder_that_the_user_is_in(stranger: Entry) -> None:
+    recipe = stranger.training
+    assert recipe is not None and recipe.validation is not None
+    for name in (*recipe.data, *recipe.validation.data):
+        with pytest.raises(UnknownNameError, match=r"a zoo file names no other folders.* --data FOLDER"):
+            load_image_set(name)
+    assert recipe.start_from is not None
+    with pytest.raises(UnknownNameError, match=r"No entry is called 'model'.*training\.start_from=PATH"):
+        load_start(torch.nn.Linear(1, 1), recipe.start_from, stranger)
+    (check,) = verify("s").checks
+    assert check.found is None
+    assert "a zoo file names no other folders" in check.reason
+
+
+def test_the_user_names_folders_as_before_where_a_zoo_file_may_not(stranger: Entry) -> None:
+    changes = ["training.data=[private, sub/private]", "training.validation.data=.hidden", "training.start_from=model"]
+    typed = get_zoo().entry("e", changes).training
+    assert typed is not None and typed.validation is not None and typed.start_from is not None
+    given = training_entry(stranger, ["private"], None, ()).training
+    assert given is not None
+    for name in (*typed.data, *typed.validation.data, *given.data):
+        assert len(load_image_set(name)) == 1
+    with pytest.raises(WeightsError, match=r"x\.safetensors"):
+        load_start(torch.nn.Linear(1, 1), typed.start_from, stranger)
 
 
 def test_a_weight_file_that_is_a_link_out_of_its_folder_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -257,9 +258,11 @@ def test_an_entry_point_to_a_module_that_is_not_there_is_a_record(site: Site) ->
 
 
 def test_keyboard_interrupt_is_not_swallowed(site: Site) -> None:
-    site.install("bad", "raise KeyboardInterrupt\n")
+    site.install("bad", "import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         site.discover()
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_plugin_is_taken_whole_or_not_at_all(site: Site) -> None:

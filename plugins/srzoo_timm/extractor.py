@@ -22,14 +22,14 @@ class TimmExtractor(ImageNetExtractor):
         weights: path of a state dict of the feature model to use instead.
     """
 
-    def __init__(self, backbone: str = "resnet50", pretrained: bool = True, weights: str | None = None) -> None:
+    def __init__(self, backbone: str = "resnet50", pretrained: bool = True, weights: Path | None = None) -> None:
         model = create_backbone(backbone, pretrained and weights is None, features_only=True)
         config = model.pretrained_cfg
         super().__init__(config.get("mean", (0.485, 0.456, 0.406)), config.get("std", (0.229, 0.224, 0.225)))
         self.model = model
         self.names: list[str] = list(model.feature_info.module_name())
         if weights is not None:
-            load_into(self.model, load_tensors(Path(weights)), weights)
+            load_into(self.model, load_tensors(Path(weights)), str(weights))
 
     def extract(self, images: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         features = dict(zip(self.names, self.model(images), strict=True))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..composition import written_out
+from ..confinement import Name
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
 from ..recipe import Entry, Stage
@@ -270,6 +271,8 @@ def _slots_written_out(value: Any) -> Any:
 
 
 def _file_digest(start: str) -> str:
+    if isinstance(start, Name):
+        raise InputError(f"training.start_from: {start!r}, which a zoo file gives, is no entry of the zoo.")
     path = Path(start)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     try:
