@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,8 @@ PREFIXES = ("module.", "_orig_mod.", "net_g.", "netG.", "model.", "backbone.")
 """What programs put before the name of every tensor."""
 NETWORKS = ("generator_ema.", "generator.")
 """Prefixes of the generator in a checkpoint of a whole GAN, the rest of which is left out."""
+COUNTERS = ("n_averaged",)
+"""What wrappers such as torch's AveragedModel keep beside the names that they put a prefix before."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Found:
 
     Attributes:
         part: where it stood: the key in the file, and what was taken off the names.
-        left_out: names of tensors that belong to other networks.
+        key: the key alone.
     """
 
     part: str
     tensors: Tensors
-    left_out: tuple[str, ...] = ()
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Imported:
         path: the safetensors file that was written.
         layout: the layout that was recognised, or ``srzoo`` for our own names.
         others: other parts of the file that could have been taken.
-        left_out: names of tensors that belong to other networks.
+        left_out: paths of all tensors of the file that were not taken, by what stood beside the weights.
     """
 
     path: Path
@@ -77,7 +79,7 @@ class Imported:
     tensors: int
     parameters: int
     others: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def import_checkpoint(
@@ -115,7 +117,8 @@ def import_checkpoint(
     if target.exists() and (out is None or target.resolve() == path.resolve()):
         raise InputError(f"{target} is there already; say with --out where to write.")
     exported = _exported(path)
-    candidates = list(states_in(path))
+    loaded = _loaded(path)
+    candidates = list(_states(loaded, path))
     if part is not None:
         candidates = _only(part, candidates, path)
     found, spec = _recognised(candidates, layout, path)
@@ -131,6 +134,8 @@ def import_checkpoint(
     generator = build_generator(resolved)
     load_into(generator, own, str(path))
     others = tuple(c.part for c in candidates if c.part != found.part and spec is not None and _matches(spec, c))
+    taken = {id(tensor) for tensor in found.tensors.values()}
+    left_out = _groups((path for path, tensor in _every_tensor(loaded) if id(tensor) not in taken), found.key)
     imported = Imported(
         target,
         resolved,
@@ -139,7 +144,7 @@ def import_checkpoint(
         len(own),
         sum(parameter.numel() for parameter in generator.parameters()),
         others,
-        found.left_out,
+        left_out,
     )
     origin = {"file": path.name, "sha256": file_sha256(path), "layout": imported.layout, "part": found.part}
     description = {"entry": entry or target.stem, "composition": full_composition(resolved), "imported": origin}
@@ -174,16 +179,24 @@ def states_in(path: Path) -> Iterator[Found]:
     Raises:
         MissingWeightsError, WeightsError: the file is missing or damaged, or holds no named tensors.
     """
+    return _states(_loaded(path), path)
+
+
+def _loaded(path: Path) -> dict[Any, Any]:
     loaded: Any = read_checkpoint(path)[0] if path.suffix == ".safetensors" else load_pickle(path)
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not named tensors.")
+    return loaded
+
+
+def _states(loaded: dict[Any, Any], path: Path) -> Iterator[Found]:
     nested = dict(_dicts(loaded, "", set()))
     order = [key for name in PARTS for key in nested if key.rpartition("/")[2] == name]
     order += [key for key in nested if key not in order]
     found = False
     for key in order:
         found = True
-        yield from _without_prefixes(Found(key, nested[key]))
+        yield from _without_prefixes(Found(key, nested[key], key))
     if not found:
         raise WeightsError(f"{path} holds no named tensors, but {some_of([str(key) for key in loaded]) or 'nothing'}.")
 
@@ -206,10 +219,40 @@ def _without_prefixes(found: Found, depth: int = 0) -> Iterator[Found]:
         return
     for prefix in (*NETWORKS, *PREFIXES):
         inside = {name[len(prefix) :]: tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
-        outside = tuple(name for name in found.tensors if not name.startswith(prefix))
+        outside = [name for name in found.tensors if not name.startswith(prefix) and name not in COUNTERS]
         if inside and (not outside or prefix in NETWORKS):
             part = f"{found.part}/{prefix[:-1]}" if found.part else prefix[:-1]
-            yield from _without_prefixes(Found(part, inside, (*found.left_out, *outside)), depth + 1)
+            yield from _without_prefixes(Found(part, inside, found.key), depth + 1)
+
+
+def _every_tensor(loaded: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    """Yield the path and value of all tensors of a file, however they are nested, each under the first of its paths."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), loaded)]
+    seen: set[int] = set()
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen or not isinstance(value, (torch.Tensor, dict, list, tuple)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor):
+            yield path, value
+        else:
+            below = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += reversed([((*path, str(name)), item) for name, item in below])
+
+
+def _groups(left_out: Iterable[tuple[str, ...]], key: str) -> dict[str, list[str]]:
+    """Return paths by what they have in common: another key of the file than the one that was taken from, a container
+    beside the weights, or a network among them, whose names begin alike.
+    """
+    chosen, groups = tuple(key.split("/")) if key else (), dict[str, list[str]]()
+    for path in left_out:
+        depth = next((i for i, name in enumerate(chosen) if path[i : i + 1] != (name,)), len(chosen))
+        beside = path[: depth + 1]
+        if beside == path and depth == len(chosen):
+            beside = (*path[:-1], path[-1].partition(".")[0])
+        groups.setdefault("/".join(beside), []).append("/".join(path))
+    return groups
 
 
 def _only(part: str, candidates: list[Found], path: Path) -> list[Found]:
@@ -292,9 +335,10 @@ def _under_own_names(
         raise InputError(f"{path}: nothing is asked about {', '.join(options)}; the entry {name!r} tells it all.")
     entry = _composed(name)
     own = _on_meta(entry).state_dict()
-    found = next((c for c in candidates if c.tensors.keys() == own.keys()), candidates[0])
-    check_fit(found.tensors, own, str(path))
-    return found, entry, found.tensors
+    whole = [(c, _with_counters(c.tensors, own)) for c in candidates]
+    found, tensors = next(((c, t) for c, t in whole if t.keys() == own.keys()), whole[0])
+    check_fit(tensors, own, str(path))
+    return found, entry, tensors
 
 
 def _as_entry(
@@ -365,10 +409,18 @@ def _converted(
         if isinstance(error, SrzooError):
             raise
         raise WeightsError(f"{path} is of layout {spec.name}, which cannot be entry {entry.name!r}: {error}.") from None
-    theirs = layout.read(found.tensors, values)
-    check_fit(theirs, renamed(generator.state_dict(), names), f"{path} (layout {spec.name})")
+    wanted = renamed(generator.state_dict(), names)
+    theirs = _with_counters(layout.read(found.tensors, values), wanted)
+    check_fit(theirs, wanted, f"{path} (layout {spec.name})")
     check_finite(theirs, str(path))
     return renamed(theirs, {there: here for here, there in names.items()})
+
+
+def _with_counters(tensors: Tensors, wanted: Tensors) -> Tensors:
+    """Add the counters of batch normalisation that torch before 0.4.1 did not have: zeros, as torch itself does."""
+    layers = [name.removesuffix("num_batches_tracked") for name in wanted if name.endswith("num_batches_tracked")]
+    old = [layer for layer in layers if f"{layer}running_mean" in tensors]
+    return {**{f"{layer}num_batches_tracked": torch.tensor(0) for layer in old}, **tensors}
 
 
 def _on_meta(entry: Entry) -> nn.Module:

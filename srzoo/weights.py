@@ -274,10 +274,10 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: str) -> None:
         raise WeightsError(f"{source} holds values that are not finite in {some_of(broken)}.")
 
 
-def some_of(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str], most: int = 3) -> str:
     """Return the first of several names, for a message; they may be a stranger's, so they are cut and shown plainly."""
-    shown = [name if name.isprintable() and len(name) <= 120 else repr(name[:120]) for name in names[:3]]
-    return ", ".join(shown) + (", ..." if len(names) > 3 else "")
+    shown = [name if name.isprintable() and len(name) <= 120 else repr(name[:120]) for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
 
 
 def check_composition(description: Mapping[str, Any], composition: Mapping[str, Any], source: str) -> None:

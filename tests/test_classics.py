@@ -131,6 +131,13 @@ def test_srcnn_computes_what_its_definition_says() -> None:
     ]
 
 
+def test_srcnns_loss_is_half_the_sum_over_what_the_paper_has_of_a_crop() -> None:
+    """Sec. 4: crops of 33 px, no padding, and Caffe's loss, which is divided by twice the number of crops."""
+    g = srzoo.create_generator("srcnn-x4")
+    pixels = (33 - sum(layer.weight.shape[-1] - 1 for layer in (g.extract, g.map, g.reconstruct))) ** 2
+    assert get_zoo().entry("srcnn-x4").training.stages["psnr"].losses["mse"].weight == pixels / 2
+
+
 def test_srcnn_starts_as_in_the_paper() -> None:
     torch.manual_seed(0)
     g = srzoo.create_generator("srcnn-x4")

@@ -1,20 +1,28 @@
-"""The commands of README and pages are run as they stand there, but for what SMALLER and ELSEWHERE say."""
+"""What stands in README and pages is run: commands as they are, but for what SMALLER and ELSEWHERE say, and other
+blocks by the tests that OTHER_BLOCKS names.
+"""
 
 from __future__ import annotations
 
+import random
 import re
 import shlex
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from reference_nets import RRDBNet
 from typer.testing import CliRunner
 
 from srzoo.cli import app
+from srzoo.compose import preflight
+from srzoo.zoo import get_zoo
 
 torch.set_num_threads(1)
 
@@ -26,7 +34,27 @@ PAGES = [
     "docs/benchmarking.md",
     "docs/checkpoints.md",
     "docs/ablations.md",
+    "docs/studies.md",
 ]
+
+OTHER_BLOCKS = {
+    ("README.md", "python"): (3, "test_readme.py compares two with the example plugin, one is run below"),
+    ("README.md", "toml"): (1, "test_readme.py"),
+    ("README.md", "yaml"): (1, "test_readme.py"),
+    ("docs/ablations.md", "yaml"): (1, "test_ablation.py makes a plan of it"),
+    ("docs/checkpoints.md", "python"): (1, "test_readme.py"),
+    ("docs/checkpoints.md", "yaml"): (1, "below"),
+    ("docs/training.md", "yaml"): (1, "below"),
+    ("docs/studies.md", "nginx"): (1, "by nothing: needs nginx and a certificate"),
+    ("docs/write-a-block.md", ""): (4, "test_plugin_docs.py, in an environment of its own"),
+    ("docs/write-a-block.md", "python"): (3, "likewise"),
+    ("docs/write-a-block.md", "yaml"): (1, "likewise"),
+    ("docs/discriminators-and-losses.md", ""): (2, "likewise"),
+    ("docs/discriminators-and-losses.md", "python"): (5, "likewise"),
+    ("docs/checks.md", ""): (1, "likewise"),
+    ("docs/checks.md", "python"): (1, "test_plugin_docs.py evaluates it"),
+}
+"""Page and language of the blocks that are no commands of PAGES: how many there are, and which test runs them."""
 
 ELSEWHERE = {
     "pip install": "tests/test_plugin_docs.py installs into environments of its own; an extra is a download",
@@ -34,7 +62,8 @@ ELSEWHERE = {
     "srzoo plugin": "tests/test_plugin_docs.py runs the page that these five commands are of",
     "srzoo train my-block-x4": "as before",
     "srzoo bench runs/my-block-x4": "as before",
-    "srzoo mos": "tests/test_mos_*.py; a server has no end",
+    "srzoo mos serve": "tests/test_mos_*.py; a server has no end",
+    "srzoo mos new study --entries srgan-lite-x4,rrdb-lite-x4 --data set5 &&": "as before",
     "accelerate launch": "needs several GPUs; tests/test_distributed.py runs two processes",
     "torchrun": "likewise",
     "OMP_NUM_THREADS=1 torchrun": "likewise",
@@ -66,24 +95,31 @@ SMALLER = [
     (r"^srzoo leaderboard mine theirs", "srzoo leaderboard table"),
     (r"--metric lpips_squeeze,psnr", "--metric psnr"),  # its backbone is not there
     (r"^srzoo pull me/my-esrgan", "srzoo pull ./shared/my-esrgan"),
+    (r"^(srzoo mos new study .*)", r"\1 --examples 2"),
     (r"^srzoo verify srresnet-lite-x4 --data set5,photos", "srzoo verify srresnet-lite-x4 --data photos"),
 ]
 """What makes a command quick, or fit to the pictures and checkpoints of :func:`world`."""
 
 
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Yield language and text of every block of a page."""
+    text = (ROOT / page).read_text()
+    found = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    assert 2 * len(found) == len(re.findall(r"```|~~~", text)), "a block that is indented, or not closed"
+    yield from found
+
+
 def commands() -> list[tuple[str, str]]:
-    """Return ``(page, command)`` of every shell block, comments left out."""
+    """Return ``(page, command)`` of every shell block, comments left out, and in sentences of the page on studies."""
     found = []
     for page in PAGES:
-        text = (ROOT / page).read_text()
-        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
-            if language not in ("", "bash"):
-                continue
+        for block in (block for language, block in blocks(page) if language == ""):
             for line in block.replace("\\\n", " ").splitlines():
                 command = " ".join(re.sub(r"(?:^|\s)#.*", "", line).split())
                 if command:
                     found.append((page, command))
-    return found
+    sentences = re.findall(r"`(srzoo \w+ [^`]+)`", (ROOT / "docs/studies.md").read_text())
+    return found + [("docs/studies.md", command) for command in sentences]
 
 
 def elsewhere(command: str) -> str | None:
@@ -134,11 +170,56 @@ def test_what_is_run_elsewhere_stands_in_the_pages() -> None:
     assert all(any(re.search(pattern, command) for _, command in commands()) for pattern, _ in SMALLER)
 
 
+def test_every_block_of_the_pages_is_run() -> None:
+    pages = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+    found = Counter((page, language) for page in pages for language, _ in blocks(page))
+    commands = {(page, "") for page in PAGES}
+    assert commands <= set(found)
+    told = "write which test runs it, or why none does, into OTHER_BLOCKS; a page of commands into PAGES"
+    others = {key: number for key, number in found.items() if key not in commands}
+    assert others == {key: number for key, (number, _) in OTHER_BLOCKS.items()}, told
+
+
+FRAGMENTS = {"docs/training.md": "whole:\n  extends: drcn-x4\n  training.stages.psnr:\n"}
+"""What the fragment of a page is the end of, four columns further right."""
+
+
+@pytest.mark.parametrize("page", [page for (page, _), (_, test) in OTHER_BLOCKS.items() if test == "below"])
+def test_the_entries_of_the_pages_compose(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    (text,) = (text for language, text in blocks(page) if language == "yaml")
+    if page in FRAGMENTS:
+        text = FRAGMENTS[page] + re.sub("^", "    ", text, flags=re.MULTILINE)
+    (tmp_path / "zoo.yaml").write_text(text)
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    for name in yaml.safe_load(text):
+        preflight(get_zoo().entry(name))
+
+
+def rate(folder: Path) -> None:
+    """Let six raters answer a study, in place of ``srzoo mos serve``."""
+    from srzoo.mos.ratings import open_ratings
+    from srzoo.mos.study import load_study
+
+    ratings = open_ratings(folder, *load_study(folder))
+    draw = random.Random(0)
+    for number in range(6):
+        rater = ratings.add_rater(f"rater {number}", begun=True)
+        for position in range(len(rater.plan)):
+            ratings.rate(rater.token, position, draw.randint(1, 5), f"key-{position:05}", milliseconds=1500)
+    ratings.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_pages_runs(page: str, world: Path) -> None:
     ran = 0
+    if page == "docs/studies.md":
+        pytest.importorskip("fastapi", reason="needs the packages of the extra 'mos'")
     for name, command in commands():
+        if name == page and command == "srzoo mos serve study":
+            rate(world / "study")
         if name != page or elsewhere(command) is not None:
             continue
         for pattern, smaller in SMALLER:

@@ -106,6 +106,10 @@ def srgan(steps: int = 2, tanh: bool = True) -> nn.Module:
     return seeded(lambda: SRGANGenerator(8, 2, steps, tanh))
 
 
+def without_counters(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if "num_batches_tracked" not in name}
+
+
 def as_lornatang(network: nn.Module) -> dict[str, torch.Tensor]:
     """The same network without the biases that batch normalisation takes out again."""
     tensors = dict(network.state_dict())
@@ -185,6 +189,7 @@ CASES: dict[str, tuple[str, nn.Module, Any, dict[str, Any]]] = {
         srgan().state_dict(),
         {"output_activation": "none"},
     ),
+    "leftthomas of torch 0.4.0": ("leftthomas-srgan", srgan(), without_counters(srgan().state_dict()), {}),
     "Lornatang": (
         "lornatang-srgan",
         srgan(tanh=False),
@@ -302,7 +307,41 @@ def test_the_moving_average_is_preferred_and_the_other_part_is_named(load: Calla
 def test_the_discriminator_of_a_whole_gan_is_left_out_and_said_so(load: Callable[..., Imported]) -> None:
     found = load(CASES["mmagic"][2], published=True)
     assert found.part == "state_dict/generator"
-    assert set(found.left_out) == {"discriminator.features.0.weight", "step_counter"}
+    assert dict(found.left_out) == {
+        "state_dict/discriminator": ["state_dict/discriminator.features.0.weight"],
+        "state_dict/step_counter": ["state_dict/step_counter"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({**rrdb().state_dict(), "attention": {"a.weight": torch.ones(3)}}, "attention/a.weight"),
+        ({**rrdb().state_dict(), "conv_last.gamma": [torch.ones(3), 1]}, "conv_last.gamma/0"),
+        ({"params": {**rrdb().state_dict(), "x": (torch.ones(1), torch.ones(2))}}, "params/x (2 tensors)"),
+        ({"params": rrdb().state_dict(), "attention": {"a": {"b": {"c": [torch.ones(1)]}}}}, "attention/a/b/c/0"),
+        (
+            {
+                "params_ema": rrdb().state_dict(),
+                "params": rrdb().state_dict(),  # which is named as the part that --part takes
+                "optimizers": [{"state": {0: {"step": torch.tensor(9), "exp_avg": torch.ones(3)}}, "lr": 1e-4}],
+                "iter": 9,
+            },
+            "optimizers (2 tensors)",
+        ),
+        ({"n_averaged": torch.tensor(3), **rename(rrdb().state_dict(), ("^", "module."))}, "n_averaged"),
+        ({"params": rrdb().state_dict(), "epoch": 9}, ""),
+    ],
+)
+def test_every_tensor_beside_the_weights_is_named(
+    content: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, "net.pth")
+    done = CliRunner().invoke(app, ["weights", "import", "net.pth", "--published"])
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"Left out: (.*)\.", done.stdout) == ([said] if said else [])
+    assert torch.allclose(load_model("net.safetensors").generator(LR), rrdb()(LR), atol=1e-6)
 
 
 def test_safetensors_are_read_as_well(tmp_path: Path) -> None:
@@ -335,6 +374,10 @@ mine:
   generator: {num_features: 8, num_blocks: 2, block: {growth: 4}}
 mine-edsr:
   extends: edsr-x4
+  training: null
+  generator: {num_features: 8, num_blocks: 2}
+mine-srresnet:
+  extends: srresnet-mse-x4
   training: null
   generator: {num_features: 8, num_blocks: 2}
 """
@@ -371,15 +414,18 @@ def test_another_entry_is_refused_with_what_differs(zoo: None, load: Callable[..
         load(as_first_esrgan(rrdb().state_dict()), entry="srresnet-lite-x4")
 
 
-def test_our_own_names_without_a_description_need_the_entry(zoo: None, load: Callable[..., Imported]) -> None:
+@pytest.mark.parametrize("entry", ["mine", "mine-srresnet"])
+def test_our_own_names_without_a_description_need_the_entry(
+    entry: str, zoo: None, load: Callable[..., Imported]
+) -> None:
     from srzoo import create_generator
 
     torch.manual_seed(1)
-    generator = create_generator("mine").eval()
-    content = {"params": {f"module.{n}": t for n, t in generator.state_dict().items()}}
+    generator = create_generator(entry).eval()
+    content = {"params": {f"module.{n}": t for n, t in without_counters(generator.state_dict()).items()}}
     with pytest.raises(WeightsError, match=r"say which: --as ENTRY"):
         load(content)
-    found = load(content, entry="mine")
+    found = load(content, entry=entry)
     assert found.layout == "srzoo"
     assert torch.allclose(load_model(found.path).generator(LR), generator(LR), atol=1e-6)
 

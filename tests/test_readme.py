@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -74,6 +76,50 @@ def test_every_setting_named_in_the_docs_exists() -> None:
     stage = set(re.findall(r"^\| `([a-z_]+)` \|", TRAINING.partition("Settings of a stage")[2], flags=re.MULTILINE))
     assert len(stage) >= 6
     assert stage <= set(Stage.model_fields)
+
+
+def test_the_scores_of_the_readme_are_those_that_are_recorded() -> None:
+    from srzoo.zoo import get_zoo
+
+    found = re.findall(r"^\| `([a-z-]+-x4)` \| [\d,]+ \| (.*) \|$", README, flags=re.MULTILINE)
+    recorded = {name: get_zoo().entry(name).recorded for name in get_zoo().names()}
+    assert {name for name, _ in found} == {name for name, record in recorded.items() if record is not None}
+    for name, row in found:
+        for data, cell in zip(("set5", "set14", "bsd100"), row.split(" | "), strict=True):
+            scores = recorded[name].scores[data]
+            for text, metric in zip(cell.split(" / "), ("psnr", "ssim", "lpips_squeeze"), strict=True):
+                assert_rounded(text, scores[metric], f"{name}, {data}")
+
+
+def assert_rounded(text: str, value: float, where: str) -> None:
+    half = 0.5 * 10.0 ** -len(text.partition(".")[2])
+    assert abs(float(text) - value) <= half * 1.001, f"{where}: {text} stands for {value}"
+
+
+@pytest.mark.parametrize("name", ["esrgan", "batchnorm", "deep-rrdb"])
+def test_the_tables_of_the_page_on_ablations_are_the_results(name: str) -> None:
+    (section,) = [text for text in ABLATIONS.split("\n## ") if f"results/{name}-ablation-cpu)" in text]
+    with open(ROOT / "benchmarks" / "results" / f"{name}-ablation-cpu" / "table.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["column"].startswith("psnr stage")]
+    metrics = {"PSNR": "psnr", "SSIM": "ssim", "LPIPS (SqueezeNet)": "lpips_squeeze"}
+    checked = 0
+    for label, cells in re.findall(r"^\| ([^|]*) \| (.*) \|$", section, flags=re.MULTILINE):
+        data, _, metric = label.partition(", ")
+        of_metric = [row for row in rows if (row["dataset"], row["metric"]) == (data.lower(), metrics.get(metric))]
+        if label == "training step of the generator, ms":
+            values = [float(row["step_milliseconds"]) for row in rows if row["dataset"] + row["metric"] == "set14psnr"]
+        elif label == "its memory, MiB":
+            values = [
+                int(row["step_peak_bytes"]) / 2**20 for row in rows if row["dataset"] + row["metric"] == "set14psnr"
+            ]
+        elif of_metric:
+            values = [float(row["mean"]) for row in of_metric]
+        else:
+            continue
+        checked += 1
+        for text, value in zip(cells.split(" | "), values, strict=True):
+            assert_rounded(text, value, label)
+    assert checked >= 3
 
 
 def test_every_file_the_docs_link_to_exists() -> None:

@@ -158,6 +158,7 @@ def import_weights(
     [bold]srzoo weights import net_g_400000.pth --as esrgan-x4 --out mine.safetensors[/bold].
     """
     from ..importing import import_checkpoint
+    from ..weights import some_of
     from ..yamlio import parse_value
 
     answers = {}
@@ -187,10 +188,15 @@ def import_weights(
         highlight=False,
     )
     if found.others:
-        names = ", ".join(found.others)
+        names = some_of(found.others, 12)
         console.print(escape(f"The file also holds {names}; --part takes another."), soft_wrap=True, highlight=False)
-    if found.left_out:
-        console.print(f"Left out: {len(found.left_out)} tensors of other networks.", highlight=False)
+    left_out = [
+        paths[0] if len(paths) == 1 else f"{group} ({len(paths)} tensors)"
+        for group, paths in found.left_out.items()
+        if group not in found.others
+    ]
+    if left_out:
+        console.print(escape(f"Left out: {some_of(left_out, 12)}."), soft_wrap=True, highlight=False)
     console.print(f"wrote {escape(str(found.path))}", soft_wrap=True)
     console.print(f"[dim]srzoo bench {escape(str(found.path))} bicubic compares it.[/dim]", soft_wrap=True)
 
