@@ -174,7 +174,8 @@ def show_command(
             raise InputError("--diff compares entries, not components.")
         _show_component(get_registry().get(_kind_of(kind) or kind, rest), as_json)
     elif diff:
-        _show_diff(*_alike(name, diff), as_json)
+        left, right = _alike(name, diff)
+        _show_diff(left, right, as_json)
     elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
     elif name and name not in get_zoo().names() and (found := entry_at(Path(name))):
