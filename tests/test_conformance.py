@@ -308,6 +308,55 @@ class Averages(GoodBlock):
         return super().forward(x)
 
 
+class AveragesInAFloat(GoodBlock):
+    """What moves in training must be in a checkpoint, or a run that is resumed goes on with another."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.average = 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.average = 0.9 * self.average + 0.1 * float(x.detach().mean() ** 2)
+        return super().forward(x) - self.average
+
+
+class AveragesUnsaved(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.register_buffer("average", torch.zeros(()), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.average.mul_(0.9).add_(0.1 * x.detach().mean())
+        return super().forward(x) - self.average
+
+
+class WarmsUp(GoodBlock):
+    """Counts its steps, which only training shows."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.steps = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        self.steps += 1
+        return x + self.residual(x) * min(1.0, self.steps / 100)
+
+
+class Drops(GoodBlock):
+    """Right: random in training, of the seed; and its statistics are buffers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(self.norm(super().residual(x)), 0.5, self.training)
+
+
 class Collects(GoodBlock):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -861,6 +910,7 @@ GOOD: list[Build] = [
     ("block", DrawsFromItsOwn, {}),
     ("block", MakesItAnew, {}),
     ("block", Averages, {}),
+    ("block", Drops, {}),
     ("block", KeepsTheLast, {}),
     ("block", OnlyForLargeImages, {}),
     ("block", ReadsByName, {}),
@@ -953,6 +1003,9 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("batch-independent", "others of its batch", ("block", block(lambda b, x: x + b.conv(x - x.mean(0))), {})),
     ("state-dict", "register every tensor", ("block", NotStored, {})),
     ("state-dict", "keep nothing that was computed from the parameters", ("block", RemembersWeights, {})),
+    ("state-dict", "moves in training", ("block", AveragesInAFloat, {})),
+    ("state-dict", "moves in training", ("block", AveragesUnsaved, {})),
+    ("state-dict", "something else in training mode", ("block", WarmsUp, {})),
     ("bf16-autocast", "under bf16", ("block", block(lambda b, x: (b.conv(x) + 1e3) - 1e3), {})),
     ("channels-last", "view", ("block", block(lambda b, x: b.conv(x).view(-1).view(x.shape)), {})),
     ("channels-last", "view", ("loss", loss(lambda sr, hr: (sr.view(-1) - hr.view(-1)).abs().mean()), {})),

@@ -21,6 +21,8 @@ from .subject import TOLERANCE, Subject, images, relative_difference
 
 BF16_TOLERANCE = 0.1
 """Relative error of the whole output in the 2-norm; bf16 holds 8 bits, and a deep network adds a few per cent."""
+STEPS = 3
+"""How often a network is used in training mode before its state is written."""
 
 
 @promise("output-shape", *NETWORKS)
@@ -146,28 +148,31 @@ def batch_independent(subject: Subject) -> str:
 
 @promise("state-dict", *NETWORKS)
 def stored(subject: Subject) -> str:
-    """The state goes through safetensors and computes the same.
+    """The state goes through safetensors and computes the same, also that of a network in training.
 
-    Write the state of one network and read it into another that began with other values, and that has computed with
-    them, as one that is validated while it is trained.
+    Write the state of one network, after some steps in which an average or a count may move, and read it into another
+    that began with other values, and that has computed with them, as one that is validated while it is trained.
     """
     case, inputs = subject.cases[0], subject.inputs()
     one, other = subject.network(case, seed=0), subject.network(case, seed=1)
     _compute(subject, other, inputs)
     for parameter in one.parameters():  # not those a network is born with, which a constant may give both
         parameter.data.mul_(1.1)
+    for seed in range(STEPS):
+        _compute(subject, one.train(), inputs, seed)
     state = one.state_dict()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         save_checkpoint(path, state, {})
         load_into(other, read_checkpoint(path)[0], "the file")
-    pairs = list(zip(_compute(subject, one, inputs), _compute(subject, other, inputs), strict=True))
-    same = all(torch.equal(left, right) for left, right in pairs)
-    require(
-        same,
-        "read back from safetensors it computes something else; register every tensor it needs as a buffer, and keep "
-        "nothing that was computed from the parameters.",
-    )
+    for mode, where in ((False, ""), (True, " in training mode")):
+        pairs = zip(*(_compute(subject, network.train(mode), inputs) for network in (one, other)), strict=True)
+        require(
+            all(torch.equal(left, right) for left, right in pairs),
+            f"read back from safetensors it computes something else{where}; register every tensor it needs, also an "
+            "average or a count that moves in training, as a buffer, and keep nothing that was computed from the "
+            "parameters.",
+        )
     return f"{len(state)} tensors"
 
 
