@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from plugin_site import Site, plugin
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 from typer.testing import CliRunner
 
 from srzoo.cli import app
@@ -549,9 +550,14 @@ class Discriminator(nn.Module):
         return self.linear(F.softplus(self.conv(images)).flatten(1))
 
 
-class Probability(Discriminator):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(super().forward(images))
+def ending(function: Callable[[torch.Tensor], torch.Tensor]) -> type[nn.Module]:
+    """A discriminator that ends in a function."""
+
+    class Ending(Discriminator):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return function(super().forward(images))
+
+    return Ending
 
 
 class BeginsBetween(Discriminator):
@@ -561,6 +567,18 @@ class BeginsBetween(Discriminator):
         super().__init__(input_size)
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, 0.5)
+
+
+class Normalised(nn.Module):
+    """Right: its weights have no size and there are no biases, so only the contrast of its input sets its logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = (nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.Conv2d(4, 1, 3, 2, 1, bias=False))
+        self.first, self.second = (spectral_norm(layer) for layer in layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.second(F.relu(self.first(images)))
 
 
 class Attends(Discriminator):
@@ -922,6 +940,7 @@ GOOD: list[Build] = [
     ("discriminator", Discriminator, {"min_size": 16}),
     ("discriminator", BeginsBetween, {"min_size": 16}),
     ("discriminator", Attends, {"min_size": 16}),
+    ("discriminator", Normalised, {"output": "map", "min_size": 16}),
     ("extractor", Extractor, {}),
     ("loss", L2, {}),
     ("loss", Grid, {}),
@@ -1014,7 +1033,11 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("torch-compile", "one graph", ("block", block(lambda b, x: x if b.conv(x).sum() > 0 else b.conv(x)), {})),
     ("unknown-layer", "does not exist", ("extractor", TakesAnyLayer, {})),
     ("layers-alone", "the features of one are others", ("extractor", WritesOverALayer, {})),
-    ("logits", "lies between 0 and 1", ("discriminator", Probability, {"min_size": 16})),
+    ("logits", "is at most 1;", ("discriminator", ending(torch.sigmoid), {"min_size": 16})),
+    ("logits", "is at most 1;", ("discriminator", ending(torch.tanh), {"min_size": 16})),
+    ("logits", "is at most 10;", ("discriminator", ending(lambda x: 10 * torch.sigmoid(x)), {"min_size": 16})),
+    ("logits", "is at most 0;", ("discriminator", ending(F.logsigmoid), {"min_size": 16})),
+    ("logits", "is at least 0;", ("discriminator", ending(lambda x: F.relu(x + 1)), {"min_size": 16})),
     ("gradient-penalty", "cannot be differentiated twice", ("discriminator", OnceOnly, {"min_size": 16})),
     (
         "intermediate",
