@@ -694,6 +694,33 @@ def centres(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     return ((sr - sr.mean() - hr) ** 2).mean()
 
 
+def turned_round(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    value = (sr - hr).square().mean()
+    return 2 * value.detach() - value
+
+
+def in_steps(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: of 8-bit levels, flat between two, with the gradient of what was not rounded."""
+    return (sr + ((sr * 255).round() / 255 - sr).detach() - hr).abs().mean()
+
+
+def of_itself(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: its value is always one, and its gradient of one size."""
+    value = (sr - hr).abs().mean() + 1e-3
+    return value / value.detach()
+
+
+def edges(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: blind to a shift of all pixels."""
+    return ((sr - hr)[..., 1:] - (sr - hr)[..., :-1]).abs().mean()
+
+
+def of_one_image(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: which one is drawn."""
+    one = int(torch.randint(len(sr), ()))
+    return (sr[one] - hr[one]).abs().mean()
+
+
 def loss(call: Callable[[torch.Tensor, torch.Tensor], Any]) -> Callable[[], Any]:
     def build() -> Any:
         return call
@@ -751,6 +778,12 @@ class WrongSign(Game):
         return F.softplus(fake).mean()
 
 
+class PullsBack(Game):
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        value = super().discriminator_loss(real, fake)
+        return 2 * value.detach() - value
+
+
 class OfTheMap(Game):
     def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
         return F.softplus(-fake).mean(dim=(0, 1))
@@ -760,6 +793,10 @@ def penalty(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> tor
     hr = hr.detach().requires_grad_(True)
     (grad,) = torch.autograd.grad(discriminator(hr).sum(), hr, create_graph=True)
     return grad.square().mean()
+
+
+def reward(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    return -penalty(discriminator, hr, sr)
 
 
 def penalty_in_place(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
@@ -794,6 +831,17 @@ def relative(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
 def contrast(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     """Right: of no reference, and so not at its best for equal images."""
     return sr.flatten(1).var(dim=1)
+
+
+def energy(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Of high frequencies, of which a blur has fewer than the reference."""
+    one, other = ((image[..., 1:] - image[..., :-1]).abs().mean(dim=(1, 2, 3)) for image in (sr, hr))
+    return one / (other + 1e-6)
+
+
+def deviation(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Right: blind to a shift of all pixels."""
+    return (sr - hr).flatten(1).std(dim=1)
 
 
 def weighted(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
@@ -945,6 +993,10 @@ GOOD: list[Build] = [
     ("loss", L2, {}),
     ("loss", Grid, {}),
     ("loss", RandomPixels, {}),
+    ("loss", loss(in_steps), {"minimum": None}),
+    ("loss", loss(of_itself), {"minimum": None}),
+    ("loss", loss(edges), {}),
+    ("loss", loss(of_one_image), {}),
     ("loss", Game, {"role": "adversarial"}),
     ("loss", RealIsBelow, {"role": "adversarial"}),
     ("loss", LeastSquares, {"role": "adversarial"}),
@@ -954,6 +1006,7 @@ GOOD: list[Build] = [
     ("metric", metric(says_so), {"higher_is_better": False}),
     ("metric", metric(contrast), {"full_reference": False}),
     ("metric", metric(needs_space), {"higher_is_better": False}),
+    ("metric", metric(deviation), {"higher_is_better": False}),
     ("dataset", sorted_list, {}),
     ("dataset", of_an_archive, {}),
     ("dataset", images(("a", grey_square), ("b", grey_square)), {}),
@@ -1059,8 +1112,14 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("differentiable", "detached", ("loss", loss(lambda sr, hr: torch.tensor((sr - hr).abs().mean().item())), {})),
     ("differentiable", "nothing would be learnt", ("loss", NoPull, {"role": "adversarial"})),
     ("differentiable", "create_graph=True", ("loss", loss(dead_penalty), {"role": "regulariser"})),  # type: ignore[arg-type]
+    ("differentiable", "the loss rises with every step", ("loss", loss(turned_round), {})),
+    ("differentiable", "discriminator_loss rises", ("loss", PullsBack, {"role": "adversarial"})),
+    ("differentiable", "lower it without end", ("loss", loss(reward), {"role": "regulariser"})),  # type: ignore[arg-type]
     ("minimum", "its spec says 0.0", ("loss", loss(lambda sr, hr: (sr - hr).abs().mean() + 1), {})),
     ("minimum", "for a wrong output", ("loss", loss(lambda sr, hr: -(sr - hr).abs().mean()), {})),
+    ("minimum", "that is too dark", ("loss", loss(lambda sr, hr: F.relu(sr - hr).mean()), {})),
+    ("minimum", "whose image 2 is wrong", ("loss", loss(lambda sr, hr: (sr - hr)[0].abs().mean()), {})),
+    ("minimum", "whose channel 2 is wrong", ("loss", loss(lambda sr, hr: (sr - hr)[:, 0].abs().mean()), {})),
     ("one-game", "a sign or a label", ("loss", WrongSign, {"role": "adversarial"})),
     ("one-value-an-image", "(2,), real", ("metric", metric(lambda sr, hr: (sr - hr).abs().mean()), LOWER)),
     (
@@ -1073,6 +1132,8 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("direction", "more and more noise", ("metric", metric(lambda sr, hr: error(sr, hr).sign()), LOWER)),
     ("direction", "values lie in (0, 0.01)", ("metric", metric(error), {**LOWER, "value_range": (0, 0.01)})),
     ("direction", "values lie in (0, 0.001)", ("metric", metric(contrast), {"full_reference": False, **TINY})),
+    ("direction", "blurred output scores", ("metric", metric(energy), LOWER)),
+    ("direction", "that is too dark", ("metric", metric(lambda sr, hr: error(F.relu(sr - hr), 0 * hr)), LOWER)),
     ("other-device", "made on the CPU when it is called", ("metric", metric(weighted), LOWER)),
     ("undefined", "UndefinedScoreError", ("metric", metric(windowed), LOWER)),
     ("undefined", "NaN", ("metric", metric(relative), LOWER)),
