@@ -487,6 +487,28 @@ class KeepsItsArguments(GoodBlock):
         self.arguments = dict(locals())
 
 
+class OfEightChannels(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(8)
+
+
+class OfSixteens(GoodBlock):
+    """Right: it says which channels it takes."""
+
+    def __init__(self, channels: int) -> None:
+        if channels not in (8, 16):
+            raise ValueError(f"channels must be 8 or 16, not {channels}")
+        super().__init__(channels)
+
+
+def narrow(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    return x + own.residual(x).view(*x.shape[:3], min(x.shape[3], 16))
+
+
+def mixes_large_batches(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    return x + own.residual(x if len(x) < 5 else x[:1].expand_as(x))
+
+
 class Generator(nn.Module):
     def __init__(self, scale: int = 4, wide: bool = False) -> None:
         super().__init__()
@@ -692,6 +714,13 @@ class RandomPixels(nn.Module):
 def centres(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     hr.sub_(hr.mean())
     return ((sr - sr.mean() - hr) ** 2).mean()
+
+
+def pooled(sr: torch.Tensor, hr: torch.Tensor, refuses: bool = False) -> torch.Tensor:
+    """Of sides that are multiples of 16, which it may say."""
+    if refuses and sr.shape[-1] % 16:
+        raise ValueError(f"sides must be multiples of 16, not {sr.shape[-1]}")
+    return F.pixel_unshuffle(sr - hr, 16).abs().mean()
 
 
 def turned_round(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
@@ -982,6 +1011,7 @@ GOOD: list[Build] = [
     ("block", ReadsByName, {}),
     ("block", FrozenPart, {}),
     ("block", KeepsItsArguments, {}),
+    ("block", OfSixteens, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
     ("upsampler", Upsampler, {}),
@@ -996,6 +1026,7 @@ GOOD: list[Build] = [
     ("loss", loss(in_steps), {"minimum": None}),
     ("loss", loss(of_itself), {"minimum": None}),
     ("loss", loss(edges), {}),
+    ("loss", loss(lambda sr, hr: pooled(sr, hr, refuses=True)), {}),
     ("loss", loss(of_one_image), {}),
     ("loss", Game, {"role": "adversarial"}),
     ("loss", RealIsBelow, {"role": "adversarial"}),
@@ -1056,6 +1087,8 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("unknown-options", "**options", ("block", anything, {})),
     ("typed-options", "growth has no type", ("block", Untyped, {})),
     ("output-shape", "must be (1, 8, 7, 5)", ("block", block(lambda b, x: b.conv(x)[..., 1:]), {})),
+    ("output-shape", "24 channels of 40x33 break it", ("block", OfEightChannels, {})),
+    ("output-shape", "40x33 break it", ("block", block(narrow), {})),
     ("output-shape", "not a tensor", ("block", block(lambda b, x: [x]), {})),  # type: ignore[arg-type,return-value]
     ("output-shape", "scale 4, 12x10: ", ("generator", OnlyTwice, {"scales": (2, 4), "size_multiple": 2})),
     ("output-shape", "out_channels", ("upsampler", HidesChannels, {})),
@@ -1073,6 +1106,7 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("gradient", "reaches the input", ("block", block(lambda b, x: b.conv(x.detach())), {})),
     ("deterministic", "noise or dropout", ("block", block(lambda b, x: x + F.dropout(b.conv(x), 0.5)), {})),
     ("batch-independent", "others of its batch", ("block", block(lambda b, x: x + b.conv(x - x.mean(0))), {})),
+    ("batch-independent", "others of its batch", ("block", block(mixes_large_batches), {})),
     ("state-dict", "register every tensor", ("block", NotStored, {})),
     ("state-dict", "keep nothing that was computed from the parameters", ("block", RemembersWeights, {})),
     ("state-dict", "moves in training", ("block", AveragesInAFloat, {})),
@@ -1105,6 +1139,7 @@ FAULTS: list[tuple[str, str, Build]] = [
         ("generator", Generator, {"receptive_radius": 1, "examples": [{}, {"wide": True}]}),
     ),
     ("finite-scalar", "must be one number", ("loss", loss(lambda sr, hr: (sr - hr).abs()), {})),
+    ("finite-scalar", "images of 61x75 break it", ("loss", loss(pooled), {})),
     ("finite-scalar", "gradient is lost", ("loss", loss(lambda sr, hr: float((sr - hr).abs().mean())), {})),
     ("finite-scalar", "is nan", ("loss", loss(lambda sr, hr: (sr - hr).mean().abs().sub(9).sqrt()), {})),
     ("finite-scalar", "must be one number", ("loss", OfTheMap, {"role": "adversarial"})),
@@ -1300,7 +1335,7 @@ def test_the_network_that_checks_share_is_built_once(monkeypatch: pytest.MonkeyP
 
     subject = subject_of("block", Counted, {})
     assert failures([one(subject) for one in checks_of("block", thorough=False)]) == []
-    assert len(built) <= 6  # once for most; from another seed; twice for what building changes; of two sizes
+    assert len(built) <= 7  # once for most; from another seed; twice for what building changes; of three sizes
 
 
 def test_settings_that_a_component_changes_are_put_back() -> None:

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
+from ..plugins import describe_exception
 from ..specs import LossSpec
-from .outcome import NotApplicable, listed, promise, require
+from .outcome import Failed, NotApplicable, listed, promise, require
 from .parts import PlainDiscriminator
 from .settings import begin, kept
-from .subject import Subject, images
+from .subject import Subject, images, refusal
 
-SIZE = (2, 3, 48, 48)
+SIZE, ODD = (2, 3, 48, 48), (1, 3, 75, 61)
+"""Of images, and of others that are no multiple of anything, as patches for x3 may be."""
 LOGITS = ((4, 1), (4, 1, 3, 3))
 """Of discriminators with one logit an image, and with one a position."""
 STEPS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -31,11 +33,11 @@ def role_of(subject: Subject) -> str:
     return spec.role
 
 
-def evaluate(subject: Subject, loss: Any) -> dict[str, torch.Tensor]:
+def evaluate(subject: Subject, loss: Any, size: tuple[int, ...] = SIZE) -> dict[str, torch.Tensor]:
     """Call a loss as the trainer would and return each value with what it is, after looking at it."""
     role = role_of(subject)
-    hr = images(SIZE)
-    sr = hr + 0.1 * (images(SIZE, 1) - 0.5)
+    hr = images(size)
+    sr = hr + 0.1 * (images(size, 1) - 0.5)
     if role == "adversarial":
         values = {}
         for shape in LOGITS:
@@ -66,8 +68,20 @@ def _discriminator() -> PlainDiscriminator:
 
 @promise("finite-scalar", "loss")
 def scalar(subject: Subject) -> str:
-    """A finite scalar for whatever its role is called with."""
-    values = evaluate(subject, subject.build())
+    """A finite scalar for whatever its role is called with.
+
+    Odd sizes may be refused in a sentence.
+    """
+    loss = subject.build()
+    values = evaluate(subject, loss)
+    try:
+        evaluate(subject, loss, ODD)
+    except Exception as error:
+        if not refusal(error):
+            raise Failed(
+                f"images of {ODD[3]}x{ODD[2]} break it: {describe_exception(error)[:200]}; raise a ValueError that "
+                "says which sizes it takes."
+            ) from error
     return ", ".join(f"{value.item():.3g}" for value in values.values())
 
 

@@ -23,6 +23,8 @@ from .parts import PARTS
 from .settings import begin, kept
 
 CHANNELS = 8
+MORE, LARGER = 24, (33, 40)
+"""Channels and size of one more case of a block, since those of the others are few and small."""
 TOLERANCE = 1e-4
 """Relative to the largest value: what float32 may differ by when sums are taken in another order."""
 _built: dict[str, tuple[tuple[Any, ...], nn.Module]] = {}
@@ -246,6 +248,13 @@ class Subject:
         if isinstance(spec, DiscriminatorSpec):
             return [Case({"input_size": side}, (3, side, side)) for side in patch_sizes(spec)]
         return [Case({}, (3, 48, 40))]
+
+    @property
+    def larger(self) -> list[Case]:
+        """A wider and larger case of a block or an upsampler, which it may refuse; of others none."""
+        if self.kind not in ("block", "upsampler"):
+            return []
+        return [Case({**self.cases[0].supplied, "channels": MORE}, (MORE, *LARGER))]
 
     def expected(self, network: nn.Module, case: Case, batch: int) -> tuple[int | None, ...]:
         """Return the shape that an output must have; None where a side is the component's own choice."""
