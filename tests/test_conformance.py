@@ -429,6 +429,19 @@ class SharesTable(GoodBlock):
         return super().forward(x) * self.table
 
 
+class Patches(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        F.celu = F.selu  # type: ignore[assignment]
+
+
+class Hooks(GoodBlock):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+        torch.serialization.add_safe_globals([eval])
+
+
 class Talks(GoodBlock):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         print("block:", tuple(x.shape))
@@ -1054,6 +1067,8 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("pure-build", "the random generator of NumPy", ("block", block(reseeds), {})),
     ("pure-build", "torch.backends.cudnn.benchmark", ("block", ChangesDefaults, {})),
     ("pure-build", "torch's anomaly detection, the filters of warnings", ("block", Silences, {})),
+    ("pure-build", "torch.nn.functional.celu", ("block", Patches, {})),
+    ("pure-build", "torch's hooks of all modules, what torch.load trusts", ("block", Hooks, {})),
     ("pure-build", "prints 'block: (2, 8, 7, 5)", ("block", Talks, {})),
     ("same-seed", "conv.weight differs", ("block", NotOfTheSeed, {})),
     ("same-seed", "share table", ("block", SharesTable, {})),
@@ -1391,6 +1406,16 @@ IMPORT_FAULTS = {
     "process": ("import subprocess; subprocess.run(['true'])", "starting 'true'"),
     "partial": ("import functools, torch; torch.load = functools.partial(torch.load)", "torch.load"),
     "method": ("from torch import nn; nn.Conv2d.forward = lambda own, x: x", "torch.nn.modules.conv.Conv2d.forward"),
+    "swapped": ("import torch; torch.nn.ReLU = torch.nn.SiLU", "torch.nn.ReLU"),
+    "inherited": ("import torch; torch.Tensor.__add__ = torch.Tensor.__sub__", "torch.Tensor.__add__"),
+    "library": ("import timm; timm.create_model = timm.list_models", "timm.create_model"),
+    "top": ("import srzoo; srzoo.upscale = len", "srzoo.upscale"),
+    "hook": ("import torch.nn.modules.module as m; m.register_module_forward_hook(print)", "hooks of all modules"),
+    "trust": ("import torch; torch.serialization.add_safe_globals([eval])", "what torch.load trusts"),
+    "module": ("import sys, types; sys.modules['lpips'] = types.ModuleType('lpips')", "sys.modules['lpips']"),
+    "finder": ("import sys; sys.meta_path.append(sys.meta_path[0])", "sys.meta_path"),
+    "mask": ("import os; os.umask(0)", "mask of new files"),
+    "hashes": ("import srzoo.weights; srzoo.weights.check_hash = len", "srzoo.weights.check_hash"),
     "core": ("import srzoo.data; srzoo.data.read_folder = lambda *_: None", "srzoo.data.read_folder"),
     "filters": ("import warnings; warnings.filterwarnings('ignore')", "the filters of warnings"),
     "logging": ("import logging; logging.basicConfig(level=10)", "the level of the root logger"),

@@ -21,6 +21,7 @@ from ..specs import ComponentSpec, DiscriminatorSpec, GeneratorSpec, UpsamplerSp
 from .outcome import DEFAULTS, FACTORY, FINITE, FIRST_USE, NETWORKS, SIGNATURE, Failed, NotApplicable, require
 from .parts import PARTS
 from .settings import begin, kept
+from .watch import contents
 
 CHANNELS = 8
 MORE, LARGER = 24, (33, 40)
@@ -144,6 +145,7 @@ class Subject:
         Raises:
             NotApplicable, MissingWeightsError, MissingLibraryError: nobody could build it here.
         """
+        self.memo["contents"] = contents()
         try:
             self.memo["first"] = self.network() if self.kind in NETWORKS else self.build()
         except (NotApplicable, MissingWeightsError, MissingLibraryError):
