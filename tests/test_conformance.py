@@ -1281,24 +1281,44 @@ class CannotBeBuilt(GoodBlock):
         self.layers = [self.conv][depth]
 
 
+class LazyBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.LazyConv2d(channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.tanh(self.conv(x))
+
+
+class LateBlock(GoodBlock):
+    weight: nn.Parameter | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.weight is None:
+            self.weight = nn.Parameter(torch.ones(1, x.shape[1], 1, 1))
+        return super().forward(x) * self.weight
+
+
 def nothing(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
     return own.missing(x)
 
 
-TOLD_ONCE: dict[str, Build] = {
-    "factory": ("block", "faulty_imports:Block", {}),
-    "defaults": ("block", CannotBeBuilt, {}),
-    "output-shape": ("block", block(nothing), {}),
-    "finite-output": ("block", block(lambda b, x: b.residual(x) / 0.0 * 0.0), {}),
-    "finite-scalar": ("loss", loss(lambda sr, hr: sr - hr), {}),
-    "one-value-an-image": ("metric", metric(lambda sr, hr: sr.nothing()), LOWER),
-    "readable": ("dataset", lambda: ["a.png"], {}),
-}
+TOLD_ONCE: list[tuple[str, Build]] = [
+    ("factory", ("block", "faulty_imports:Block", {})),
+    ("defaults", ("block", CannotBeBuilt, {})),
+    ("output-shape", ("block", block(nothing), {})),
+    ("finite-output", ("block", block(lambda b, x: b.residual(x) / 0.0 * 0.0), {})),
+    ("finite-scalar", ("loss", loss(lambda sr, hr: sr - hr), {})),
+    ("one-value-an-image", ("metric", metric(lambda sr, hr: sr.nothing()), LOWER)),
+    ("readable", ("dataset", lambda: ["a.png"], {})),
+    ("defaults", ("block", LazyBlock, {})),
+    ("output-shape", ("block", LateBlock, {})),
+]
 
 
-@pytest.mark.parametrize("name", TOLD_ONCE)
-def test_one_cause_fails_one_check_and_the_others_say_which(name: str) -> None:
-    subject = subject_of(*TOLD_ONCE[name])
+@pytest.mark.parametrize(("name", "build"), TOLD_ONCE, ids=[f"{name}-{build[0]}" for name, build in TOLD_ONCE])
+def test_one_cause_fails_one_check_and_the_others_say_which(name: str, build: Build) -> None:
+    subject = subject_of(*build)
     findings = [one(subject) for one in checks_of(subject.kind, thorough=False)]
     assert [f.check for f in findings if f.status == "fail"] == [name]
     rest = [f for f in findings if f.check not in (name, *FIRST, *SIGNATURE)]
