@@ -826,6 +826,11 @@ class PullsBack(Game):
         return 2 * value.detach() - value
 
 
+class RewardsTheFake(Game):
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return F.softplus(-real).mean() - 0.5 * F.softplus(fake).mean()
+
+
 class OfTheMap(Game):
     def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
         return F.softplus(-fake).mean(dim=(0, 1))
@@ -1170,6 +1175,7 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("minimum", "that is too dark", ("loss", loss(lambda sr, hr: F.relu(sr - hr).mean()), {})),
     ("minimum", "whose image 2 is wrong", ("loss", loss(lambda sr, hr: (sr - hr)[0].abs().mean()), {})),
     ("minimum", "whose channel 2 is wrong", ("loss", loss(lambda sr, hr: (sr - hr)[:, 0].abs().mean()), {})),
+    ("one-game", "the same way", ("loss", RewardsTheFake, {"role": "adversarial"})),
     ("one-game", "a sign or a label", ("loss", WrongSign, {"role": "adversarial"})),
     ("one-value-an-image", "(2,), real", ("metric", metric(lambda sr, hr: (sr - hr).abs().mean()), LOWER)),
     (

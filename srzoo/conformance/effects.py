@@ -60,10 +60,8 @@ def _patched(subject: Subject) -> Iterator[list[str]]:
     What its first building and use replaced is put back before, so that it can be seen to do so again: what a library
     replaced that they imported is not.
     """
-    before, names = (
-        subject.memo.pop("contents", None) or contents(),
-        (subject.component.owner.module.partition(".")[0],),
-    )
+    before = subject.memo.pop("contents", None) or contents()
+    names = [subject.component.owner.module.partition(":")[0].partition(".")[0]]
     first = changes(before, names)
     found: list[str] = []
     for patch in first.values():

@@ -229,6 +229,9 @@ def one_game(subject: Subject) -> str:
     if role_of(subject) != "adversarial":
         raise NotApplicable(f"a loss of role {role_of(subject)!r} is no game.")
     loss, logits = subject.build(), 0.9 + 0.2 * images(LOGITS[0])
+    require(
+        _tells_apart(loss), "discriminator_loss pulls real and fake logits the same way; is the sign of one half wrong?"
+    )
     with torch.no_grad():
         falls = float(loss.discriminator_loss(-logits, logits) - loss.discriminator_loss(logits, -logits))
         side = 1.0 if falls > 0 else -1.0
@@ -243,6 +246,17 @@ def one_game(subject: Subject) -> str:
         "logits moving there; is a sign or a label the wrong way round?",
     )
     return f"real logits lie {where} fake ones"
+
+
+def _tells_apart(loss: Any) -> bool:
+    """Whether there are logits, the same for real and fake images, that are not pulled the same way."""
+    for level in (0.01, -0.01, 1.0, -1.0, 100.0, -100.0):
+        pair = [torch.full(LOGITS[0], level, requires_grad=True) for _ in range(2)]
+        with torch.enable_grad():
+            real, fake = torch.autograd.grad(loss.discriminator_loss(*pair), pair, allow_unused=True)
+        if real is None or fake is None or not real.sum() * fake.sum() > 0:
+            return True
+    return False
 
 
 CHECKS = (

@@ -56,7 +56,8 @@ def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any], dict[st
     for record, found, patches in seen:
         names = _own(record)
         for module in mentioned(names, ("timm", *own)):  # to know what they hold before the plugin can change it
-            importlib.import_module(module)
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
         before = contents()
         with kept(), _captured() as printed, _watched(_states) as changed, watched(names) as done:
             _import_all(record)
