@@ -828,7 +828,7 @@ class PullsBack(Game):
 
 class RewardsTheFake(Game):
     def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        return F.softplus(-real).mean() - 0.5 * F.softplus(fake).mean()
+        return 2 * F.softplus(-real).mean() + F.softplus(-fake).mean()
 
 
 class OfTheMap(Game):

@@ -249,14 +249,14 @@ def one_game(subject: Subject) -> str:
 
 
 def _tells_apart(loss: Any) -> bool:
-    """Whether there are logits, the same for real and fake images, that are not pulled the same way."""
+    """Whether logits that are the same for real and fake images are ever pulled apart; yes where none are pulled."""
+    pulls = []
     for level in (0.01, -0.01, 1.0, -1.0, 100.0, -100.0):
         pair = [torch.full(LOGITS[0], level, requires_grad=True) for _ in range(2)]
         with torch.enable_grad():
             real, fake = torch.autograd.grad(loss.discriminator_loss(*pair), pair, allow_unused=True)
-        if real is None or fake is None or not real.sum() * fake.sum() > 0:
-            return True
-    return False
+        pulls.append(0.0 if real is None or fake is None else float(real.sum() * fake.sum()))
+    return any(pull < 0 for pull in pulls) or not any(pull > 0 for pull in pulls)
 
 
 CHECKS = (
