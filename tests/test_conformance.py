@@ -815,6 +815,17 @@ class LeastSquares(Game):
         return (real - 1).square().mean() + fake.square().mean()
 
 
+class RelativisticHinge(Game):
+    """Right: it asks no more than that real logits lie one above fake ones."""
+
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        assert real is not None
+        return F.relu(1 - (fake - real)).mean()
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return F.relu(1 - (real - fake)).mean()
+
+
 class WrongSign(Game):
     def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
         return F.softplus(fake).mean()
@@ -1049,6 +1060,7 @@ GOOD: list[Build] = [
     ("loss", Game, {"role": "adversarial"}),
     ("loss", RealIsBelow, {"role": "adversarial"}),
     ("loss", LeastSquares, {"role": "adversarial"}),
+    ("loss", RelativisticHinge, {"role": "adversarial"}),
     ("loss", Distance, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
     ("metric", Prepares, {"higher_is_better": False, "value_range": (0, 1)}),
