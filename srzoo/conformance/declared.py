@@ -12,8 +12,8 @@ from ..specs import DiscriminatorSpec, GeneratorSpec
 from .outcome import Failed, NotApplicable, promise, require
 from .subject import Case, Subject, images, patch_sizes, relative_difference
 
-STEPS, EDGE = 12, 1e-3
-"""How long a discriminator is taught to leave the range from 0 to 1, and by how much it must."""
+STEPS, FAR = 12, 20.0
+"""How long a discriminator is taught to give large logits, and those it must reach: of 20 the probability is 1."""
 
 
 @promise("refuses-sizes", "discriminator")
@@ -108,38 +108,40 @@ def intermediate(subject: Subject) -> str:
 def logits(subject: Subject) -> str:
     """It gives logits, which any number can be, and no probabilities.
 
-    A network may well begin with logits between 0 and 1. One that has no others cannot be taught to leave them.
+    A network may well begin with logits between 0 and 1. One that has no others cannot be taught to leave them, upwards
+    or downwards.
     """
-    pictures = _varied(subject)
-    seen: list[float] = []
-    for direction in (1.0, -1.0):
-        network = subject.network().requires_grad_(True)
+    highest, lowest = _farthest(subject, 1.0), -_farthest(subject, -1.0)
+    bound = f"at most {highest:.2g}" if highest <= FAR else f"at least {lowest:.2g}"
+    require(
+        min(highest, -lowest) > FAR,
+        f"whatever it learns, its output is {bound}; "
+        "the losses take logits, which any number can be, so leave out the sigmoid, tanh or softplus at its end.",
+    )
+    return f"beyond {FAR:.0f} either way"
+
+
+def _farthest(subject: Subject, sign: float) -> float:
+    """Return how large an output, times a sign, it can be taught; no more than that it is beyond ``FAR`` if it is."""
+    reached = -float("inf")
+    for begin, contrast in ((0.1, 1.0), (0.01, 1.0), (0.1, 1e3)):  # of weights that are normalised only inputs are left
+        network, step = subject.network().requires_grad_(True), begin
+        parameters = list(network.parameters())
+        if not parameters:
+            raise NotApplicable("there is nothing to train in it.")
         for _ in range(STEPS):
             with torch.enable_grad():
-                outputs = subject.run(network, pictures)[0]
-            seen += [float(outputs.detach().min()), float(outputs.detach().max())]
-            if not all(-EDGE <= value <= 1 + EDGE for value in seen):
-                return f"from {min(seen):.2g} to {max(seen):.2g}"
-            if not outputs.requires_grad:
-                raise NotApplicable("there is nothing to train in it.")
-            network.zero_grad()
-            (direction * outputs.sum()).backward()  # type: ignore[no-untyped-call]
+                outputs = sign * subject.run(network, contrast * subject.inputs())[0]
+                found = torch.autograd.grad(outputs.mean(), parameters, allow_unused=True)
+            reached = max(reached, float(outputs.detach().max().nan_to_num(nan=reached)))
+            if reached > FAR:
+                return reached
             with torch.no_grad():
-                for parameter in network.parameters():
-                    if parameter.grad is not None:
-                        parameter.add_(0.1 * parameter.grad.sign())
-    raise Failed(
-        f"whatever it sees and learns, its output lies between {min(seen):.2g} and {max(seen):.2g}; the losses take "
-        "logits, so leave out the sigmoid at its end."
-    )
-
-
-def _varied(subject: Subject) -> torch.Tensor:
-    """Return images of much and little contrast: (5, 3, H, W)."""
-    noise = images((1, *subject.cases[0].shape))
-    stripes = torch.zeros_like(noise)
-    stripes[..., ::2] = 1.0
-    return torch.cat([noise, 0.5 + 0.02 * (noise - 0.5), torch.zeros_like(noise), torch.ones_like(noise), stripes])
+                for parameter, grad in zip(parameters, found, strict=True):
+                    if grad is not None:
+                        parameter.add_(step * grad.sign())
+            step *= 2
+    return reached
 
 
 @promise("gradient-penalty", "discriminator")

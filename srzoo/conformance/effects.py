@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from .options import COMPONENTS, exercise
 from .outcome import NETWORKS, listed, promise, require
 from .settings import GENERATORS, begin, kept
 from .subject import Subject
+from .watch import changes, contents
 
 TRAINED = tuple(kind for kind in NETWORKS if kind != "extractor")
 
@@ -40,14 +42,40 @@ def _builds(subject: Subject) -> tuple[list[Build], list[str], str]:
     if "builds" not in subject.memo:
         make, made, builds = subject.bound(), [], []
         printed = io.StringIO()
-        with kept() as changed, redirect_stdout(printed):
+        with _patched(subject) as patched, kept() as changed, redirect_stdout(printed):
             for seed in (0, 1):
                 begin(seed)
                 made.append(make())
                 builds.append(_seen(subject, made[-1]))
+        changed += patched
         subject.memo["builds"] = builds, changed, " ".join(printed.getvalue().split())
     found: tuple[list[Build], list[str], str] = subject.memo["builds"]
     return found
+
+
+@contextmanager
+def _patched(subject: Subject) -> Iterator[list[str]]:
+    """Yield a list that ends up with the functions of others that are replaced meanwhile, and put them back.
+
+    What its first building and use replaced is put back before, so that it can be seen to do so again: what a library
+    replaced that they imported is not.
+    """
+    before = subject.memo.pop("contents", None) or contents()
+    names = [subject.component.owner.module.partition(":")[0].partition(".")[0]]
+    first = changes(before, names)
+    found: list[str] = []
+    for patch in first.values():
+        patch.undo()
+    try:
+        yield found
+    finally:
+        again = changes(before, names)
+        for patch in again.values():
+            patch.undo()
+        for place, patch in first.items():
+            if place not in again and not patch.is_of(names):
+                patch.redo()
+        found += [*again, *(place for place, patch in first.items() if place not in again and patch.is_of(names))]
 
 
 def _seen(subject: Subject, built: Any) -> Build:
@@ -75,7 +103,7 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 @promise("pure-build", *COMPONENTS)
 def pure_build(subject: Subject) -> None:
-    """Building and using it seeds no random generator, changes no setting of the process and prints nothing.
+    """Building and using it seeds no random generator, changes no setting or module of others, and prints nothing.
 
     Drawing random numbers is fine. One that seeds ends in the same state wherever it began, and so gives every network
     that is built after it, and every run of another seed, the same numbers.
@@ -88,7 +116,7 @@ def pure_build(subject: Subject) -> None:
             "draws next; for the same values every time, draw from torch.Generator().manual_seed(0)."
         )
     if changed:
-        wrong.append(f"building or using it changes {listed(changed)}, which is the user's to set.")
+        wrong.append(f"building or using it changes {listed(changed)}, which is not its own.")
     if printed:
         wrong.append(f"building or using it prints {printed[:60]!r}, which gets into --json output; use logging.")
     require(not wrong, " And ".join(wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -59,6 +60,22 @@ def degraded(subject: Subject, hr: torch.Tensor, levels: int) -> torch.Tensor:
     return _rounded((hr.float() + levels / 255 * noise).clamp(0, 1), _spec(subject))
 
 
+def _wrong(subject: Subject, hr: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return outputs that any metric sees are wrong: noise on one side alone."""
+    noise = (degraded(subject, hr, NOISE[-1]) - hr).abs()
+    return {
+        f"one that is too {word}": _rounded((hr + sign * noise).clamp(0, 1), _spec(subject))
+        for word, sign in (("bright", 1), ("dark", -1))
+    }
+
+
+def _blurred(subject: Subject, hr: torch.Tensor) -> torch.Tensor:
+    """Return a reference without its details."""
+    side = hr.shape[-1]
+    small = F.adaptive_avg_pool2d(hr, 4)
+    return _rounded(F.interpolate(small, (side, side), mode="bilinear").clamp(0, 1), _spec(subject))
+
+
 def _rounded(image: torch.Tensor, spec: MetricSpec) -> torch.Tensor:
     return (image * 255).round().to(torch.float32 if spec.domain == "rgb" else torch.float64) / 255
 
@@ -110,7 +127,11 @@ def one_value_an_image(subject: Subject) -> None:
 
 @promise("direction", "metric")
 def direction(subject: Subject) -> str:
-    """Best where output and reference are equal, worse with noise, in the stated range."""
+    """Best where output and reference are equal, worse with noise, in the stated range.
+
+    A blur must not be better, though one that looks only at noise may find it as good. A shift is not tried, since a
+    metric may well be blind to one.
+    """
     spec, metric, hr = _spec(subject), _built(subject), references(subject)
     scores = [float(_values(metric, hr.clone(), hr).mean())]
     scores += [float(_values(metric, degraded(subject, hr, levels), hr).mean()) for levels in NOISE]
@@ -129,6 +150,16 @@ def direction(subject: Subject) -> str:
     )
     falling = all(one > other for one, other in itertools.pairwise(signed))
     require(falling, f"its spec says that {word} is better, but more and more noise scores {shown}.")
+    sign = 1 if spec.higher_is_better else -1
+    for what, sr in _wrong(subject, hr).items():
+        score = float(_values(metric, sr, hr).mean())
+        require(sign * score < signed[0], f"{what} scores {score:.4g}, and the reference itself {scores[0]:.4g}.")
+    with suppress(UndefinedScoreError):
+        score = float(_values(metric, _blurred(subject, hr), hr).mean())
+        require(
+            sign * score <= signed[0] + 1e-5 * max(1.0, abs(signed[0])),
+            f"a blurred output scores {score:.4g}, better than the reference itself with {scores[0]:.4g}.",
+        )
     return shown
 
 

@@ -17,29 +17,46 @@ from ..specs import GeneratorSpec
 from ..weights import load_into, read_checkpoint, save_checkpoint
 from .outcome import FINITE, NETWORKS, Failed, NotApplicable, listed, promise, require
 from .settings import begin, kept
-from .subject import TOLERANCE, Subject, images, relative_difference
+from .subject import TOLERANCE, Case, Subject, images, refusal, relative_difference
 
 BF16_TOLERANCE = 0.1
 """Relative error of the whole output in the 2-norm; bf16 holds 8 bits, and a deep network adds a few per cent."""
+STEPS = 3
+"""How often a network is used in training mode before its state is written."""
 
 
 @promise("output-shape", *NETWORKS)
 def keeps_shape(subject: Subject) -> str:
-    """Output shape at odd sizes, batches of 1 and 4, every declared scale."""
+    """Output shape at odd sizes, batches of 1 and 4, every declared scale, few channels and more."""
+    require(not subject.unusable, subject.unusable)
     for case in subject.cases:
         network = subject.network(case)
+        _right_shape(subject, network, case)
+        if isinstance(subject.spec, GeneratorSpec):
+            _odd_size(network, case.supplied["scale"], subject.spec.size_multiple)
+    for case in subject.larger:
+        try:
+            _right_shape(subject, subject.network(case), case)
+        except Failed:
+            raise
+        except Exception as error:
+            if not refusal(error):  # which channels there are is its own affair
+                channels = case.supplied["channels"]
+                raise Failed(f"{channels} channels of {case} break it: {describe_exception(error)}.") from error
+    return "; ".join(str(case) for case in (*subject.cases, *subject.larger))
+
+
+def _right_shape(subject: Subject, network: nn.Module, case: Case) -> None:
+    for batch in (1, 4):
         with torch.no_grad():
-            for batch in (1, 4):
-                inputs = images((batch, *case.shape))
-                subject.check_shape(network, case, subject.run(network, inputs), batch)
-            if isinstance(subject.spec, GeneratorSpec):
-                _odd_size(network, case.supplied["scale"], subject.spec.size_multiple)
-    return "; ".join(str(case) for case in subject.cases)
+            outputs = subject.run(network, images((batch, *case.shape)))
+        subject.check_shape(network, case, outputs, batch)
 
 
 def _odd_size(network: nn.Module, scale: int, multiple: int) -> None:
     """A size that is no multiple of anything, as inference pads it and cuts the result."""
-    found = tuple(run_generator(network, images((1, 3, 13, 7)), scale, multiple).shape)
+    with torch.no_grad():
+        found = tuple(run_generator(network, images((1, 3, 13, 7)), scale, multiple).shape)
     expected = (1, 3, 13 * scale, 7 * scale)
     require(found == expected, f"scale {scale}: (1, 3, 13, 7) became {found}; it must be {expected}.")
 
@@ -132,10 +149,10 @@ def deterministic(subject: Subject) -> None:
 def batch_independent(subject: Subject) -> str:
     """An image's output does not depend on its batch in evaluation mode."""
     case = subject.cases[0]
-    network, batch = subject.network(case), images((3, *case.shape))
+    network, batch = subject.network(case), images((5, *case.shape))
     with torch.no_grad():
-        together = subject.run(network, batch)
-        alone = [subject.run(network, image[None]) for image in batch]
+        together = [output[::2] for output in subject.run(network, batch)]
+        alone = [subject.run(network, image[None]) for image in batch[::2]]
     singles = [torch.cat(layer) for layer in zip(*alone, strict=True)]
     worst = max(relative_difference(one, other) for one, other in zip(together, singles, strict=True))
     require(
@@ -146,28 +163,31 @@ def batch_independent(subject: Subject) -> str:
 
 @promise("state-dict", *NETWORKS)
 def stored(subject: Subject) -> str:
-    """The state goes through safetensors and computes the same.
+    """The state goes through safetensors and computes the same, also that of a network in training.
 
-    Write the state of one network and read it into another that began with other values, and that has computed with
-    them, as one that is validated while it is trained.
+    Write the state of one network, after some steps in which an average or a count may move, and read it into another
+    that began with other values, and that has computed with them, as one that is validated while it is trained.
     """
     case, inputs = subject.cases[0], subject.inputs()
     one, other = subject.network(case, seed=0), subject.network(case, seed=1)
     _compute(subject, other, inputs)
     for parameter in one.parameters():  # not those a network is born with, which a constant may give both
         parameter.data.mul_(1.1)
+    for seed in range(STEPS):
+        _compute(subject, one.train(), inputs, seed)
     state = one.state_dict()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         save_checkpoint(path, state, {})
         load_into(other, read_checkpoint(path)[0], "the file")
-    pairs = list(zip(_compute(subject, one, inputs), _compute(subject, other, inputs), strict=True))
-    same = all(torch.equal(left, right) for left, right in pairs)
-    require(
-        same,
-        "read back from safetensors it computes something else; register every tensor it needs as a buffer, and keep "
-        "nothing that was computed from the parameters.",
-    )
+    for mode, where in ((False, ""), (True, " in training mode")):
+        pairs = zip(*(_compute(subject, network.train(mode), inputs) for network in (one, other)), strict=True)
+        require(
+            all(torch.equal(left, right) for left, right in pairs),
+            f"read back from safetensors it computes something else{where}; register every tensor it needs, also an "
+            "average or a count that moves in training, as a buffer, and keep nothing that was computed from the "
+            "parameters.",
+        )
     return f"{len(state)} tensors"
 
 

@@ -11,7 +11,9 @@ import contextlib
 import gc
 import importlib
 import json
+import locale
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -23,9 +25,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import srzoo
+
 from ..plugins import GROUP, PluginRecord, discover
 from ..registry import SLOW
-from .watch import watched
+from .watch import Patch, changes, contents, mentioned, watched
 
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "jax", "accelerate", "skimage", "matplotlib")
 """Libraries that take longer to import than all of the zoo takes to list."""
@@ -37,23 +41,31 @@ def main(plugins: Sequence[tuple[str, str]], factories: bool) -> None:
     seen = [_ask_hooks(name, distribution) for name, distribution in plugins]
     if factories:
         _import_factories(seen)
-    os.write(1, json.dumps([found for _, found in seen]).encode() + b"\n")  # a plugin may have replaced print
+    os.write(1, json.dumps([found for _, found, _ in seen]).encode() + b"\n")  # a plugin may have replaced print
     os._exit(0)  # and left threads that would be waited for, and print
 
 
-def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any]]]) -> None:
+def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any], dict[str, Patch]]]) -> None:
     import numpy  # noqa: F401 (what srzoo needs anyway; that it sets itself up is not the plugin's doing)
-    import torchvision  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import torchvision.transforms.functional  # noqa: F401
 
     from .settings import kept
 
-    for record, found in seen:
+    own = [f"srzoo.{module.name}" for module in pkgutil.iter_modules(srzoo.__path__)]
+    for record, found, patches in seen:
         names = _own(record)
+        for module in mentioned(names, ("timm", *own)):  # to know what they hold before the plugin can change it
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
+        before = contents()
         with kept(), _captured() as printed, _watched(_states) as changed, watched(names) as done:
             _import_all(record)
-        found["own_seconds"], again = _import_again(record, names)
+        patches = {**changes(before, names), **patches}
+        done += [place for place, patch in patches.items() if patch.is_of(names)]
+        found["own_seconds"], again = _import_again(record, names, patches)
         if found["own_seconds"] > SLOW:  # a busy machine is not the plugin's fault
-            found["own_seconds"] = min(found["own_seconds"], _import_again(record, names)[0])
+            found["own_seconds"] = min(found["own_seconds"], _import_again(record, names, {})[0])
         known = {*found["effects"], *changed}  # what the hooks' module does, it does again
         if any(name.startswith(ENVIRONMENT) for name in known):
             again = [name for name in again if name != f"{ENVIRONMENT}s"]
@@ -61,17 +73,41 @@ def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any]]]) -> No
         found["effects_of_factories"] = [*news, *_said(printed)]
 
 
-def _import_again(record: PluginRecord, names: Sequence[str]) -> tuple[float, list[str]]:
-    """Import a plugin's own modules anew; return the seconds that takes, and what it changes."""
+def _import_again(record: PluginRecord, names: Sequence[str], patches: dict[str, Patch]) -> tuple[float, list[str]]:
+    """Import a plugin's own modules anew; return the seconds that takes, and what it changes.
+
+    Args:
+        patches: what was replaced when they were imported first, by them or by libraries. It is put back before, and so
+            what is replaced again is the plugin's doing, whatever by.
+    """
     from .settings import kept
 
     for module in [module for module in sys.modules if module.partition(".")[0] in names]:
         del sys.modules[module]
-    with _captured(), watched(names) as done, kept() as settings:
+    for patch in patches.values():
+        patch.undo()
+    before = contents()
+    with _captured(), watched(names) as done, _watched(lambda: _imports(names)) as changed, kept() as settings:
         start = time.perf_counter()
         _import_all(record)
         seconds = time.perf_counter() - start
-    return seconds, [*done, *settings]
+    again = changes(before, names)
+    for patch in again.values():
+        patch.undo()
+    for place, patch in patches.items():
+        if place not in again and not patch.is_of(names):
+            patch.redo()
+    return seconds, [*done, *settings, *changed, *again]
+
+
+def _imports(names: Sequence[str]) -> dict[str, Any]:
+    """Return what is imported and how, beside a plugin's own modules."""
+    others = {f"sys.modules[{name!r}]": id(module) for name, module in sys.modules.items() if _top(name) not in names}
+    return {"sys.meta_path": list(sys.meta_path), **others}
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _own(record: PluginRecord) -> list[str]:
@@ -88,7 +124,7 @@ def _import_all(record: PluginRecord) -> None:
             importlib.import_module(module)
 
 
-def _ask_hooks(name: str, distribution: str) -> tuple[PluginRecord, dict[str, Any]]:
+def _ask_hooks(name: str, distribution: str) -> tuple[PluginRecord, dict[str, Any], dict[str, Patch]]:
     points = [
         point
         for point in metadata.entry_points(group=GROUP)
@@ -96,11 +132,14 @@ def _ask_hooks(name: str, distribution: str) -> tuple[PluginRecord, dict[str, An
     ]
     loaded = set(sys.modules)
     names = [point.value.partition(":")[0].partition(".")[0] for point in points]
+    before = contents()
     with _captured() as printed, _watched(_state) as changed, watched(names) as done:
         (record,) = discover(points)
+    patches = changes(before, names)
+    done += [place for place, patch in patches.items() if patch.is_of(names)]
     heavy = sorted(set(HEAVY) & (set(sys.modules) - loaded))
     effects = list(dict.fromkeys([*changed, *done, *_said(printed)]))
-    return record, {"seconds": record.seconds, "heavy": heavy, "effects": effects}
+    return record, {"seconds": record.seconds, "heavy": heavy, "effects": effects}, patches
 
 
 def _state() -> dict[str, Any]:
@@ -115,10 +154,18 @@ def _state() -> dict[str, Any]:
         "the threads": sorted(thread.name for thread in threading.enumerate()),
         "signal handlers": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
         "garbage collection": gc.isenabled(),
+        "the mask of new files' permissions": _umask(),
+        "the locale": locale.setlocale(locale.LC_ALL),
         "sys.excepthook": sys.excepthook,
         "Python's random state": random.getstate(),
         **({"NumPy's random state": str(numpy.random.get_state())} if numpy is not None else {}),
     }
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _states() -> dict[str, Any]:
@@ -130,6 +177,7 @@ def _states() -> dict[str, Any]:
 
     return {
         **_state(),
+        "torch's number of threads between operators": torch.get_num_interop_threads(),
         "torch's random state": torch.random.get_rng_state().tolist(),
         "Pillow's limits": (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS),
         "the start method of processes": multiprocessing.get_start_method(allow_none=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._tensor_str import PRINT_OPTS
+from torch.nn.modules import module as modules
 
 GENERATORS: dict[str, tuple[Callable[[int], Any], Callable[[], Any], Callable[[Any], Any]]] = {
     "torch": (torch.manual_seed, torch.random.get_rng_state, torch.random.set_rng_state),
@@ -37,6 +40,25 @@ def _write_environment(values: dict[str, str]) -> None:
     os.environ.update(values)
 
 
+_HOOKS = [value for name, value in vars(modules).items() if name.startswith("_global_") and isinstance(value, dict)]
+"""Hooks of every module there is, by kind."""
+
+
+def _write_hooks(values: list[dict[Any, Any]]) -> None:
+    for hooks, value in zip(_HOOKS, values, strict=True):
+        hooks.clear()
+        hooks.update(value)
+
+
+def _write_safe_globals(values: list[Any]) -> None:
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(values)
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0
+
+
 SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
@@ -52,6 +74,13 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch.backends.cudnn.deterministic": _of(torch.backends.cudnn, "deterministic"),
     "torch.backends.cudnn.enabled": _of(torch.backends.cudnn, "enabled"),
     "torch.backends.cudnn.allow_tf32": _of(torch.backends.cudnn, "allow_tf32"),
+    "torch.backends.mkldnn.enabled": _of(torch.backends.mkldnn, "enabled"),
+    "torch's flushing of denormal numbers": (_flushes_denormals, torch.set_flush_denormal),
+    "torch's hooks of all modules": (lambda: [dict(hooks) for hooks in _HOOKS], _write_hooks),
+    "what torch.load trusts": (torch.serialization.get_safe_globals, _write_safe_globals),
+    "how torch prints": (lambda: dict(vars(PRINT_OPTS)), lambda value: vars(PRINT_OPTS).update(value)),
+    "how NumPy prints": (np.get_printoptions, lambda value: np.set_printoptions(**value)),
+    "the default timeout of sockets": (socket.getdefaulttimeout, socket.setdefaulttimeout),
     "NumPy's handling of errors": (np.geterr, lambda value: np.seterr(**value)),
     "the filters of warnings": (lambda: list(warnings.filters), _write_filters),
     "the level of the root logger": (lambda: logging.root.level, logging.root.setLevel),

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..compose import bind
 from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
@@ -18,13 +19,17 @@ from ..options import Signature, signature_of
 from ..plugins import describe_exception
 from ..registry import Component
 from ..specs import ComponentSpec, DiscriminatorSpec, GeneratorSpec, UpsamplerSpec
-from .outcome import DEFAULTS, FACTORY, FINITE, FIRST_USE, NETWORKS, SIGNATURE, Failed, NotApplicable, require
+from .outcome import DEFAULTS, FACTORY, FINITE, FIRST_USE, NETWORKS, SIGNATURE, Failed, NotApplicable, listed, require
 from .parts import PARTS
 from .settings import begin, kept
+from .watch import contents
 
 CHANNELS = 8
+MORE, LARGER = 24, (33, 40)
+"""Channels and size of one more case of a block, since those of the others are few and small."""
 TOLERANCE = 1e-4
 """Relative to the largest value: what float32 may differ by when sums are taken in another order."""
+LATE = "parameters must exist after __init__, since an optimizer and a checkpoint know no others."
 _built: dict[str, tuple[tuple[Any, ...], nn.Module]] = {}
 """The network of the first example, which most checks look at, and the last other one; and from what each was built."""
 
@@ -142,14 +147,17 @@ class Subject:
         Raises:
             NotApplicable, MissingWeightsError, MissingLibraryError: nobody could build it here.
         """
+        self.memo["contents"] = contents()
         try:
-            self.memo["first"] = self.network() if self.kind in NETWORKS else self.build()
+            self.memo["first"] = first = self.network() if self.kind in NETWORKS else self.build()
         except (NotApplicable, MissingWeightsError, MissingLibraryError):
             raise
         except Failed as failure:
             return str(failure)
         except Exception as error:
             return " ".join(str(error).split())
+        if lazy := [name for name, parameter in _parameters(first).items() if is_lazy(parameter)]:
+            return f"{listed(lazy)} has no size before its first use; {LATE}"
         return ""
 
     @cached_property
@@ -163,15 +171,19 @@ class Subject:
 
         first = self.memo.pop("first", None)
         try:
+            first = self.build() if first is None else first
+            before = _parameters(first)
             with kept():
                 begin(1)
-                outputs = exercise(self, self.build() if first is None else first)
+                outputs = exercise(self, first)
         except (NotApplicable, MissingWeightsError, MissingLibraryError):
             raise
         except Failed as failure:
             return str(failure)
         except Exception as error:
             return describe_exception(error)
+        if new := _parameters(first).keys() - before.keys():
+            return f"its first use makes {listed(sorted(new))}; {LATE}"
         self.memo["baseline"] = [output.clone() for output in outputs]
         return ""
 
@@ -247,6 +259,13 @@ class Subject:
             return [Case({"input_size": side}, (3, side, side)) for side in patch_sizes(spec)]
         return [Case({}, (3, 48, 40))]
 
+    @property
+    def larger(self) -> list[Case]:
+        """A wider and larger case of a block or an upsampler, which it may refuse; of others none."""
+        if self.kind not in ("block", "upsampler"):
+            return []
+        return [Case({**self.cases[0].supplied, "channels": MORE}, (MORE, *LARGER))]
+
     def expected(self, network: nn.Module, case: Case, batch: int) -> tuple[int | None, ...]:
         """Return the shape that an output must have; None where a side is the component's own choice."""
         channels, height, width = case.shape
@@ -313,6 +332,10 @@ def patch_sizes(spec: DiscriminatorSpec) -> list[int]:
     step = spec.size_multiple
     least = -(-max(spec.min_size, 16) // step) * step
     return list(dict.fromkeys([least, least + step, least + 3 * step]))
+
+
+def _parameters(built: Any) -> dict[str, nn.Parameter]:
+    return dict(built.named_parameters()) if isinstance(built, nn.Module) else {}
 
 
 def _tensor(output: Any) -> torch.Tensor:

@@ -6,11 +6,13 @@ of Python's own library is the plugin's: what the libraries do that it imports i
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -24,6 +26,8 @@ PATCHED = (
     *("numpy", "numpy.linalg", "numpy.random", "torchvision", "torchvision.models", "torchvision.utils"),
     *("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.optim", "torch.autograd", "torch.cuda"),
     *("torch.amp", "torch.fft", "torch.hub", "torch.linalg", "torch.serialization", "torch.utils.data"),
+    *("torchvision.transforms", "torchvision.transforms.functional", "timm", "timm.models", "timm.layers"),
+    *("safetensors", "safetensors.torch", "socket", "subprocess", "threading", "srzoo"),
 )
 """Modules in which nothing is to be replaced; nor in those of srzoo."""
 
@@ -82,7 +86,7 @@ def _is_by(roots: Collection[str]) -> bool:
 
 @contextmanager
 def watched(names: Collection[str]) -> Iterator[list[str]]:
-    """Yield a list that ends up with what the code of some packages did, and what it replaced in others.
+    """Yield a list that ends up with what the code of some packages did.
 
     Args:
         names: top-level packages and modules of a plugin.
@@ -91,14 +95,13 @@ def watched(names: Collection[str]) -> Iterator[list[str]]:
         sys.addaudithook(_hook)
         _installed.append(True)
     done: list[str] = []
-    events, before = _Events(_roots(names)), _contents()
+    events = _Events(_roots(names))
     _watching.append(events)
     try:
         yield done
     finally:
         _watching.pop()
         done += events.told()
-        done += _replaced(before, names)
 
 
 def _roots(names: Collection[str]) -> set[str]:
@@ -117,34 +120,98 @@ def _roots(names: Collection[str]) -> set[str]:
     return roots
 
 
+def mentioned(names: Collection[str], words: Collection[str]) -> list[str]:
+    """Return those of some words that the source of some packages has."""
+    roots = [Path(root) for root in _roots(names)]
+    files = [file for root in roots for file in (root.rglob("*.py") if root.is_dir() else [root])]
+    texts = [file.read_text(encoding="utf-8", errors="ignore") for file in files if file.is_file()]
+    return [word for word in words if any(word in text for text in texts)]
+
+
 # --- what was replaced --------------------------------------------------------------------------------------
 
+Contents = dict[str, tuple[Any, dict[str, Any]]]
+"""Dotted name of a module or class to what it is and what it holds."""
+_MISSING = object()
 
-def _contents() -> dict[tuple[str, str], tuple[Any, dict[str, Any]]]:
+
+@dataclass(frozen=True)
+class Patch:
+    """A function, class or method that is another now, or that hides one which is found elsewhere.
+
+    Attributes:
+        owner: the module or class that has it.
+        before: what it was there, if it was.
+    """
+
+    owner: Any
+    attribute: str
+    before: Any
+    now: Any
+
+    def undo(self) -> None:
+        """Put back what was there before."""
+        self._put(self.before)
+
+    def redo(self) -> None:
+        """Put there what was found."""
+        self._put(self.now)
+
+    def _put(self, value: Any) -> None:
+        with suppress(AttributeError, TypeError):
+            if value is _MISSING:
+                delattr(self.owner, self.attribute)
+            else:
+                setattr(self.owner, self.attribute, value)
+
+    def is_of(self, names: Collection[str]) -> bool:
+        """Whether what was found was made by some packages."""
+        return _is_of(self.now, names)
+
+
+def contents() -> Contents:
     """Return the functions and classes of well-known modules, and of their own classes the methods."""
-    found = {}
+    found: Contents = {}
     own = [name for name in sys.modules if name.startswith("srzoo.") and not name.startswith("srzoo.conformance")]
     for name in (*PATCHED, *own):
-        if not isinstance(sys.modules.get(name), ModuleType):
+        module = sys.modules.get(name)
+        if not isinstance(module, ModuleType):
             continue
-        for attribute, value in list(vars(sys.modules[name]).items()):
-            if callable(value):
-                members = isinstance(value, type) and value.__module__.startswith(name)
-                found[name, attribute] = (value, dict(vars(value)) if members else {})
+        found[name] = (module, dict(vars(module)))
+        for value in found[name][1].values():
+            if isinstance(value, type) and value.__module__.startswith(name):
+                place = f"{value.__module__}.{value.__qualname__}"
+                if place not in found:
+                    found[place] = (value, dict(vars(value)))
     return found
 
 
-def _replaced(before: Mapping[tuple[str, str], tuple[Any, dict[str, Any]]], names: Collection[str]) -> list[str]:
-    """Return the dotted names of what is another now, if the new one is of some packages."""
-    found: dict[str, None] = {}
-    for (module, attribute), (value, members) in before.items():
-        now = vars(sys.modules[module]).get(attribute) if module in sys.modules else value
-        if now is not value and _is_of(now, names):
-            found[f"{module}.{attribute}"] = None
-        for name, member in vars(value).items() if members else ():
-            if member is not members.get(name) and _is_of(member, names):
-                found[f"{value.__module__}.{value.__name__}.{name}"] = None
-    return list(found)
+def changes(before: Contents, names: Collection[str]) -> dict[str, Patch]:
+    """Return what is another now, by dotted name; of what is new, what hides something or was made by some packages."""
+    found = {}
+    for place, (owner, old) in before.items():
+        now = vars(owner)
+        if len(now) == len(old) and all(map(operator.is_, now.values(), old.values())):
+            continue  # as nearly all of them
+        for attribute, value in old.items():
+            if now.get(attribute, _MISSING) is not value and _is_routine(value):
+                found[f"{place}.{attribute}"] = Patch(owner, attribute, value, now.get(attribute, _MISSING))
+        for attribute in now.keys() - old.keys():
+            value = now[attribute]
+            if _is_routine(value) and (_hides(owner, attribute) or _is_of(value, names)):
+                found[f"{place}.{attribute}"] = Patch(owner, attribute, _MISSING, value)
+    return found
+
+
+def _is_routine(value: Any) -> bool:
+    return callable(value) or hasattr(type(value), "__get__")
+
+
+def _hides(owner: Any, attribute: str) -> bool:
+    """Whether its name was found elsewhere: in a base class, or by a module that imports it when asked."""
+    if isinstance(owner, type):
+        return any(attribute in vars(base) for base in owner.__mro__[1:])
+    return owner.__name__ == "srzoo" and attribute in owner.__all__
 
 
 def _is_of(value: Any, names: Collection[str]) -> bool:
