@@ -374,10 +374,10 @@ class Validator:
         reference.score(image_to_device(nearest, self._device))
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
-        """Whether scores beat the best so far: by the first metric, averaged over the sets."""
-        if not best:
-            return True
+        """Whether scores beat the best so far: by the first metric, averaged over the sets; NaN never does."""
         metric = self._metrics[0]
         keys: Sequence[str] = [f"{image_set.name}/{metric.name}" for image_set in self.sets]
-        new, old = (sum(values[key] for key in keys) for values in (scores, best))
+        new, old = (sum(values[key] for key in keys) if values else math.nan for values in (scores, best))
+        if math.isnan(new) or math.isnan(old):
+            return math.isnan(old) and not math.isnan(new)
         return new > old if metric.spec.higher_is_better else new < old

@@ -300,6 +300,16 @@ def test_the_best_weights_are_kept(tmp_path: Path, photos: str) -> None:
     assert set(best) == set(read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0])
 
 
+def test_a_score_that_is_not_a_number_is_never_the_best(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = iter([math.nan, 20.0, math.nan, 19.0, math.nan])
+    monkeypatch.setattr("srzoo.runs.Validator.__call__", lambda self, generator: {"photos/psnr": next(given)})
+    validation = {"data": [photos], "every": 1, "metrics": ["psnr"]}
+    run("srresnet-lite-x4", tmp_path, photos, 5, {**TINY, "training.validation": validation})
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[1]["step"] == 2
+
+
 def test_the_log_of_a_resumed_run_tells_every_step_once(tmp_path: Path, photos: str) -> None:
     def stop(stage: str, step: int, total: int, values: object) -> None:
         if step == 8 and stage != "decoding":
