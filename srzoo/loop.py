@@ -6,14 +6,14 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -25,13 +25,13 @@ from .distribution import average_buffers_, gathered
 from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
 from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
-from .optim import clip_weights_, precision_for
+from .optim import autocast_in, clip_weights_, precision_for
 from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
 from .recipe import Entry, Stage, Training
 from .rehearsal import broken_terms
 from .runs import RunFolder, Validator
-from .stages import Parts, build_parts
+from .stages import Parts, build_parts, seed_stage
 from .tasks import Batch, Engine, Outcome, shares_of
 from .trackers import Tracking
 
@@ -88,8 +88,7 @@ class Run:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context that networks run in."""
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        return nullcontext() if kind is None else torch.autocast(self.accelerator.device.type, kind)
+        return autocast_in(self.precision, self.accelerator.device)
 
     def description(self) -> dict[str, Any]:
         """Return what a weight file says about itself."""
@@ -135,10 +134,10 @@ class Run:
         saved = self.folder.read_state()
         if saved is not None and self.order.index(saved["stage"]) > self.order.index(name):
             return generator  # a later stage is under way; its state holds the weights
-        set_seed(recipe.seed + self.order.index(name))  # so that a stage does not depend on what came before it
+        seed_stage(recipe, name)
         parts = build_parts(self.entry, stage, generator, terms, accelerator, self.engine)
         # From here on, processes draw numbers of their own.
-        set_seed(recipe.seed + self.order.index(name), device_specific=True)
+        seed_stage(recipe, name, device_specific=True)
         start = self._restore(saved, parts) if saved is not None and saved["stage"] == name else 0
         self.sources = source_record(self.entry)
         if saved is not None and start == stage.steps:  # nothing is trained by what the code is now
@@ -172,6 +171,7 @@ class Run:
             log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite
             train_generator = stage.trains_generator(step - 1)
             batch = self._on_device(crops)
+            drawn = None if on_gpu else random_state()  # a GPU's failures are noticed when it has moved on
 
             outcome, norms = taken.gradients(
                 batch, step - 1, train_generator=train_generator, measure=log_now or unchecked
@@ -182,7 +182,7 @@ class Run:
                 broken |= guard.check() or ({EXHAUSTED: step} if is_exhausted(self.scaler) else {})
             stop, failed = self._agree(bool(signals.received), bool(broken), log_now)
             if failed:
-                self._fail(name, step, broken, batch, parts, dataset)
+                self._fail(name, step, broken, batch, drawn, parts, dataset)
             if unchecked and outcome.norms:
                 check_pulls(name, outcome.norms, scaled=self.scaler.is_enabled())
                 unchecked = False
@@ -250,24 +250,36 @@ class Run:
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _fail(
-        self, name: str, step: int, broken: Mapping[str, int], batch: Batch, parts: Parts, dataset: PatchDataset
+        self,
+        name: str,
+        step: int,
+        broken: Mapping[str, int],
+        batch: Batch,
+        drawn: Mapping[str, Any] | None,
+        parts: Parts,
+        dataset: PatchDataset,
     ) -> None:
-        """Keep what is needed to look into it, and stop; all processes do, with the message of those that failed."""
+        """Keep what is needed to look into it, and stop; all processes do, with the message of those that failed.
+
+        Args:
+            drawn: the state of the random generators before the step.
+        """
         networks = {k: p for k, p in parts.stateful().items() if k in ("generator", "discriminator")}
         weights = {label: copy.deepcopy(network.state_dict()) for label, network in networks.items()}
         first = min(broken.values(), default=step)
         terms = [label for label, found in broken.items() if found == first and label not in FOLLOWS]
         if first != step:  # crops are a function of the step
-            batch = self._on_device(dataset.__getitems__(next(iter(self._samples(first - 1, first)))))
+            batch, drawn = self._on_device(dataset.__getitems__(next(iter(self._samples(first - 1, first))))), None
         faults = [*terms]
         if broken and not terms and not parts.sharded:
-            terms = self._blamed(name, batch, parts)
+            terms = self._blamed(name, first - 1, batch, drawn, parts)
             faults = [f"gradient of {term}" for term in terms]
         known = any(gather_object([bool(faults)]))  # other processes have but the mean of the gradients to tell by
         message = ""
         if broken and (faults or not known):
             faults = faults or [label for label, found in broken.items() if found == first]
             record = {"stage": name, "step": first, "terms": terms or faults, "batch": batch, "weights_of": step - 1}
+            record |= {"precision": self.precision, "random": drawn}
             message = f"stage {name!r}, step {first}: not finite: {', '.join(faults)}. " + " ".join(
                 [
                     *(["fp16 left out all of the last steps."] if EXHAUSTED in broken else []),
@@ -279,14 +291,16 @@ class Run:
             )
         raise TrainingError(" ".join(dict.fromkeys(text for text in gather_object([message]) if text)))
 
-    def _blamed(self, name: str, batch: Batch, parts: Parts) -> list[str]:
+    def _blamed(self, name: str, step: int, batch: Batch, drawn: Mapping[str, Any] | None, parts: Parts) -> list[str]:
         """Return the terms whose gradient is not finite by themselves, as far as the weights still tell."""
         networks = [network for network in (parts.generator, parts.discriminator) if network is not None]
         if not all(torch.isfinite(tensor).all() for network in networks for tensor in network.state_dict().values()):
             return []
         try:
             task = parts.task.on(networks, Engine(autocast=self.autocast))
-            return broken_terms(name, task, batch, self.recipe.accumulate)
+            if drawn is not None:
+                restore_random_state(drawn)
+            return broken_terms(name, task, batch, step, self.recipe.accumulate)
         except Exception:  # it must not hide the failure that it is to explain
             return []
 

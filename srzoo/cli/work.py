@@ -249,6 +249,13 @@ def _show_audit(
     for where, names in found.unreached.items():
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         errors.print(f"[yellow]{where}:[/yellow] no gradient reaches {escape(some)}", soft_wrap=True)
+    if found.replayed and not found.reproduced:
+        errors.print(
+            f"[yellow]not reproduced:[/yellow] in {escape(found.replayed)}, no term is broken by itself. What broke "
+            "was their sum, or depends on what is not replayed: another device, other processes, parts of a batch.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if not found.ok:
         raise typer.Exit(1)
 
