@@ -304,7 +304,7 @@ def test_a_score_that_is_not_a_number_is_never_the_best(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = iter([math.nan, 20.0, math.nan, 19.0, math.nan])
-    monkeypatch.setattr("srzoo.runs.Validator.__call__", lambda self, generator: {"photos/psnr": next(given)})
+    monkeypatch.setattr("srzoo.runs.Validator.__call__", lambda self, _: {f"{self.sets[0].name}/psnr": next(given)})
     validation = {"data": [photos], "every": 1, "metrics": ["psnr"]}
     run("srresnet-lite-x4", tmp_path, photos, 5, {**TINY, "training.validation": validation})
     assert read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[1]["step"] == 2
