@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -283,8 +284,7 @@ class Run:
             message = f"stage {name!r}, step {first}: not finite: {', '.join(faults)}. " + " ".join(
                 [
                     *(["fp16 left out all of the last steps."] if EXHAUSTED in broken else []),
-                    self.folder.what_is_saved(),
-                    "Lower the learning rate or the weight of a term.",
+                    self._remedy(name),
                     *(["With --log-every 1 the term is told."] if not terms and first < step else []),
                     self.folder.save_failure({**record, **weights}, self.accelerator.process_index),
                 ]
@@ -303,6 +303,16 @@ class Run:
             return broken_terms(name, task, batch, step, self.recipe.accumulate)
         except Exception:  # it must not hide the failure that it is to explain
             return []
+
+    def _remedy(self, name: str) -> str:
+        """Say, after a failure in a stage, how to train with other settings from what is saved."""
+        rate = f"training.stages.{name}.optimizer.lr={self.recipe.stages[name].optimizer.lr / 2:g}"
+        saved, folder = self.folder.what_is_saved(), self.folder.path
+        if self.folder.newest_step() is None:
+            return f"{saved} Repeat the command with a lower learning rate, {rate}, or a lower weight of a term."
+        done = [f"training.stages.{earlier}=null" for earlier in self.order[: self.order.index(name)]]
+        changes = shlex.join(["--out", f"{folder}-2", f"training.start_from={folder}", *done, rate])
+        return f"{saved} To go on from it, repeat the command with {changes}, or with a lower weight of a term."
 
     def _validate(self, name: str, step: int, stage: Stage, generator: nn.Module) -> None:
         assert self.validator is not None
@@ -345,8 +355,7 @@ class Run:
         for label in ("generator", "discriminator"):
             if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
                 raise TrainingError(
-                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. "
-                    f"{self.folder.what_is_saved()} Lower the learning rate."
+                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. {self._remedy(name)}"
                 )
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from .recipe import Entry, Validation
 from .registry import get_registry
 from .scoring import Reference, available_metrics, image_to_device, mean_scores, score_set
 from .specs import GeneratorSpec
+from .states import saved_states
 from .weights import differences, save_checkpoint, shown
 
 LOCK_PATIENCE = 10.0
@@ -186,13 +186,7 @@ class RunFolder:
 
     def _states(self) -> list[Path]:
         """Return the states to resume from, newest first."""
-
-        found = []
-        for path in (self.path / "states").glob("*-*.pt"):
-            stage, _, step = path.stem.rpartition("-")
-            if stage in self._order and re.fullmatch("[0-9]+", step):  # others are copies that somebody made
-                found.append((self._order.index(stage), int(step), path))
-        return [path for _, _, path in sorted(found, reverse=True)]
+        return saved_states(self.path, self._order)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from, whole or not at all, and drop the oldest.
