@@ -91,13 +91,17 @@ class Run:
         """Return the context that networks run in."""
         return autocast_in(self.precision, self.accelerator.device)
 
-    def description(self) -> dict[str, Any]:
-        """Return what a weight file says about itself."""
+    def description(self, until: str | None = None) -> dict[str, Any]:
+        """Return what a weight file says about itself, of all stages or of those until one."""
+        recipe = self.recipe
+        if until is not None:
+            done = self.order[: self.order.index(until) + 1]
+            recipe = recipe.model_copy(update={"stages": {name: recipe.stages[name] for name in done}})
         return {
             "entry": self.entry.name,
             "composition": full_composition(self.entry),
-            "training": self.recipe.model_dump(mode="json"),
-            "training_digest": self.recipe.digest(),
+            "training": recipe.model_dump(mode="json"),
+            "training_digest": recipe.digest(),
             "srzoo": __version__,
             "plugins": plugin_versions(),
             "torch": torch.__version__,
@@ -212,7 +216,10 @@ class Run:
                 )
         self._warn_of_nothing_done(name, stage.steps - start, scale)
         accelerator.free_memory()
-        return parts.averaged()
+        generator = parts.averaged()
+        if name != self.order[-1]:  # the next stage trains it further, and drops its states
+            self.folder.save_stage(name, generator, self.description(until=name))
+        return generator
 
     def _samples(self, start: int, stop: int) -> StepSampler:
         size, processes = self.recipe.batch_size, self.accelerator.num_processes

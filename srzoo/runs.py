@@ -38,7 +38,8 @@ class RunFolder:
     ``entry.json``            the settings; another run in the same folder is refused
     ``log.jsonl``             losses, gradient shares and validation scores, one line each
     ``states/``               the newest states to resume from, ``STAGE-STEP.pt``
-    ``best.safetensors``      the weights that validated best, in ``checkpoints/``
+    ``best.safetensors``      in ``checkpoints/``, the weights that validated best in the stage under way
+    ``STAGE.safetensors``     there too, the weights that a stage before the last ended with
     ``ENTRY.safetensors``     the weights at the end
     ``training.png``          the curves
     ``failure.pt``            batch and weights of a step that was not finite, for ``--replay``
@@ -268,6 +269,15 @@ class RunFolder:
         if self.writes:
             (self.path / "checkpoints").mkdir(exist_ok=True)
             save_checkpoint(self.path / "checkpoints" / "best.safetensors", generator.state_dict(), description)
+
+    def save_stage(self, name: str, generator: nn.Module, description: Mapping[str, Any]) -> None:
+        """Write the generator that a stage ended with."""
+        if self.writes:
+            save_checkpoint(self.stage_path(name), generator.state_dict(), description)
+
+    def stage_path(self, name: str) -> Path:
+        """Return where the generator lies that a stage before the last ended with."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
 
     def save_failure(self, record: Mapping[str, Any], rank: int = 0) -> str:
         """Write what is needed to look into a step that failed, ``failure.pt``, and say what is in it.

@@ -183,6 +183,13 @@ def train_command(
             f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}",
             soft_wrap=True,
         )
+    for path in result.earlier:
+        console.print(
+            f"  before its last stage: {escape(str(path))}\n"
+            f"[dim]srzoo interpolate {escape(str(path))} {escape(str(result.out))} goes from one to the other.[/dim]",
+            soft_wrap=True,
+            highlight=False,
+        )
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
     for name, reason in result.unavailable.items():
