@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
 from torch import nn
 
 from .compose import build_discriminator, build_generator, build_terms, has_adversarial_term, preflight
 from .data import load_image_set
 from .errors import InputError
 from .inference import best_device
+from .optim import autocast_in
 from .patches import PatchDataset, as_batch
 from .pretrained import load_start
+from .process import restore_random_state
 from .recipe import Entry, Training
 from .rehearsal import AuditRow, measure_terms
-from .tasks import GanTask, PixelTask
+from .stages import seed_stage
+from .tasks import Engine, GanTask, PixelTask
 from .zoo import training_entry
 
 
@@ -29,15 +33,22 @@ class Audit:
 
     Attributes:
         unreached: ``"stage: network"`` to parameters without a gradient.
+        replayed: the precision, step and stage of the failure that this is the replay of, in words.
     """
 
     rows: tuple[AuditRow, ...]
     unreached: dict[str, list[str]]
+    replayed: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether every term pulls and every parameter is reached."""
-        return not self.unreached and not any(row.problem for row in self.rows)
+        """Whether every term pulls and every parameter is reached. A failure is none the better for a replay."""
+        return not self.replayed and not self.unreached and not any(row.problem for row in self.rows)
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether a term of the failure that was replayed is not finite again."""
+        return bool(self.replayed) and any(row.is_broken for row in self.rows)
 
 
 def audit(
@@ -49,11 +60,13 @@ def audit(
 ) -> Audit:
     """Take every term's value and gradient norms on the first batch of every stage; nothing is trained.
 
-    Computed in float32 from the stage's starting weights; a later stage starts from fresh ones here.
+    Computed in float32 from the stage's starting weights and random numbers; a later stage starts from fresh weights
+    here.
 
     Args:
         replay: the ``failure.pt`` of a run that stopped because a term was not finite: its stage alone, with the
-            weights and the batch of that step. Without overrides, the settings are those of the run it lies in.
+            weights, batch, precision, weights of terms and, where they are known, random numbers of that step. Without
+            overrides, the settings are those of the run it lies in.
 
     Raises:
         InputError: as :func:`srzoo.training.train`, or the file to replay is not one, or of another entry.
@@ -66,14 +79,17 @@ def audit(
     preflight(entry)
     failure = _read_failure(Path(replay), entry) if replay is not None else None
     stages = dict(recipe.stages) if failure is None else {failure["stage"]: recipe.stages[failure["stage"]]}
-    terms = {name: build_terms(entry, name) for name in stages}
+    set_seed(recipe.seed)  # here and below, where a run does
+    terms = {name: build_terms(entry, name) for name in recipe.stages}
     device = best_device()
+    step, precision = (failure["step"] - 1, failure["precision"]) if failure is not None else (0, "fp32")
+    engine = Engine(autocast=lambda: autocast_in(precision, device))
     crops = failure["batch"] if failure is not None else _first_batch(entry, recipe)
     batch = {key: images.to(device) for key, images in crops.items()}
     rows: list[AuditRow] = []
     unreached: dict[str, list[str]] = {}
     for name, stage in stages.items():
-        torch.manual_seed(recipe.seed)
+        set_seed(recipe.seed)
         generator = build_generator(entry)
         if failure is not None:
             _load(generator, failure["generator"], replay)
@@ -83,18 +99,23 @@ def audit(
         for term in terms[name]:
             if isinstance(term.loss, nn.Module):
                 term.loss.to(device)
+        seed_stage(recipe, name)
         task: PixelTask
         if has_adversarial_term(stage):
             discriminator = build_discriminator(entry, stage)
             if failure is not None:
                 _load(discriminator, failure["discriminator"], replay)
-            task = GanTask(generator, discriminator.to(device).train(), terms[name])
+            task = GanTask(generator, discriminator.to(device).train(), terms[name], engine)
         else:
-            task = PixelTask(generator, terms[name])
-        found, missed = measure_terms(name, task, batch)
+            task = PixelTask(generator, terms[name], engine)
+        seed_stage(recipe, name)  # as the first process does
+        if failure is not None and failure["random"] is not None:
+            restore_random_state(failure["random"])
+        found, missed = measure_terms(name, task, batch, step)
         rows += found
         unreached |= missed
-    return Audit(tuple(rows), unreached)
+    replayed = f"{precision} at step {step + 1} of stage {failure['stage']!r}" if failure is not None else ""
+    return Audit(tuple(rows), unreached, replayed)
 
 
 def _first_batch(entry: Entry, recipe: Training) -> dict[str, torch.Tensor]:
@@ -123,6 +144,7 @@ def _read_failure(path: Path, entry: Entry) -> dict[str, Any]:
     try:
         failure: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         stage, batch = failure["stage"], failure["batch"]
+        failure = {"precision": "fp32", "random": None, **failure, "step": int(failure["step"])}
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except Exception:

@@ -225,7 +225,10 @@ class _Export:
             save_checkpoint(target, tensors, {"exported": described, "layout": spec.name})
             return
         assert self.model.path is not None
-        shutil.copyfile(self.model.path, target)  # the same bytes, so that their hash stays
+        if self.model.path.suffix == ".safetensors":
+            shutil.copyfile(self.model.path, target)  # the same bytes, so that their hash stays
+        else:  # the state of a run that is not finished
+            save_checkpoint(target, tensors, self.model.description)
         check_hash(target, self.model.digest)
         (self.staging / "zoo.yaml").write_text(zoo_text(self.model, target.name, self.licence), encoding="utf-8")
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -25,13 +26,13 @@ from .distribution import average_buffers_, gathered
 from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
 from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
-from .optim import clip_weights_, precision_for
+from .optim import autocast_in, clip_weights_, precision_for
 from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
 from .recipe import Entry, Stage, Training
 from .rehearsal import broken_terms
 from .runs import RunFolder, Validator
-from .stages import Parts, build_parts
+from .stages import Parts, build_parts, seed_stage
 from .tasks import Batch, Engine, Outcome, shares_of
 from .trackers import Tracking
 
@@ -88,16 +89,19 @@ class Run:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context that networks run in."""
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        return nullcontext() if kind is None else torch.autocast(self.accelerator.device.type, kind)
+        return autocast_in(self.precision, self.accelerator.device)
 
-    def description(self) -> dict[str, Any]:
-        """Return what a weight file says about itself."""
+    def description(self, until: str | None = None) -> dict[str, Any]:
+        """Return what a weight file says about itself, of all stages or of those until one."""
+        recipe = self.recipe
+        if until is not None:
+            done = self.order[: self.order.index(until) + 1]
+            recipe = recipe.model_copy(update={"stages": {name: recipe.stages[name] for name in done}})
         return {
             "entry": self.entry.name,
             "composition": full_composition(self.entry),
-            "training": self.recipe.model_dump(mode="json"),
-            "training_digest": self.recipe.digest(),
+            "training": recipe.model_dump(mode="json"),
+            "training_digest": recipe.digest(),
             "srzoo": __version__,
             "plugins": plugin_versions(),
             "torch": torch.__version__,
@@ -135,10 +139,10 @@ class Run:
         saved = self.folder.read_state()
         if saved is not None and self.order.index(saved["stage"]) > self.order.index(name):
             return generator  # a later stage is under way; its state holds the weights
-        set_seed(recipe.seed + self.order.index(name))  # so that a stage does not depend on what came before it
+        seed_stage(recipe, name)
         parts = build_parts(self.entry, stage, generator, terms, accelerator, self.engine)
         # From here on, processes draw numbers of their own.
-        set_seed(recipe.seed + self.order.index(name), device_specific=True)
+        seed_stage(recipe, name, device_specific=True)
         start = self._restore(saved, parts) if saved is not None and saved["stage"] == name else 0
         self.sources = source_record(self.entry)
         if saved is not None and start == stage.steps:  # nothing is trained by what the code is now
@@ -172,6 +176,7 @@ class Run:
             log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite
             train_generator = stage.trains_generator(step - 1)
             batch = self._on_device(crops)
+            drawn = None if on_gpu else random_state()  # a GPU's failures are noticed when it has moved on
 
             outcome, norms = taken.gradients(
                 batch, step - 1, train_generator=train_generator, measure=log_now or unchecked
@@ -182,7 +187,7 @@ class Run:
                 broken |= guard.check() or ({EXHAUSTED: step} if is_exhausted(self.scaler) else {})
             stop, failed = self._agree(bool(signals.received), bool(broken), log_now)
             if failed:
-                self._fail(name, step, broken, batch, parts, dataset)
+                self._fail(name, step, broken, batch, drawn, parts, dataset)
             if unchecked and outcome.norms:
                 check_pulls(name, outcome.norms, scaled=self.scaler.is_enabled())
                 unchecked = False
@@ -211,7 +216,10 @@ class Run:
                 )
         self._warn_of_nothing_done(name, stage.steps - start, scale)
         accelerator.free_memory()
-        return parts.averaged()
+        generator = parts.averaged()
+        if name != self.order[-1]:  # the next stage trains it further, and drops its states
+            self.folder.save_stage(name, generator, self.description(until=name))
+        return generator
 
     def _samples(self, start: int, stop: int) -> StepSampler:
         size, processes = self.recipe.batch_size, self.accelerator.num_processes
@@ -250,45 +258,68 @@ class Run:
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _fail(
-        self, name: str, step: int, broken: Mapping[str, int], batch: Batch, parts: Parts, dataset: PatchDataset
+        self,
+        name: str,
+        step: int,
+        broken: Mapping[str, int],
+        batch: Batch,
+        drawn: Mapping[str, Any] | None,
+        parts: Parts,
+        dataset: PatchDataset,
     ) -> None:
-        """Keep what is needed to look into it, and stop; all processes do, with the message of those that failed."""
+        """Keep what is needed to look into it, and stop; all processes do, with the message of those that failed.
+
+        Args:
+            drawn: the state of the random generators before the step.
+        """
         networks = {k: p for k, p in parts.stateful().items() if k in ("generator", "discriminator")}
         weights = {label: copy.deepcopy(network.state_dict()) for label, network in networks.items()}
         first = min(broken.values(), default=step)
         terms = [label for label, found in broken.items() if found == first and label not in FOLLOWS]
         if first != step:  # crops are a function of the step
-            batch = self._on_device(dataset.__getitems__(next(iter(self._samples(first - 1, first)))))
+            batch, drawn = self._on_device(dataset.__getitems__(next(iter(self._samples(first - 1, first))))), None
         faults = [*terms]
         if broken and not terms and not parts.sharded:
-            terms = self._blamed(name, batch, parts)
+            terms = self._blamed(name, first - 1, batch, drawn, parts)
             faults = [f"gradient of {term}" for term in terms]
         known = any(gather_object([bool(faults)]))  # other processes have but the mean of the gradients to tell by
         message = ""
         if broken and (faults or not known):
             faults = faults or [label for label, found in broken.items() if found == first]
             record = {"stage": name, "step": first, "terms": terms or faults, "batch": batch, "weights_of": step - 1}
+            record |= {"precision": self.precision, "random": drawn}
             message = f"stage {name!r}, step {first}: not finite: {', '.join(faults)}. " + " ".join(
                 [
                     *(["fp16 left out all of the last steps."] if EXHAUSTED in broken else []),
-                    self.folder.what_is_saved(),
-                    "Lower the learning rate or the weight of a term.",
+                    self._remedy(name),
                     *(["With --log-every 1 the term is told."] if not terms and first < step else []),
                     self.folder.save_failure({**record, **weights}, self.accelerator.process_index),
                 ]
             )
         raise TrainingError(" ".join(dict.fromkeys(text for text in gather_object([message]) if text)))
 
-    def _blamed(self, name: str, batch: Batch, parts: Parts) -> list[str]:
+    def _blamed(self, name: str, step: int, batch: Batch, drawn: Mapping[str, Any] | None, parts: Parts) -> list[str]:
         """Return the terms whose gradient is not finite by themselves, as far as the weights still tell."""
         networks = [network for network in (parts.generator, parts.discriminator) if network is not None]
         if not all(torch.isfinite(tensor).all() for network in networks for tensor in network.state_dict().values()):
             return []
         try:
             task = parts.task.on(networks, Engine(autocast=self.autocast))
-            return broken_terms(name, task, batch, self.recipe.accumulate)
+            if drawn is not None:
+                restore_random_state(drawn)
+            return broken_terms(name, task, batch, step, self.recipe.accumulate)
         except Exception:  # it must not hide the failure that it is to explain
             return []
+
+    def _remedy(self, name: str) -> str:
+        """Say, after a failure in a stage, how to train with other settings from what is saved."""
+        rate = f"training.stages.{name}.optimizer.lr={self.recipe.stages[name].optimizer.lr / 2:g}"
+        saved, folder = self.folder.what_is_saved(), self.folder.path
+        if self.folder.newest_step() is None:
+            return f"{saved} Repeat the command with a lower learning rate, {rate}, or a lower weight of a term."
+        done = [f"training.stages.{earlier}=null" for earlier in self.order[: self.order.index(name)]]
+        changes = shlex.join(["--out", f"{folder}-2", f"training.start_from={folder}", *done, rate])
+        return f"{saved} To go on from it, repeat the command with {changes}, or with a lower weight of a term."
 
     def _validate(self, name: str, step: int, stage: Stage, generator: nn.Module) -> None:
         assert self.validator is not None
@@ -331,8 +362,7 @@ class Run:
         for label in ("generator", "discriminator"):
             if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
                 raise TrainingError(
-                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. "
-                    f"{self.folder.what_is_saved()} Lower the learning rate."
+                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. {self._remedy(name)}"
                 )
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision

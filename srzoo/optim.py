@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -135,6 +136,12 @@ def clip_weights_(module: nn.Module, limit: float) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.clamp_(-limit, limit)
+
+
+def autocast_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context that networks run in at a precision, one that :func:`precision_for` returns."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return nullcontext() if kind is None else torch.autocast(device.type, kind)
 
 
 def precision_for(wanted: str, device: torch.device) -> str:

@@ -32,6 +32,7 @@ from .pickles import load_pickle
 from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
+from .states import newest_weights
 from .weights import (
     check_composition,
     check_fit,
@@ -80,21 +81,24 @@ def load_model(reference: str | Path) -> Model:
     """Return the model a name or a path stands for.
 
     Args:
-        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, a folder
-            that ``srzoo pull`` made, or a checkpoint of another program that a generator reads.
+        reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, finished or
+            not, a folder that ``srzoo pull`` made, or a checkpoint of another program that a generator reads.
 
     Raises:
         UnknownNameError: there is no such entry or file.
         MissingWeightsError, WeightsError: the weights are missing, damaged, or of another model.
+
+    Warns:
+        RecipeWarning: a run is not finished; says of which step the weights are.
     """
     path = Path(reference)
     if str(reference) not in get_zoo().names():  # an entry's name wins over a folder that happens to be called so
         if (path / "zoo.yaml").is_file():
             return _load_shared(path)
         if path.is_dir():
-            return _load_file(_checkpoint_path(path), path.resolve().name)
+            return _load_file(*_weight_file(path), path.resolve().name)
         if path.suffix == ".safetensors":
-            return _load_file(path, path.stem)
+            return _load_file(path, None, path.stem)
         if path.is_file() and path.suffix in FOREIGN:
             return _load_foreign(path)
         is_path = path.suffix in FOREIGN or len(path.parts) > 1  # 'owner/entry' has two parts as well
@@ -109,11 +113,13 @@ def load_model(reference: str | Path) -> Model:
     return _load_entry(entry, weights_path(entry))
 
 
-def _checkpoint_path(path: Path) -> Path:
-    """Return the weight file in a run's folder; any other path as it is."""
+def _weight_file(path: Path) -> tuple[Path, bytes | None]:
+    """Return the weight file in a run's folder, or its newest state and the weights in it; any other path as it is."""
     if not path.is_dir():
-        return path
+        return path, None
     files = sorted(path.glob("*.safetensors"))
+    if not files and (unfinished := newest_weights(path)) is not None:
+        return unfinished
     if len(files) != 1:
         best = path / "checkpoints" / "best.safetensors"
         hint = " Write the folder of another run, or a checkpoint file."
@@ -122,11 +128,15 @@ def _checkpoint_path(path: Path) -> Path:
         elif files:
             hint = f" Write the one that is meant, e.g. {files[0]}."
         raise MissingWeightsError(f"{path} holds {len(files)} .safetensors files; a finished run holds one.{hint}")
-    return files[0]
+    return files[0], None
 
 
-def _load_file(path: Path, name: str) -> Model:
-    content, digest = checked_bytes(path)
+def _load_file(path: Path, content: bytes | None, name: str) -> Model:
+    """Load a weight file, whose content may have been read."""
+    if content is None:
+        content, digest = checked_bytes(path)
+    else:
+        digest = hashlib.sha256(content).hexdigest()
     tensors, description = read_checkpoint(path, content)
     composition = description.get("composition")
     if not isinstance(composition, dict):
@@ -268,7 +278,8 @@ def _model(
     if isinstance(training, dict):
         seed = training.get("seed")
         rest = {key: value for key, value in training.items() if key not in ("seed", "validation")}
-        text = json.dumps([description.get("composition"), rest], sort_keys=True)
+        state = [description["state"]] if "state" in description else []  # of an unfinished run, no seed of a whole one
+        text = json.dumps([description.get("composition"), rest, *state], sort_keys=True)
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
     if digest is None:
         digest = file_sha256(path) if path is not None else ""
@@ -374,8 +385,8 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         is_path = Path(reference).suffix == ".safetensors" or Path(reference).is_dir()
         # As everywhere, an entry's name wins over a folder that happens to be called so.
         if is_path and reference not in get_zoo() and not isinstance(reference, Name):
-            path = _checkpoint_path(Path(reference))
-            tensors, description = read_checkpoint(path)
+            path, content = _weight_file(Path(reference))
+            tensors, description = read_checkpoint(path, content)
             _check_composition(description, target, path)
             load_into(generator, tensors, str(path))
             _warn_of_other_source(description, target, path)

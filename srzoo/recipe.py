@@ -343,6 +343,8 @@ class Training(Model):
         if not stages:
             raise ValueError("give at least one stage")
         for name in stages:
+            if name.lower() == "best":
+                raise ValueError(f"a stage cannot be called {name!r}: checkpoints/best.safetensors is another file")
             if not re.fullmatch(r"\w[\w .+-]*", name):  # files are named after it
                 raise ValueError(f"a stage's name has letters, digits, '_', '-', '+' and '.', not {name!r}")
         return stages

@@ -41,13 +41,20 @@ class AuditRow:
     share: float | None
     problem: str = ""
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the value or a gradient is not finite."""
+        numbers = (self.value, self.output, self.generator, self.discriminator)
+        return not all(math.isfinite(number) for number in numbers if number is not None)
 
-def measure_terms(stage: str, task: PixelTask, batch: Batch) -> tuple[list[AuditRow], dict[str, list[str]]]:
+
+def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple[list[AuditRow], dict[str, list[str]]]:
     """Take the value of every term of a task and its gradients on the output and on both networks' parameters.
 
     Args:
         stage: its name.
         task: of bare networks, on the batch's device; buffers of theirs may move as in a step.
+        step: its number, from 0; weights of terms move with it, and lazy regularisers go by it.
 
     Returns:
         one row a term, and ``"stage: network"`` to the parameters that no term reaches.
@@ -56,11 +63,11 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch) -> tuple[list[Audit
     with task.engine.autocast():
         made = generate(task.generator, batch["lr"], task.image_terms)
         outputs = made.leaves()
-        losses = image_losses(task.image_terms, outputs, batch["hr"])
+        losses = image_losses(task.image_terms, outputs, batch["hr"], step)
     judged: Losses = {}
     if isinstance(task, GanTask):
         networks["discriminator"] = task.discriminator
-        adversarial, judged = task.judge(batch["hr"], outputs.sr, 0)
+        adversarial, judged = task.judge(batch["hr"], outputs.sr, step)
         losses |= adversarial
     reached = {
         network: {name: False for name, p in module.named_parameters() if p.requires_grad}
@@ -271,15 +278,16 @@ def _check(
     return found
 
 
-def broken_terms(stage: str, task: PixelTask, batch: Batch, pieces: int) -> list[str]:
+def broken_terms(stage: str, task: PixelTask, batch: Batch, step: int, pieces: int) -> list[str]:
     """Return the terms whose value or gradient is not finite on a batch that is computed in parts.
 
     Args:
         task: of bare networks; their buffers move.
+        step: the batch's number, from 0.
     """
     found: dict[str, None] = {}
     for number in range(pieces):
         part = {key: images.chunk(pieces)[number] for key, images in batch.items()}
-        rows, _ = measure_terms(stage, task, part)
-        found |= {row.term: None for row in rows if "not finite" in row.problem}
+        rows, _ = measure_terms(stage, task, part, step)
+        found |= {row.term: None for row in rows if row.is_broken}
     return list(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from .recipe import Entry, Validation
 from .registry import get_registry
 from .scoring import Reference, available_metrics, image_to_device, mean_scores, score_set
 from .specs import GeneratorSpec
+from .states import saved_states
 from .weights import differences, save_checkpoint, shown
 
 LOCK_PATIENCE = 10.0
@@ -38,7 +38,8 @@ class RunFolder:
     ``entry.json``            the settings; another run in the same folder is refused
     ``log.jsonl``             losses, gradient shares and validation scores, one line each
     ``states/``               the newest states to resume from, ``STAGE-STEP.pt``
-    ``best.safetensors``      the weights that validated best, in ``checkpoints/``
+    ``best.safetensors``      in ``checkpoints/``, the weights that validated best in the stage under way
+    ``STAGE.safetensors``     there too, the weights that a stage before the last ended with
     ``ENTRY.safetensors``     the weights at the end
     ``training.png``          the curves
     ``failure.pt``            batch and weights of a step that was not finite, for ``--replay``
@@ -186,13 +187,7 @@ class RunFolder:
 
     def _states(self) -> list[Path]:
         """Return the states to resume from, newest first."""
-
-        found = []
-        for path in (self.path / "states").glob("*-*.pt"):
-            stage, _, step = path.stem.rpartition("-")
-            if stage in self._order and re.fullmatch("[0-9]+", step):  # others are copies that somebody made
-                found.append((self._order.index(stage), int(step), path))
-        return [path for _, _, path in sorted(found, reverse=True)]
+        return saved_states(self.path, self._order)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from, whole or not at all, and drop the oldest.
@@ -274,6 +269,15 @@ class RunFolder:
         if self.writes:
             (self.path / "checkpoints").mkdir(exist_ok=True)
             save_checkpoint(self.path / "checkpoints" / "best.safetensors", generator.state_dict(), description)
+
+    def save_stage(self, name: str, generator: nn.Module, description: Mapping[str, Any]) -> None:
+        """Write the generator that a stage ended with."""
+        if self.writes:
+            save_checkpoint(self.stage_path(name), generator.state_dict(), description)
+
+    def stage_path(self, name: str) -> Path:
+        """Return where the generator lies that a stage before the last ended with."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
 
     def save_failure(self, record: Mapping[str, Any], rank: int = 0) -> str:
         """Write what is needed to look into a step that failed, ``failure.pt``, and say what is in it.
@@ -374,10 +378,10 @@ class Validator:
         reference.score(image_to_device(nearest, self._device))
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
-        """Whether scores beat the best so far: by the first metric, averaged over the sets."""
-        if not best:
-            return True
+        """Whether scores beat the best so far: by the first metric, averaged over the sets; NaN never does."""
         metric = self._metrics[0]
         keys: Sequence[str] = [f"{image_set.name}/{metric.name}" for image_set in self.sets]
-        new, old = (sum(values[key] for key in keys) for values in (scores, best))
+        new, old = (sum(values[key] for key in keys) if values else math.nan for values in (scores, best))
+        if math.isnan(new) or math.isnan(old):
+            return math.isnan(old) and not math.isnan(new)
         return new > old if metric.spec.higher_is_better else new < old

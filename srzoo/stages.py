@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from .compose import Term, build_discriminator, build_generator, has_adversarial_term
 from .inference import to_channels_last
 from .optim import make_optimizer, make_schedule
-from .recipe import Entry, Stage
+from .recipe import Entry, Stage, Training
 from .sharding import ShardedAverage, WholeNetwork, WholeOptimizer, filled, shard_
 from .tasks import Engine, GanTask, PixelTask
 
@@ -57,6 +58,15 @@ class Parts:
         if self.discriminator is not None:
             found.append(("discriminator", self.discriminator_optimizer, self.discriminator))
         return found
+
+
+def seed_stage(recipe: Training, name: str, *, device_specific: bool = False) -> None:
+    """Set every random generator to where a stage begins, so that it does not depend on what came before it.
+
+    Args:
+        device_specific: give each process numbers of its own.
+    """
+    set_seed(recipe.seed + list(recipe.stages).index(name), device_specific=device_specific)
 
 
 def build_parts(

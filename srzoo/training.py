@@ -44,6 +44,7 @@ class TrainResult:
         unavailable: validation metric to the reason why it could not be computed.
         seconds: time spent training, over all resumed pieces.
         resumed_at: steps that the run had behind it already; ``steps`` if there was nothing left to do.
+        earlier: the averaged generators that the stages before the last ended with.
     """
 
     entry: Entry
@@ -54,6 +55,7 @@ class TrainResult:
     seconds: float
     unavailable: dict[str, str]
     resumed_at: int = 0
+    earlier: tuple[Path, ...] = ()
 
 
 def train(
@@ -151,6 +153,7 @@ def train(
                     announce(_plan(entry, generator, sets, validator, run))
                 weights = run.all_stages(generator, terms, dataset)
             accelerator.wait_for_everyone()  # a process that ends early would take the others' connections with it
+    earlier = tuple(path for path in map(folder.stage_path, list(recipe.stages)[:-1]) if path.is_file())
     return TrainResult(
         entry,
         folder.path,
@@ -160,6 +163,7 @@ def train(
         run.seconds,
         validator.unavailable if validator else {},
         resumed_at=done,
+        earlier=earlier,
     )
 
 

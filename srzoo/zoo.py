@@ -391,7 +391,15 @@ def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:
         shown = repr(first["input"])
         message = f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 200 else shown[:197] + '...'}"
     separator = ": " if dotted else ""
-    return f"{tree.place(path)}: {what}: {dotted}{separator}{message}."
+    return f"{tree.place(path)}: {what}: {dotted}{separator}{message}.{_other_stage(path, first['type'], tree)}"
+
+
+def _other_stage(path: KeyPath, fault: str, tree: Node) -> str:
+    """Return a hint where what is missing of a stage may be that of another, whose name was meant."""
+    if fault != "missing" or len(path) != 4 or path[:2] != ("training", "stages"):
+        return ""
+    stages = tree.at(path[:2]).content
+    return did_you_mean(str(path[2]), [str(name) for name in stages if name != path[2]])
 
 
 @functools.cache

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import TINY as PLAIN
+from tiny import TINY_GAN
 from typer.testing import CliRunner
 
 from srzoo import audit as audit_module
@@ -15,6 +18,7 @@ from srzoo.cli import app
 from srzoo.compose import build_generator
 from srzoo.data import load_image_set
 from srzoo.errors import InputError, TrainingError
+from srzoo.guard import FiniteGuard
 from srzoo.patches import PatchDataset
 from srzoo.training import train
 from srzoo.zoo import get_zoo
@@ -131,3 +135,64 @@ def test_a_failed_step_can_be_replayed(tmp_path: Path) -> None:
         audit("srgan-lite-x4", overrides=changes, replay=tmp_path / "other.pt")
     with pytest.raises(InputError, match="is of stage 'gan', which entry 'srresnet-lite-x4' does not have"):
         audit("srresnet-lite-x4", replay=tmp_path / "failure.pt")
+
+
+PENALISED: dict[str, Any] = {
+    **TINY_GAN,
+    "training.stages.gan.losses.perceptual": {
+        "extractor": {"name": "squeezenet1_1", "pretrained": False},
+        "layers": {"relu1": 1.0},
+    },
+    "training.stages.gan.losses.gradient_penalty": {"weight": 1.0, "weight_end": 9.0},
+    "discriminator.norm": "none",
+}
+"""With random numbers wherever a recipe may have some: extractor, weights, points of a penalty."""
+
+
+def test_the_audit_has_the_numbers_of_the_first_step(tmp_path: Path, photos: str) -> None:
+    found = audit("srgan-lite-x4", data=photos, overrides=PENALISED)
+    train("srgan-lite-x4", tmp_path, data=photos, steps=1, overrides=PENALISED, log_every=1)
+    record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    assert {row.term: row.value for row in found.rows} == pytest.approx(record["losses"], rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_replay_computes_what_the_failing_step_did_and_says_if_nothing_is_found(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    seen: dict[str, float] = {}
+
+    def blamed(self: FiniteGuard, step: int, losses: dict[str, torch.Tensor]) -> dict[str, int]:
+        seen.update({label: float(loss) for label, loss in losses.items() if not label.startswith("gradient of")})
+        return {"l1": step} if step == 3 else {}
+
+    monkeypatch.setattr(FiniteGuard, "note", blamed)
+    changes = {**PENALISED, "training.precision": precision}
+    with pytest.raises(TrainingError, match="step 3: not finite: l1"):
+        train("srgan-lite-x4", tmp_path, data=photos, steps=6, overrides=changes, log_every=1)
+    found = audit("srgan-lite-x4", replay=tmp_path / "failure.pt")
+    assert {row.term: row.value for row in found.rows} == pytest.approx(seen, rel=1e-6)
+    assert not found.ok
+    assert not found.reproduced
+    if precision == "bf16":
+        result = CliRunner().invoke(app, ["train", "srgan-lite-x4", "--replay", str(tmp_path / "failure.pt")])
+        assert result.exit_code == 1
+        assert "not reproduced: in bf16 at step 3 of stage 'gan', no term is broken" in result.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "term"),
+    [
+        ({"training.stages.psnr.losses.mse": {"weight": 1.0, "weight_end": 1e39}}, "mse"),
+        ({"training.precision": "fp16", "training.stages.psnr.losses": {"l1": 1e12}}, "l1"),
+    ],
+    ids=["weight of a later step", "fp16"],
+)
+def test_what_fails_in_a_later_step_or_another_precision_is_blamed_and_found_again(
+    tmp_path: Path, photos: str, changes: dict[str, Any], term: str
+) -> None:
+    with pytest.raises(TrainingError, match=f"not finite: gradient of {term}"):
+        train("srresnet-lite-x4", tmp_path, data=photos, steps=40, overrides={**PLAIN, **changes}, log_every=1)
+    found = audit("srresnet-lite-x4", replay=tmp_path / "failure.pt")
+    assert found.reproduced
+    assert [row.term for row in found.rows if row.problem] == [term]

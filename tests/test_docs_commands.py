@@ -61,6 +61,7 @@ ELSEWHERE = {
     "pip install -e .": "what runs this test was installed so",
     "srzoo plugin": "tests/test_plugin_docs.py runs the page that these five commands are of",
     "srzoo train my-block-x4": "as before",
+    "srzoo train esrgan-x4 --out runs/esrgan-x4-2": "tests/test_training.py goes on from a run that failed",
     "srzoo bench runs/my-block-x4": "as before",
     "srzoo mos serve": "tests/test_mos_*.py; a server has no end",
     "srzoo mos new study --entries srgan-lite-x4,rrdb-lite-x4 --data set5 &&": "as before",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import TINY, TINY_GAN
 from typer.testing import CliRunner
 
 from srzoo.cli import app
 from srzoo.errors import InputError
 from srzoo.interpolation import interpolate, interpolated, parse_alphas
 from srzoo.pretrained import load_model
+from srzoo.training import train
+from srzoo.weights import read_checkpoint
 
 torch.set_num_threads(1)
 ENDS = "srresnet-lite-x4", "srgan-lite-x4"
@@ -97,3 +101,23 @@ def test_the_command_prints_both_curves(photos: str, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["interpolate", *ENDS, "--alpha", "2"])
     assert wrong.exit_code == 2
     assert "must lie between" in " ".join(wrong.output.split())
+
+
+def test_between_the_first_stage_of_a_run_and_its_last(photos: str, tmp_path: Path) -> None:
+    """What is left of the first stage is what a run of that stage alone ends with."""
+    changes = {**TINY, "training.stages.psnr.steps": 4}
+    train("srresnet-mse-x4", tmp_path / "psnr", data=photos, overrides=changes)
+    alone, told = read_checkpoint(tmp_path / "psnr" / "srresnet-mse-x4.safetensors")
+    two = {**changes, "discriminator": TINY_GAN["discriminator"], "training.stages.gan.steps": 3}
+    given = [f"{key}={json.dumps(value)}" for key, value in two.items()]
+    out = tmp_path / "run"
+    result = CliRunner().invoke(app, ["train", "srgan-mse-x4", "--data", photos, "--out", str(out), *given])
+    assert result.exit_code == 0, result.output
+    first = out / "checkpoints" / "psnr.safetensors"
+    assert f"srzoo interpolate {first} {out} goes from one to the other" in result.output
+    tensors, description = read_checkpoint(first)
+    assert all(torch.equal(tensor, alone[name]) for name, tensor in tensors.items())
+    assert description["training"] == told["training"], "it says what it was trained by, and no more"
+    found = interpolate(first, out, (0, 1), photos, ("psnr",))
+    assert found.means["network", 0, "photos"] != found.means["network", 1, "photos"]
+    assert not (tmp_path / "psnr" / "checkpoints").exists()

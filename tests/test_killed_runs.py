@@ -74,7 +74,10 @@ def told(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_same(pieces: Path, whole: Path, entry: str) -> None:
-    for name in (f"{entry}.safetensors", "checkpoints/best.safetensors"):
+    left = {f"{entry}.safetensors", "checkpoints/best.safetensors"} | {
+        f"checkpoints/{path.name}" for path in whole.glob("checkpoints/*.safetensors")
+    }
+    for name in left:
         assert (pieces / name).read_bytes() == (whole / name).read_bytes()
     assert told(pieces) == told(whole)
 

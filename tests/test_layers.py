@@ -51,7 +51,7 @@ ROWS = [
     {"data", "protocol", "store", "latency", "receptive", "colour"},
     {"patches", "trackers", "outputs", "tiling"},
     {"weights"},
-    {"compose"},
+    {"compose", "states"},
     {"costs", "pretrained", "scoring", "tasks", "backbones", "importing"},
     {"runs", "report", "stages", "rehearsal", "timing"},
     {"card", "programs", "step", "coverage"},

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,7 +33,9 @@ from srzoo.errors import (
     RecipeWarning,
     SrzooError,
     TrainingError,
+    WeightsError,
 )
+from srzoo.exporting import export
 from srzoo.guard import FiniteGuard, check_pulls
 from srzoo.optim import make_schedule
 from srzoo.pretrained import load_model
@@ -300,6 +304,16 @@ def test_the_best_weights_are_kept(tmp_path: Path, photos: str) -> None:
     assert set(best) == set(read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0])
 
 
+def test_a_score_that_is_not_a_number_is_never_the_best(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = iter([math.nan, 20.0, math.nan, 19.0, math.nan])
+    monkeypatch.setattr("srzoo.runs.Validator.__call__", lambda self, _: {f"{self.sets[0].name}/psnr": next(given)})
+    validation = {"data": [photos], "every": 1, "metrics": ["psnr"]}
+    run("srresnet-lite-x4", tmp_path, photos, 5, {**TINY, "training.validation": validation})
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[1]["step"] == 2
+
+
 def test_the_log_of_a_resumed_run_tells_every_step_once(tmp_path: Path, photos: str) -> None:
     def stop(stage: str, step: int, total: int, values: object) -> None:
         if step == 8 and stage != "decoding":
@@ -536,6 +550,50 @@ def test_a_gradient_of_a_discriminator_term_that_is_not_finite_is_noticed_and_na
     failure = torch.load(tmp_path / "failure.pt", weights_only=True)
     assert failure["terms"] == ["r1"]
     assert all(tensor.isfinite().all() for tensor in failure["discriminator"].values())
+
+
+@pytest.mark.parametrize("average", [0.999, 0.0])
+def test_a_run_that_the_guard_stopped_goes_on_by_the_command_that_it_names(
+    tmp_path: Path, photos: str, average: float
+) -> None:
+    hot = {**TINY, "training.stages.psnr.optimizer": {"name": "sgd", "lr": 1e-3, "betas": None}}
+    hot |= {"training.stages.psnr.ema": average}
+    schedule = "training.stages.psnr.schedule"
+    bad, good = ({"name": "multistep", "milestones": [8], "gamma": gamma, "warmup": 0} for gamma in (1e25, 0.5))
+    with pytest.raises(TrainingError, match="The state of step 8 of stage 'psnr'") as caught:
+        train(
+            "srresnet-lite-x4",
+            tmp_path / "run",
+            data=photos,
+            overrides={**hot, schedule: bad, "training.stages.psnr.steps": 16},
+            log_every=1,
+            checkpoint_every=2,
+        )
+    named = re.search("repeat the command with (.*), or with a lower weight", str(caught.value))
+    assert named is not None
+    option, out, start, rate = shlex.split(named[1])
+    assert (option, start) == ("--out", f"training.start_from={tmp_path / 'run'}")
+    assert rate == "training.stages.psnr.optimizer.lr=0.0005"
+    states = sorted((tmp_path / "run" / "states").iterdir())
+    for state in reversed(states):
+        with pytest.warns(RecipeWarning, match=rf"weights of step {int(state.stem[5:])} of 16 of stage 'psnr'") as told:
+            model = load_model(tmp_path / "run")
+        assert ("averaged" in str(told[0].message)) is bool(average)
+        saved = torch.load(state, weights_only=True)
+        wanted = saved.get("ema", {f"module.{name}": tensor for name, tensor in saved["generator"].items()})
+        found = model.generator.state_dict()
+        assert all(torch.equal(found[name], wanted[f"module.{name}"]) for name in found)
+        if state == states[-1]:
+            assert load_model(export(model, out=tmp_path / "exported").folder).digest == model.digest
+            changes = {**hot, schedule: good, "training.start_from": str(tmp_path / "run"), rate[:-7]: 5e-4}
+            with pytest.warns(RecipeWarning, match="not finished"):
+                run("srresnet-lite-x4", Path(out), photos, 2, changes)
+        state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="no state that can be read"):
+        load_model(tmp_path / "run")
+    (tmp_path / "run" / "entry.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"entry\.json does not say what the run is of"):
+        load_model(tmp_path / "run")
 
 
 def later(self: FiniteGuard, device: torch.device) -> None:

@@ -622,7 +622,7 @@ def test_overrides_follow_each_other_and_leave_the_zoo_alone(make_zoo: MakeZoo) 
         ("generator.block={name: rrdb, growht: 3}", "has no option 'growht'. Did you mean 'growth'"),
         ("generator={block: {norm: 3}}", "cannot be 3"),
         ("training.stages.gan.losses.adversarial.paring=standard", "has no option 'paring'"),
-        ("training.stages.gna.steps=3", "training.stages.gna.losses: is required"),
+        ("training.stages.gna.steps=3", "training.stages.gna.losses: is required. Did you mean 'gan'?"),
         ("training.data.x=3", "training.data is not a mapping"),
         ("training.data={x.y: 1}", "training.data"),
         ("training.patch_size=130", "130 is not a multiple of the scale 4"),

@@ -183,6 +183,13 @@ def train_command(
             f"[green]trained[/green] {entry} for {result.steps} steps in {result.seconds:.0f} s: {result.weights}",
             soft_wrap=True,
         )
+    for path in result.earlier:
+        console.print(
+            f"  before its last stage: {escape(str(path))}\n"
+            f"[dim]srzoo interpolate {escape(str(path))} {escape(str(result.out))} goes from one to the other.[/dim]",
+            soft_wrap=True,
+            highlight=False,
+        )
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
     for name, reason in result.unavailable.items():
@@ -249,6 +256,13 @@ def _show_audit(
     for where, names in found.unreached.items():
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         errors.print(f"[yellow]{where}:[/yellow] no gradient reaches {escape(some)}", soft_wrap=True)
+    if found.replayed and not found.reproduced:
+        errors.print(
+            f"[yellow]not reproduced:[/yellow] in {escape(found.replayed)}, no term is broken by itself. What broke "
+            "was their sum, or depends on what is not replayed: another device, other processes, parts of a batch.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if not found.ok:
         raise typer.Exit(1)
 
