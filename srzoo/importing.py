@@ -16,7 +16,7 @@ from .confinement import check_paths
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
-from .pickles import load_pickle
+from .pickles import load_pickle, refuse_opaque
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import LayoutSpec
@@ -52,11 +52,13 @@ class Found:
     Attributes:
         part: where it stood: the key in the file, and what was taken off the names.
         left_out: names of tensors that belong to other networks.
+        beside: what else than tensors stands among them.
     """
 
     part: str
     tensors: Tensors
     left_out: tuple[str, ...] = ()
+    beside: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def states_in(path: Path) -> Iterator[Found]:
         MissingWeightsError, WeightsError: the file is missing or damaged, or holds no named tensors.
     """
     loaded: Any = read_checkpoint(path)[0] if path.suffix == ".safetensors" else load_pickle(path)
+    refuse_opaque(path, [loaded])
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not named tensors.")
     nested = dict(_dicts(loaded, "", set()))
@@ -183,17 +186,21 @@ def states_in(path: Path) -> Iterator[Found]:
     found = False
     for key in order:
         found = True
-        yield from _without_prefixes(Found(key, nested[key]))
+        tensors = {n: value for n, value in nested[key].items() if isinstance(value, torch.Tensor)}
+        beside = tuple(value for value in nested[key].values() if not isinstance(value, torch.Tensor))
+        yield from _without_prefixes(Found(key, tensors, beside=beside))
     if not found:
+        parts = [loaded, *(part for part in loaded.values() if isinstance(part, dict))]
+        refuse_opaque(path, [value for part in parts for value in part.values()])
         raise WeightsError(f"{path} holds no named tensors, but {some_of([str(key) for key in loaded]) or 'nothing'}.")
 
 
-def _dicts(value: Mapping[Any, Any], key: str, seen: set[int]) -> Iterator[tuple[str, Tensors]]:
-    """Yield every dictionary of tensors in a nested one, up to three levels down, under the first of its paths."""
+def _dicts(value: Mapping[Any, Any], key: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every dictionary with tensors in a nested one, up to three levels down, under the first of its paths."""
     seen.add(id(value))
-    tensors = {name: item for name, item in value.items() if isinstance(item, torch.Tensor)}
-    if tensors and all(isinstance(name, str) for name in tensors):
-        yield key, cast(Tensors, tensors)
+    names = [name for name, item in value.items() if isinstance(item, torch.Tensor)]
+    if names and all(isinstance(name, str) for name in names):
+        yield key, cast(dict[str, Any], value)
     if key.count("/") < 2:
         for name, item in value.items():
             if isinstance(item, Mapping) and isinstance(name, str) and id(item) not in seen:
@@ -209,7 +216,7 @@ def _without_prefixes(found: Found, depth: int = 0) -> Iterator[Found]:
         outside = tuple(name for name in found.tensors if not name.startswith(prefix))
         if inside and (not outside or prefix in NETWORKS):
             part = f"{found.part}/{prefix[:-1]}" if found.part else prefix[:-1]
-            yield from _without_prefixes(Found(part, inside, (*found.left_out, *outside)), depth + 1)
+            yield from _without_prefixes(Found(part, inside, (*found.left_out, *outside), found.beside), depth + 1)
 
 
 def _only(part: str, candidates: list[Found], path: Path) -> list[Found]:
@@ -249,6 +256,7 @@ def _recognised(candidates: list[Found], layout: str | None, path: Path) -> tupl
             names = " or ".join(spec.name for spec in fitting)
             raise InputError(f"{path} could be of several layouts; say with --layout which: {names}.")
         if fitting:
+            refuse_opaque(path, found.beside)
             return found, fitting[0]
     if asked is None:
         return candidates[0], None
@@ -293,6 +301,7 @@ def _under_own_names(
     entry = _composed(name)
     own = _on_meta(entry).state_dict()
     found = next((c for c in candidates if c.tensors.keys() == own.keys()), candidates[0])
+    refuse_opaque(path, found.beside)
     check_fit(found.tensors, own, str(path))
     return found, entry, found.tensors
 
