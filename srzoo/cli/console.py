@@ -31,7 +31,7 @@ _LEAST_TEXT = 12
 
 
 def reports_errors(command: Command) -> Command:
-    """Turn an error that srzoo raises on purpose into one message and its exit code."""
+    """Turn an error that srzoo raises on purpose, or the exit of a plugin, into one message and an exit code."""
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
@@ -47,6 +47,11 @@ def reports_errors(command: Command) -> Command:
             else:
                 print_error(f"process {rank}: {error}" if rank else str(error))
             raise typer.Exit(error.exit_code) from None
+        except SystemExit as error:  # of a plugin, where no part is at work that could be named
+            from ..plugins import describe_exception
+
+            print_error(f"code of a plugin or library ended srzoo: {describe_exception(error)}.")
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             errors.print("[yellow]stopped by SIGINT.[/yellow]")
             raise typer.Exit(128 + signal.SIGINT) from None

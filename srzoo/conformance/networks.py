@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import SrzooError
 from ..inference import run_generator
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..specs import GeneratorSpec
 from ..weights import load_into, read_checkpoint, save_checkpoint
 from .outcome import FINITE, NETWORKS, Failed, NotApplicable, listed, promise, require
@@ -194,7 +194,7 @@ Result = TypeVar("Result")
 def _attempt(what: str, call: Callable[[], Result]) -> Result:
     try:
         return call()
-    except Exception as error:  # torch's tracers raise many kinds, with pages of text
+    except FAULTS as error:  # torch's tracers raise many kinds, with pages of text
         raise Failed(f"{what}: {describe_exception(error)[:300]}") from error
 
 
