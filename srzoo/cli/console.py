@@ -56,6 +56,8 @@ def reports_errors(command: Command) -> Command:
         except SystemExit as error:  # of a plugin, where no part is at work that could be named
             from ..plugins import describe_exception
 
+            if isinstance(error.__context__, BrokenPipeError):  # of rich: nobody reads on
+                raise
             print_error(f"code of a plugin or library ended srzoo: {describe_exception(error)}.")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
