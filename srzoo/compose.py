@@ -14,7 +14,7 @@ from torch import nn
 from .errors import CompositionError, SrzooError, did_you_mean
 from .layers import constrain_spectrally
 from .options import SLOTS, check_options, signature_of
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 from .recipe import ComponentRef, Entry, LossTerm, Optimizer, Stage, lies_in
 from .registry import Component, get_registry
 from .specs import DiscriminatorSpec, GeneratorSpec, LossSpec, UpsamplerSpec
@@ -92,7 +92,7 @@ class _Guarded:
             built = self.component.spec.load()(*arguments, **self.options)
         except SrzooError:
             raise
-        except Exception as error:
+        except FAULTS as error:
             label = f"{self.component.kind} {self.component.full_name!r}"
             raise CompositionError(f"{self.where}: {label} cannot be built: {describe_exception(error)}.") from error
         if self.component.kind not in ("metric", "loss", "dataset", "layout") and not isinstance(built, nn.Module):
@@ -143,7 +143,7 @@ def _watched(network: nn.Module, where: str, call: str) -> Iterator[None]:
         yield
     except SrzooError:
         raise
-    except Exception as error:
+    except FAULTS as error:
         label = f"{where}: {running[-1].label}" if running else where
         raise CompositionError(f"{label} fails {call}: {describe_exception(error)}.") from error
     finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .composition import composition_digest
 from .errors import PluginError
 from .files import replacing
+from .plugins import FAULTS
 from .recipe import Entry
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def count(generator: nn.Module, scale: int) -> Cost:
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             generator(torch.rand(1, 3, small, small, device=device))
-    except Exception as error:
+    except FAULTS as error:
         raise PluginError(f"the generator failed on an input of {small}x{small}: {error}.") from error
     return Cost(parameters, counter.get_total_flops() // 2 * height * width // small**2)
 

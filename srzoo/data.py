@@ -13,7 +13,7 @@ from pathlib import Path
 from .confinement import Name
 from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
 from .images import SUFFIXES, UInt8Array, crop_to_multiple, downscale_bicubic, read_rgb
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 from .registry import get_registry
 
 
@@ -44,7 +44,7 @@ class ImageItem:
             found = self.hr()
         except SrzooError:
             raise
-        except Exception as error:
+        except FAULTS as error:
             raise PluginError(f"image {self.name!r} of a dataset failed: {describe_exception(error)}.") from error
         rgb = found[0] if isinstance(found, tuple) and len(found) == 2 else found
         if not isinstance(found, tuple) or getattr(rgb, "dtype", None) != "uint8" or rgb.shape[2:] != (3,):
@@ -152,7 +152,7 @@ def load_image_set(name: str) -> ImageSet:
             image_set = component.spec.load()()
         except SrzooError:
             raise
-        except Exception as error:
+        except FAULTS as error:
             raise PluginError(f"dataset {name!r} of {component.owner} failed: {describe_exception(error)}.") from error
         if not isinstance(image_set, ImageSet):
             raise PluginError(f"dataset {name!r} of {component.owner} must return a srzoo.data.ImageSet.")

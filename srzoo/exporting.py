@@ -98,6 +98,7 @@ def export(
         card = card_name(folder, loaded.name)
         written = {name: Written(file, export_.layouts.get(name, "")) for name, file in export_.files.items()}
         rows = earlier_rows(folder / card, loaded, [file.name for file in written.values()])
+        left = _left_over(folder, loaded, [*export_.files.values()], rows)
         text = model_card(loaded, written, licence, rows)
         (staging / card).write_text(text, encoding="utf-8")
         zoo = ["zoo.yaml"] * (staging / "zoo.yaml").is_file()
@@ -105,8 +106,27 @@ def export(
             (folder / "zoo.yaml").unlink(missing_ok=True)
         put_in_place(staging, folder, [*export_.files.values(), card, *zoo])
     files = {name: folder / file for name, file in export_.files.items()}
-    notes = (*export_.notes, *export_.program.notes)
+    notes = (*export_.notes, *export_.program.notes, *left)
     return Exported(folder, files, export_.layouts, export_.program.errors, notes, folder / card)
+
+
+def _left_over(folder: Path, model: Model, written: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """Return a sentence where files of other formats lie there that no card says to be of the same weights.
+
+    They stay: nothing tells for certain that srzoo wrote them.
+    """
+    known = [*written, *(row.split("`")[1] for row in rows)]
+    if model.path is not None and model.path.resolve().parent == folder.resolve():
+        known.append(model.path.name)  # what is exported
+    files = [f"{model.name}{ending}" for ending in FORMATS.values()]
+    left = [file for file in files if file not in known and (folder / file).is_file()]
+    if not left:
+        return []
+    are = "is" if len(left) == 1 else "are"
+    return [
+        f"{' and '.join(left)} in {folder} {are} from before and may be of other weights: delete what is not "
+        "wanted, or export it again."
+    ]
 
 
 def _check_asked(names: Sequence[str], layout: str | None) -> None:

@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 
 from .errors import RecipeWarning
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 from .recipe import Training
 from .stages import Parts
 from .step import Gradients, Step
@@ -210,7 +210,7 @@ class GraphedStep(Step):
             result, replay = self._recorder.record(
                 lambda: Step.gradients(self, self._inputs, step, train_generator=kind[0], measure=True)
             )
-        except Exception as error:  # of a plugin or CUDA; what is no matter of recording is raised by the next step
+        except FAULTS as error:  # of a plugin or CUDA; what is no matter of recording is raised by the next step
             self._refuse(describe_exception(error))
             return None
         gradients = {parameter: parameter.grad for parameter in self._parameters() if parameter.grad is not None}
@@ -243,7 +243,7 @@ class GraphedStep(Step):
             rate.group.update(lr=rate.tensor, capturable=True)
         try:
             _, recording.update = self._recorder.record(update)
-        except Exception as error:
+        except FAULTS as error:
             self._refuse(describe_exception(error))
         finally:
             for rate in rates:

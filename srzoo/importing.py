@@ -16,7 +16,7 @@ from .confinement import check_paths
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
-from .pickles import load_pickle
+from .pickles import load_pickle, refuse_opaque
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import LayoutSpec
@@ -54,11 +54,13 @@ class Found:
     Attributes:
         part: where it stood: the key in the file, and what was taken off the names.
         key: the key alone.
+        beside: what else than tensors stands among them.
     """
 
     part: str
     tensors: Tensors
     key: str = ""
+    beside: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def states_in(path: Path) -> Iterator[Found]:
 
 def _loaded(path: Path) -> dict[Any, Any]:
     loaded: Any = read_checkpoint(path)[0] if path.suffix == ".safetensors" else load_pickle(path)
+    refuse_opaque(path, [loaded])
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not named tensors.")
     return loaded
@@ -196,17 +199,21 @@ def _states(loaded: dict[Any, Any], path: Path) -> Iterator[Found]:
     found = False
     for key in order:
         found = True
-        yield from _without_prefixes(Found(key, nested[key], key))
+        tensors = {n: value for n, value in nested[key].items() if isinstance(value, torch.Tensor)}
+        beside = tuple(value for value in nested[key].values() if not isinstance(value, torch.Tensor))
+        yield from _without_prefixes(Found(key, tensors, key, beside))
     if not found:
+        parts = [loaded, *(part for part in loaded.values() if isinstance(part, dict))]
+        refuse_opaque(path, [value for part in parts for value in part.values()])
         raise WeightsError(f"{path} holds no named tensors, but {some_of([str(key) for key in loaded]) or 'nothing'}.")
 
 
-def _dicts(value: Mapping[Any, Any], key: str, seen: set[int]) -> Iterator[tuple[str, Tensors]]:
-    """Yield every dictionary of tensors in a nested one, up to three levels down, under the first of its paths."""
+def _dicts(value: Mapping[Any, Any], key: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every dictionary with tensors in a nested one, up to three levels down, under the first of its paths."""
     seen.add(id(value))
-    tensors = {name: item for name, item in value.items() if isinstance(item, torch.Tensor)}
-    if tensors and all(isinstance(name, str) for name in tensors):
-        yield key, cast(Tensors, tensors)
+    names = [name for name, item in value.items() if isinstance(item, torch.Tensor)]
+    if names and all(isinstance(name, str) for name in names):
+        yield key, cast(dict[str, Any], value)
     if key.count("/") < 2:
         for name, item in value.items():
             if isinstance(item, Mapping) and isinstance(name, str) and id(item) not in seen:
@@ -222,7 +229,7 @@ def _without_prefixes(found: Found, depth: int = 0) -> Iterator[Found]:
         outside = [name for name in found.tensors if not name.startswith(prefix) and name not in COUNTERS]
         if inside and (not outside or prefix in NETWORKS):
             part = f"{found.part}/{prefix[:-1]}" if found.part else prefix[:-1]
-            yield from _without_prefixes(Found(part, inside, found.key), depth + 1)
+            yield from _without_prefixes(Found(part, inside, found.key, found.beside), depth + 1)
 
 
 def _every_tensor(loaded: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
@@ -292,6 +299,7 @@ def _recognised(candidates: list[Found], layout: str | None, path: Path) -> tupl
             names = " or ".join(spec.name for spec in fitting)
             raise InputError(f"{path} could be of several layouts; say with --layout which: {names}.")
         if fitting:
+            refuse_opaque(path, found.beside)
             return found, fitting[0]
     if asked is None:
         return candidates[0], None
@@ -337,6 +345,7 @@ def _under_own_names(
     own = _on_meta(entry).state_dict()
     whole = [(c, _with_counters(c.tensors, own)) for c in candidates]
     found, tensors = next(((c, t) for c, t in whole if t.keys() == own.keys()), whole[0])
+    refuse_opaque(path, found.beside)
     check_fit(tensors, own, str(path))
     return found, entry, tensors
 

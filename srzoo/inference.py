@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .errors import PluginError
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 """What a generator's convolutions can compute in."""
@@ -67,7 +67,7 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
     try:
         with torch.inference_mode(), exact_float32():
             sr: torch.Tensor = generator(padded.to(device, dtype, memory_format=torch.channels_last))
-    except Exception as error:
+    except FAULTS as error:
         raise PluginError(
             f"the generator failed on an input of {width}x{height}: {describe_exception(error)}."
         ) from error

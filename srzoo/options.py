@@ -24,7 +24,7 @@ from typing import Any
 import pydantic
 
 from .errors import OptionError, PluginError, did_you_mean
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 from .registry import Component
 
 SLOTS = {"block": "block", "upsampler": "upsampler", "extractor": "extractor"}
@@ -118,7 +118,7 @@ def _signature(kind: str, factory: Callable[..., Any] | str, component: Componen
     try:
         found = _read_source(factory) if isinstance(factory, str) else None
         parameters, documentation = found if found is not None else _inspect(component)
-    except Exception as error:
+    except FAULTS as error:
         raise PluginError(
             f"The factory {factory!r} of {kind} {component.full_name!r} ({component.owner}) cannot be loaded: "
             f"{describe_exception(error)}."
@@ -311,7 +311,7 @@ def _inspect(component: Component) -> tuple[list[Option], str]:
     target = factory.__init__ if inspect.isclass(factory) else factory
     try:
         hints = typing.get_type_hints(target)
-    except Exception:  # an annotation that names something imported for type checking only
+    except FAULTS:  # an annotation that names something imported for type checking only
         hints = {}
     options = []
     for parameter in inspect.signature(factory).parameters.values():

@@ -10,13 +10,14 @@ import io
 import struct
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from .errors import MissingWeightsError, WeightsError
-from .unpickling import UnreadableError, unpickle
+from .unpickling import Opaque, UnreadableError, refused, unpickle
 
 MAX_BYTES = 16 << 30
 """A file larger than this is refused; the largest generators of the field take less than 1 GiB."""
@@ -29,6 +30,7 @@ MAX_DEPTH = 8
 MAX_ITEMS = 1_000_000
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80\x02"
+_LFS = b"version https://git-lfs."
 _HARMLESS = 16 << 20  # what any file may unpack to
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """What a file of torch before 1.6 begins with."""
@@ -37,13 +39,15 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 def load_pickle(path: Path, content: bytes | None = None) -> Any:
     """Return what a file of ``torch.save`` holds: tensors, numbers and text in dictionaries, lists and tuples.
 
+    Whatever would have to be executed is left as it is, with a placeholder in its stead: who takes values from here has
+    to :func:`refuse_opaque` ones.
+
     Args:
         content: the bytes of the file, where they have been read and their hash compared.
 
     Raises:
         MissingWeightsError: there is no such file.
-        WeightsError: it is damaged, no file of ``torch.save``, holds anything that would have to be executed, or would
-            unpack to far more than its size.
+        WeightsError: it is damaged, no file of ``torch.save``, or would unpack to far more than its size.
     """
     _check_file(path)
     try:
@@ -59,6 +63,17 @@ def load_pickle(path: Path, content: bytes | None = None) -> Any:
         reason = reason if reason.isprintable() else ascii(reason)
         raise WeightsError(f"{path} cannot be loaded as plain tensors: it is cut off or damaged ({reason}).") from None
     return loaded
+
+
+def refuse_opaque(path: Path, values: Iterable[Any]) -> None:
+    """Refuse placeholders of :func:`load_pickle` among values.
+
+    Raises:
+        WeightsError: there is one; names it.
+    """
+    for value in values:
+        if isinstance(value, Opaque):
+            raise WeightsError(f"{path} {refused(value)}.")
 
 
 def _check_file(path: Path) -> None:
@@ -80,7 +95,17 @@ def _load(file: BinaryIO) -> Any:
             return _Archive(archive, size).load()
     if start[:2] == _PICKLE:
         return _Early(file, size).load()
-    raise UnreadableError("cannot be loaded as plain tensors: it is no file that torch.save writes")
+    plain = "cannot be loaded as plain tensors: it is no file that torch.save writes"
+    raise UnreadableError(stand_in(file.read(len(_LFS))) or plain)
+
+
+def stand_in(start: bytes) -> str:
+    """Return, as :class:`UnreadableError` has it, what stands in place of a file that begins so, or nothing."""
+    if not start:
+        return "is empty: it was not written, or not downloaded, to its end"
+    if start.startswith(_LFS):
+        return "is a Git LFS pointer, not the file itself; 'git lfs pull' in its repository gets that"
+    return ""
 
 
 class _Archive:

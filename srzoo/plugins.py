@@ -29,6 +29,8 @@ from .specs import KINDS, ComponentSpec, hook_name
 
 GROUP = "srzoo"
 OWN_DISTRIBUTION = "srzoo"
+FAULTS = (Exception, SystemExit)
+"""What code of a plugin may raise, whenever it runs: one that ends the process, as ``argparse`` does, is as broken."""
 _LIBRARIES = {"torch", "numpy", "sympy", "onnx", "onnx_ir", "onnxscript", "safetensors"}
 """Libraries that plugins are run by, in whose files nothing is to be changed."""
 
@@ -265,12 +267,13 @@ def _torch_folder() -> Path | None:
 
 
 def _is_ours_or_torch(filename: str) -> bool:
-    """Whether a frame is none of a plugin's code: that in torch's own files says nothing of what to change."""
+    """Whether a frame is none of a plugin's code: a line of torch or Python tells no one what to change."""
     path = Path(filename)
     above = path.parts[:-1]
     library = above[above.index("site-packages") + 1 :][:1] if "site-packages" in above else ()
-    ours = Path(__file__).parent in path.parents
-    return ours or _torch_folder() in path.parents or bool({*library} & _LIBRARIES)
+    ours = Path(__file__).parent in path.parents or _torch_folder() in path.parents
+    pythons = Path(os.__file__).parent in path.parents and "site-packages" not in above
+    return ours or pythons or bool({*library} & _LIBRARIES)
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:

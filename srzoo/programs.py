@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import CompositionError
 from .extras import import_extra
-from .plugins import describe_exception, foreign_place
+from .plugins import FAULTS, describe_exception, foreign_place
 
 TOLERANCE = 1e-4
 """How far an exported generator's output may lie from the generator's, of images in [0, 1]."""
@@ -66,7 +66,7 @@ class Program:
                 with torch.inference_mode(False), torch.no_grad():
                     traced: Any = torch.jit.trace(self.generator, self._images()[0], check_trace=False)  # type: ignore[no-untyped-call]
                     traced = torch.jit.freeze(traced.eval())
-            except Exception as error:
+            except FAULTS as error:
                 raise self._refused("torchscript", error) from None
             whole = io.BytesIO()  # where a disk is full, torch's own writer takes the process with it
             torch.jit.save(traced, whole)  # type: ignore[no-untyped-call]
@@ -98,7 +98,7 @@ class Program:
                     dynamo=True,
                     dynamic_shapes=({0: batch, 2: height, 3: width},),
                 )
-            except Exception as error:
+            except FAULTS as error:
                 raise self._refused("onnx", error) from None
             program.save(str(path), external_data=False)
             self._run_onnx(path)
@@ -151,7 +151,7 @@ class Program:
                 expected = self.generator(image)
                 try:
                     found = run(image)
-                except Exception as error:
+                except FAULTS as error:
                     raise self._refused(form, error) from None
             if found.shape != expected.shape:
                 raise CompositionError(
@@ -167,7 +167,7 @@ class Program:
                     f"{image.shape[3]}x{image.shape[2]}, more than {TOLERANCE:g}. {self.advice}"
                 )
 
-    def _refused(self, form: str, error: Exception) -> CompositionError:
+    def _refused(self, form: str, error: BaseException) -> CompositionError:
         root: BaseException = error
         while root.__cause__ is not None:
             root = root.__cause__

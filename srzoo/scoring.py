@@ -16,7 +16,7 @@ from .data import ImageItem, ImageSet
 from .errors import DataError, MissingLibraryError, PluginError, UndefinedScoreError, WeightsError
 from .images import UInt8Array, round_to_uint8, to_tensor
 from .inference import exact_float32, run_generator
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 from .protocol import Protocol, apply_protocol
 from .registry import get_registry
 from .specs import MetricSpec
@@ -127,7 +127,7 @@ class Reference:
                 value = self._apply(metric, sr, hr)
         except UndefinedScoreError:
             return [math.nan] * count
-        except Exception as error:
+        except FAULTS as error:
             raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
         if not isinstance(value, torch.Tensor) or value.shape != (count,) or not value.dtype.is_floating_point:
             found = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

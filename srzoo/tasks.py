@@ -22,7 +22,7 @@ from torch import nn
 
 from .compose import Term
 from .errors import PluginError
-from .plugins import describe_exception
+from .plugins import FAULTS, describe_exception
 
 Batch = dict[str, torch.Tensor]
 """``lr`` (N, 3, H, W) and ``hr`` (N, 3, scale*H, scale*W), float32 in [0, 1]."""
@@ -299,7 +299,7 @@ def called(term: Term, function: Callable[..., Any], *arguments: Any) -> torch.T
     where = f"loss {term.label!r} ({term.config.name})"
     try:
         loss = function(*arguments)
-    except Exception as error:
+    except FAULTS as error:
         raise PluginError(f"{where} failed: {describe_exception(error)}.") from error
     if not isinstance(loss, torch.Tensor):
         raise PluginError(

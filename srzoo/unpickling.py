@@ -3,7 +3,8 @@
 ``torch.load(weights_only=True)`` runs no foreign code either, but it calls ``set``, ``bytearray``, ``torch.Size`` and
 codecs with any argument and hashes whatever stands for a key, so that a file of a few hundred bytes can make it work
 for hours, take all memory or end the process. Here a state dict is all there is: instructions are counted, and the
-names that mean something are those of one table.
+names that mean something are those of one table. What is made with any other name is an :class:`Opaque`: programs keep
+their arguments, logs and scores beside the tensors, and who takes the tensors alone has no need of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ import torch
 MAX_STEPS = 2_000_000
 """Instructions of a file; a tensor takes about forty."""
 MAX_DIMENSIONS = 16
+MAX_NAME = 500
+"""Characters of a module and a name in it."""
+MAX_ARGUMENTS = 16
+MAX_COPIED = 32 << 20
+"""Bytes that calls may copy in all: an instruction of three bytes can refer to all that stands before it."""
 
 
 class UnreadableError(ValueError):
@@ -32,6 +38,16 @@ StorageOf = Callable[[str, torch.dtype, int], torch.Tensor]
 @dataclass(frozen=True)
 class Name:
     """A module and a name in it, as the file spells them; never looked up."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Stands for an object, a class or a function that is not read: neither looked up, nor made, nor called.
+
+    What it would be made from is left out. Who would take it for a value has to refuse it, see :func:`refused`.
+    """
 
     text: str
 
@@ -70,15 +86,22 @@ _PUSHED = (
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 )
-_MADE: Mapping[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_MADE: Mapping[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": list,
+}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def unpickle(file: BinaryIO, storage_of: StorageOf, steps: int = MAX_STEPS) -> Any:
     """Return what the next pickle of a file holds: tensors, numbers, text and bytes in dictionaries, lists and tuples.
 
+    Anything else is an :class:`Opaque`.
+
     Raises:
-        UnreadableError: it is damaged, holds anything else, or takes more instructions than a state dict.
+        UnreadableError: it is damaged, or takes more instructions than a state dict.
     """
     machine = _Machine(storage_of)
     for opcode, argument, _ in pickletools.genops(file):
@@ -97,6 +120,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._copied = 0
 
     def end(self) -> Any:
         (value,) = self._stack
@@ -132,20 +156,29 @@ class _Machine:
         items = tuple(self._since_mark())
         self._stack.append(items)
 
+    _frozenset = _tuple
+
     def _append(self, _: None) -> None:
         item = self._stack.pop()
-        _a(list, self._stack[-1]).append(item)
+        if not self._is_opaque():
+            _a(list, self._stack[-1]).append(item)
 
     def _appends(self, _: None) -> None:
         items = self._since_mark()
-        _a(list, self._stack[-1]).extend(items)
+        if not self._is_opaque():
+            _a(list, self._stack[-1]).extend(items)
+
+    _additems = _appends
 
     def _setitem(self, _: None) -> None:
         value, key = self._stack.pop(), self._stack.pop()
-        _a(dict, self._stack[-1])[_key(key)] = value
+        if not self._is_opaque():
+            _a(dict, self._stack[-1])[_key(key)] = value
 
     def _setitems(self, _: None) -> None:
         items = self._since_mark()
+        if self._is_opaque():
+            return
         into = _a(dict, self._stack[-1])
         for key, value in zip(items[::2], items[1::2], strict=True):
             into[_key(key)] = value
@@ -163,39 +196,85 @@ class _Machine:
 
     _long_binget = _binget
 
+    def _is_opaque(self) -> bool:
+        """Whether what stands on top is a placeholder, which takes anything and keeps nothing."""
+        return isinstance(self._stack[-1], Opaque)
+
     def _global(self, text: str) -> None:
-        known = text in _CALLS or text in STORAGES or text in _CLASSES
-        if not known and text not in _TYPES:
-            raise _refused(text)
-        self._stack.append(_TYPES.get(text, Name(text)))
+        if len(text) > MAX_NAME:
+            raise refused(Opaque(text[:MAX_NAME]))
+        if text in _TYPES:
+            self._stack.append(_TYPES[text])
+        else:
+            known = text in _CALLS or text in STORAGES or text in _CLASSES
+            self._stack.append(Name(text) if known else Opaque(text))
 
     def _stack_global(self, _: None) -> None:
         name, module = _a(str, self._stack.pop()), _a(str, self._stack.pop())
-        self._global(f"{module} {name}")
+        self._global(f"{module[: MAX_NAME + 1]} {name[: MAX_NAME + 1]}")
 
     def _inst(self, text: str) -> None:
-        raise _refused(text)
+        self._since_mark()
+        self._global(text)
+        self._made_of()
+
+    def _obj(self, _: None) -> None:
+        items = self._since_mark()
+        self._stack.append(items[0])
+        self._made_of()
+
+    def _newobj(self, _: None) -> None:
+        _a(tuple, self._stack.pop())
+        self._made_of()
+
+    def _newobj_ex(self, _: None) -> None:
+        self._stack.pop()
+        self._newobj(None)
+
+    def _made_of(self) -> None:
+        """Leave on top the placeholder of a class for an object of it; torch makes nothing of its own this way."""
+        found = self._stack[-1]
+        if isinstance(found, Name):
+            raise refused(Opaque(found.text))
+        _a(Opaque, found)
 
     def _reduce(self, _: None) -> None:
-        arguments, name = _a(tuple, self._stack.pop()), _a(Name, self._stack.pop())
-        self._stack.append(_call(name, arguments))
+        arguments, name = _a(tuple, self._stack.pop()), self._stack.pop()
+        self._stack.append(name if isinstance(name, Opaque) else self._call(_a(Name, name), arguments))
+
+    def _call(self, name: Name, arguments: tuple[Any, ...]) -> Any:
+        for argument in arguments[:MAX_ARGUMENTS]:
+            if isinstance(argument, Opaque):  # what it would be of is not known
+                return argument
+            if isinstance(argument, (str, bytes)):
+                self._copied += len(argument)
+            elif isinstance(argument, (list, tuple, dict)):
+                self._copied += 64 * len(argument)
+        if self._copied > MAX_COPIED:
+            raise UnreadableError("copies its values over and over; such files are not read")
+        return _call(name, arguments)
 
     def _build(self, _: None) -> None:
         """Leave out what Python objects carry beside their content, such as the versions of a state dict's modules."""
         self._stack.pop()
-        if not isinstance(self._stack[-1], (dict, torch.Tensor)):
+        if not isinstance(self._stack[-1], (dict, torch.Tensor, Opaque)):
             raise UnreadableError(f"sets the state of a {type(self._stack[-1]).__name__}, which no state dict needs")
 
     def _binpersid(self, _: None) -> None:
         match self._stack.pop():
             case ("storage", Name(kind), str(key), str(place), int(count), *view):
                 pass
+            case ("module", Opaque() as found, *_):  # a class with its source, before torch 1.6
+                self._stack.append(found)
+                return
+            case ("storage", Opaque() as kind, *_):
+                raise refused(kind)
             case _:
                 raise UnreadableError("refers to something other than the values of a tensor")
         if place == "meta":
             raise UnreadableError("holds meta tensors; only plain ones are read")
         if kind not in STORAGES:
-            raise _refused(kind)
+            raise refused(Opaque(kind))
         if view not in ([], [None]) or count < 0:
             raise UnreadableError("holds its values as torch before 0.4 did; load and save it with a newer torch first")
         self._stack.append(self._storage_of(key, STORAGES[kind], count))
@@ -215,13 +294,16 @@ def _key(value: Any) -> Any:
     """Return a key. Keys are hashed: of tuples in tuples that can take for ever, and large numbers may share a hash."""
     if value is None or type(value) in (str, bool, float, bytes) or (type(value) is int and abs(value) < 2**60):
         return value
+    if isinstance(value, Opaque):
+        raise refused(value)
     raise UnreadableError(f"has a {type(value).__name__} for a name")
 
 
-def _refused(text: str) -> UnreadableError:
-    if text in _REFUSED:
-        return UnreadableError(f"holds {_REFUSED[text]} tensors; only plain ones are read")
-    name = text.replace(" ", ".")[:120]
+def refused(found: Opaque) -> UnreadableError:
+    """Return why a placeholder is no value."""
+    if found.text in _REFUSED:
+        return UnreadableError(f"holds {_REFUSED[found.text]} tensors; only plain ones are read")
+    name = found.text.replace(" ", ".")[:120]
     return UnreadableError(
         "holds objects other than tensors, which would have to be executed to be read: "
         + (name if name.isprintable() else ascii(name))
@@ -234,11 +316,17 @@ def _refused(text: str) -> UnreadableError:
 def _call(name: Name, arguments: tuple[Any, ...]) -> Any:
     call = _CALLS.get(name.text)
     if call is None:
-        raise _refused(name.text)
+        raise refused(Opaque(name.text))
+    if len(arguments) > MAX_ARGUMENTS:
+        raise _misused(name)
     try:
         return call(*arguments)
     except TypeError:  # of their number
-        raise UnreadableError(f"gives {name.text.replace(' ', '.')} something that torch.save does not") from None
+        raise _misused(name) from None
+
+
+def _misused(name: Name) -> UnreadableError:
+    return UnreadableError(f"gives {name.text.replace(' ', '.')} something that torch.save does not")
 
 
 def _tensor(values: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:

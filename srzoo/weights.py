@@ -23,7 +23,7 @@ from torch import nn
 from .data import data_root
 from .errors import MissingWeightsError, TrainingError, WeightsError
 from .files import replacing
-from .pickles import MAX_BYTES, load_pickle
+from .pickles import MAX_BYTES, load_pickle, refuse_opaque, stand_in
 from .specs import WeightFile
 
 METADATA_KEY = "srzoo"
@@ -153,6 +153,7 @@ def load_tensors(path: Path, content: bytes | None = None) -> dict[str, torch.Te
     if path.suffix == ".safetensors":
         return read_checkpoint(path, content)[0]
     loaded = load_pickle(path, content)
+    refuse_opaque(path, [loaded, *(loaded.values() if isinstance(loaded, dict) else ())])
     if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
         raise WeightsError(f"{path} is not a state dict of tensors.")
     return loaded
@@ -205,8 +206,21 @@ def read_checkpoint(path: Path, content: bytes | None = None) -> tuple[dict[str,
     except FileNotFoundError:
         raise MissingWeightsError(f"There is no weight file {path}.") from None
     except (OSError, SafetensorError, ValueError, RecursionError) as error:  # the last of a description nested absurdly
-        raise WeightsError(f"{path} is not a whole safetensors file: {error}. Get it again.") from None
+        wrong = (
+            stand_in(_start(path) if content is None else content)
+            or f"is not a whole safetensors file: {error}. Get it again"
+        )
+        raise WeightsError(f"{path} {wrong}.") from None
     return tensors, description if isinstance(description, dict) else {}
+
+
+def _start(path: Path) -> bytes:
+    """Return how a file begins, or something where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64)
+    except OSError:
+        return b"unreadable"
 
 
 def _mapped(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -80,7 +80,7 @@ BROKEN = {**RAISE_AT_IMPORT, **OF_ANOTHER_TIME, **RETURN_RUBBISH}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """All of them, two that claim one name, two that claim one component, bad zoo files, a slow one, a good one."""
+    """All, two that claim one name, two that claim one component, bad zoo files, a slow one, a good one that prints."""
     folder = tmp_path_factory.mktemp("site")
     site = Site(folder)
     for name, (source, _) in BROKEN.items():
@@ -97,6 +97,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     slow = plugin(SPEC.format("slow")).replace("    return", "    time.sleep(1)\n    return")
     site.install("slow", "import time\n" + slow)
     site.install("good", plugin(SPEC.format("good")))
+    talks = "import atexit, os\nos.write(1, b'loaded')\natexit.register(print, 'ended')\n"
+    site.install("talks", talks + plugin(SPEC.format("talks")))
     return site
 
 
@@ -136,6 +138,12 @@ def test_bad_zoo_files_are_named(told: dict[str, list[str]], file: str, cause: s
 def test_one_that_hangs_in_its_hook_works_and_is_named(told: dict[str, list[str]]) -> None:
     (remark,) = [one for one in told["remarks"] if "'slow'" in one]
     assert "plugin 'slow' (dist-slow 1.0) took 1." in remark
+
+
+def test_what_a_plugin_prints_is_not_among_the_json(site: Site) -> None:
+    shown = site.run("show", "block/of_talks", "--json")
+    assert json.loads(shown.stdout)["name"] == "of_talks"
+    assert "loaded" in shown.stderr and "ended" in shown.stderr
 
 
 def test_the_zoo_stays_usable(site: Site) -> None:

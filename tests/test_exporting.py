@@ -469,6 +469,19 @@ def test_a_card_without_scores_or_licence_says_so(trained: Callable[..., str], t
     assert "esrgan.pth" in text, "files of an earlier call are still there"
 
 
+def test_files_of_other_weights_that_stay_are_told(trained: Callable[..., str], tmp_path: Path) -> None:
+    path, out = trained("esrgan"), tmp_path / "out"
+    assert not export(path, out, ["pth", "torchscript"]).notes
+    assert not export(path, out, "safetensors").notes, "they are of the same weights"
+    assert not export(out / "esrgan.safetensors", out, "pth").notes
+    other = tmp_path / "esrgan.safetensors"
+    tensors, description = read_checkpoint(Path(path))
+    save_checkpoint(other, {name: tensor + 0.01 for name, tensor in tensors.items()}, description)
+    (note,) = export(other, out, "safetensors").notes
+    assert note.startswith(f"esrgan.pth and esrgan.pt in {out} are from before and may be of other weights")
+    assert (out / "esrgan.pth").is_file(), "nothing says that srzoo wrote it"
+
+
 def test_the_command_writes_several_formats(
     trained: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import typer
 from tiny import TINY
 from torch import nn
+from typer.testing import CliRunner
 
 import srzoo
 from srzoo.benchmark import bench
+from srzoo.cli import app
+from srzoo.cli.console import reports_errors
 from srzoo.compose import preflight
+from srzoo.conformance.run import check
 from srzoo.data import ImageItem, ImageSet
 from srzoo.errors import CompositionError, PluginError, TrainingError
 from srzoo.plugins import PluginRecord
@@ -80,6 +87,37 @@ def test_lists_and_whole_numbers_do() -> None:
     assert MetricSpec("x", F.l1_loss, "s", value_range=(0, None)).value_range == (0, None)
 
 
+# --- modules that end the process where they are imported ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [("sys.exit(0)", 0), ("argparse.ArgumentParser().parse_args(['--such'])", 2)]
+)
+def test_a_module_that_ends_the_process_is_a_broken_one(
+    register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, code: int
+) -> None:
+    module = f"leaving_{code}"
+    (tmp_path / f"{module}.py").write_text(f"import argparse, sys\n{ending}\n\nclass Odd: ...\n\nMade = Odd\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cause = rf"SystemExit: {code} \({module}.py, line 2\)"
+    register(srzoo.BlockSpec("odd", f"{module}:Odd", "A block"))
+    with pytest.raises(CompositionError, match=rf"block 'theirs/odd' cannot be built: {cause}"):
+        preflight(get_zoo().entry("msrresnet-x4", {"generator.block": "theirs/odd"}))
+    found = {finding.check: finding for finding in check("block/theirs/odd").findings}
+    assert found["factory"].status == "fail" and re.search(cause, found["factory"].reason)
+    assert {finding.status for finding in found.values()} == {"fail", "n/a"}
+    get_registry.cache_clear()
+    register(srzoo.BlockSpec("odd", f"{module}:Made", "A block"))  # whose signature is not read from the source
+    shown = CliRunner().invoke(app, ["show", "block/theirs/odd"])
+    assert shown.exit_code == 1 and re.search(cause, " ".join(shown.stderr.split()))
+
+
+def test_nothing_that_ends_the_process_looks_like_success() -> None:
+    with pytest.raises(typer.Exit) as ended:
+        reports_errors(leaves)()
+    assert ended.value.exit_code == 1
+
+
 # --- parts of a generator -----------------------------------------------------------------------------------------
 
 
@@ -107,9 +145,14 @@ def fails(conv: nn.Module, features: torch.Tensor, scale: int) -> torch.Tensor:
     raise RuntimeError("this block is broken")
 
 
+def leaves(*_: Any) -> Any:
+    sys.exit(0)
+
+
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
+        (leaves, r"block 'theirs/odd' fails on \(2, 3, 24, 24\): SystemExit: 0 \(test_faulty_parts.py, line"),
         (
             lambda conv, x, s: conv(x)[:, :1],
             r"block 'theirs/odd' maps \(2, 64, 24, 24\) to \(2, 1, 24, 24\).*keeps",
@@ -220,6 +263,8 @@ class Game(nn.Module):
             r"tensor of shape \(2, 3, 32, 32\), not one number; end",
         ),
         (lambda: lambda sr, hr: None, "pixel", "returns a NoneType"),
+        (lambda: leaves, "pixel", r"loss 'odd' \(theirs/odd\) failed: SystemExit: 0"),
+        (leaves, "pixel", r"'theirs/odd' cannot be built: SystemExit: 0"),
         (lambda: lambda sr, hr: sr @ hr.T, "pixel", r"loss 'odd' \(theirs/odd\) failed: RuntimeError"),
         (Game, "pixel", r"loss 'theirs/odd' has role='pixel' in its LossSpec, so it must be called with \(sr, hr\)"),
         (lambda: F.l1_loss, "adversarial", "so it must have generator_loss and discriminator_loss"),
@@ -247,6 +292,7 @@ def broken_metric(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
 
 
 BROKEN = MetricSpec("odd", lambda: broken_metric, "A metric")
+LEAVING = MetricSpec("odd", lambda: leaves, "A metric")
 
 
 def test_a_metric_that_fails_is_noticed_before_the_first_validation(
@@ -259,11 +305,14 @@ def test_a_metric_that_fails_is_noticed_before_the_first_validation(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_metric_that_fails_takes_no_other_with_it(register: Register, photos: str, tmp_path: Path) -> None:
-    register(BROKEN)
+@pytest.mark.parametrize(("spec", "cause"), [(BROKEN, "NameError"), (LEAVING, "SystemExit: 0")])
+def test_a_metric_that_fails_takes_no_other_with_it(
+    register: Register, photos: str, tmp_path: Path, spec: MetricSpec, cause: str
+) -> None:
+    register(spec)
     found = bench("bicubic,nearest", photos, "psnr,odd", out=tmp_path / "out", pictures=0)
     assert not found.failed
-    assert "metric 'odd' failed: NameError" in found.unavailable["odd"]
+    assert f"metric 'odd' failed: {cause}" in found.unavailable["odd"]
     assert {row.metric for row in found.rows} == {"psnr"} and len(found.rows) == 2 * 12
     assert [standing.entry for standing in found.standings] == ["bicubic", "nearest"]
     assert "odd: " in (tmp_path / "out" / "leaderboard.md").read_text()
@@ -271,6 +320,12 @@ def test_a_metric_that_fails_takes_no_other_with_it(register: Register, photos: 
 
 def picture(dtype: Any = np.uint8) -> tuple[Any, bool]:
     return np.full((32, 32, 3), 100, dtype), False
+
+
+def test_a_dataset_that_ends_the_process_is_named(register: Register) -> None:
+    register(srzoo.DatasetSpec("odd", leaves, "Images"))
+    with pytest.raises(PluginError, match=r"dataset 'odd' of .*theirs.* failed: SystemExit: 0"):
+        bench("bicubic", "odd", "psnr")
 
 
 @pytest.mark.parametrize(
@@ -282,6 +337,7 @@ def picture(dtype: Any = np.uint8) -> tuple[Any, bool]:
             r"image 'a' of a dataset must be \(H, W, 3\) uint8 .*, not float32 of",
         ),
         ([("a", lambda: picture()[0])], "image 'a' of a dataset must be"),
+        ([("a", leaves)], "image 'a' of a dataset failed: SystemExit: 0"),
         ([("a", lambda: 1 / 0)], "image 'a' of a dataset failed: ZeroDivisionError"),
     ],
 )

@@ -6,13 +6,17 @@ safetensors with false headers; zoo files that reach outside, explode, or hold t
 
 from __future__ import annotations
 
+import argparse
+import collections
 import contextlib
+import enum
 import functools
 import importlib
 import io
 import json
 import os
 import pickle
+import random
 import re
 import resource
 import runpy
@@ -25,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -384,6 +389,21 @@ for label, instructions in {
     "a name that drives a terminal": as_name("os\x1b[2J", "system"),
     "a class that is built on": as_name("torch", "Tensor") + b")" + mapping(numel=b"N") + b"b",
     "a reference to a module": as_text("os") + b"Q",
+    "a placeholder for values": mapping(
+        w=called("torch._utils", "_rebuild_tensor_v2", as_name("os", "system"), as_number(0), b")", b")", b"\x89", b"}")
+    ),
+    "a placeholder for the type of values": mapping(
+        w=b"(" + as_text("storage") + as_name("os", "system") + as_text("0") + as_text("cpu") + as_number(4) + b"tQ"
+    ),
+    "a placeholder for a name": mapping(params=b"}" + as_name("os", "system") + window() + b"s"),
+    "a module's name of a megabyte, a hundred thousand times": mapping(
+        epoch=as_text("m" * 2**20) + b"q\x01", w=b"](" + b"h\x01h\x01\x93" * 100_000 + b"e"
+    ),
+    "a dictionary that is copied over and over": mapping(
+        epoch=b"](" + b"".join(as_number(key) + b"N\x86" for key in range(100_000)) + b"e\x85q\x01",
+        name=as_name("collections", "OrderedDict") + b"q\x02",
+        w=as_name("os", "system") + b"(" + b"h\x02h\x01R" * 100_000 + b"e",
+    ),
 }.items():
     written(label, hostile(instructions))
 
@@ -555,6 +575,88 @@ def test_what_is_read_is_what_was_saved(options: dict[str, Any], tmp_path: Path)
     read = load_pickle(tmp_path / "file.pth")
     assert_alike(read, content)
     assert type(read["windows"][-1]) is torch.Tensor
+
+
+class Kind(enum.Enum):
+    GAN = 1
+
+
+class Buffer:
+    """Has what a log of a training framework has."""
+
+    def __init__(self) -> None:
+        self.history = np.arange(5.0)
+        self.methods = {"mean": np.mean, "own": self.__class__}
+        self.itself = self
+
+
+BESIDE = {
+    **PAYLOADS,
+    "a NumPy scalar": np.float64(3),
+    "a NumPy array": np.arange(3),
+    "arguments": argparse.Namespace(lr=1e-4, betas=(0.9, 0.99), kind=Kind.GAN, seen={1, 2}, first=torch.zeros(2)),
+    "a defaultdict": collections.defaultdict(list, a=[1]),
+    "a deque of objects": collections.deque([Buffer(), complex(1, 2), slice(3)]),
+    "a log": {"runtime": {"loss": Buffer()}},
+    "a class": Buffer,
+    "a sparse tensor": torch.zeros(4, 4).to_sparse(),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}, {"pickle_protocol": 4}])
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_lies_beside_the_tensors_is_neither_read_nor_run(
+    name: str, options: dict[str, Any], tmp_path: Path, marker: Path
+) -> None:
+    path, out = tmp_path / "file.pth", tmp_path / "out.safetensors"
+    for content in ({"x": BESIDE[name], "params": GOOD}, {"state_dict": GOOD, "x": [BESIDE[name], BESIDE[name]]}):
+        torch.save(content, path, **options)
+        assert import_checkpoint(path, out, published=True).tensors == len(GOOD)
+        out.unlink()
+        with pytest.raises(SrzooError, match=re.escape(str(path))):  # it holds more than a state dict
+            load_tensors(path)
+    torch.save({"params": {**GOOD, "conv_hr.weight": BESIDE[name]}}, path, **options)
+    if name != "a log":
+        with pytest.raises(SrzooError, match=r"holds (objects other than tensors|sparse tensors)"):
+            import_checkpoint(path, out, published=True)
+    assert not out.exists() and not marker.exists()
+
+
+def test_bytes_that_are_changed_at_random_run_nothing_and_fail_in_our_words(tmp_path: Path, marker: Path) -> None:
+    """Whatever instruction meets whatever else."""
+    draw = random.Random(0)
+    wholes = [
+        pickle.dumps({"params": [1, "a", b"b"], "x": [one, one]}, protocol=p)
+        for one in PAYLOADS.values()
+        for p in (2, 4)
+    ]
+    for _ in range(1500):
+        data = bytearray(draw.choice(wholes))
+        for _ in range(draw.randint(1, 6)):
+            place, kind = draw.randrange(len(data)), draw.randrange(3)
+            if kind == 0:
+                data[place] = draw.choice(b"}])(.tuesRbco\x81\x92\x93\x85\x86Qh\x01\x02N")
+            elif kind == 1:
+                data[place:place] = draw.choice(wholes)[place : place + draw.randint(1, 30)]
+            else:
+                del data[place : place + draw.randint(1, 4)]
+        (tmp_path / "file.pth").write_bytes(in_archive(bytes(data)))
+        with contextlib.suppress(InputError):
+            load_pickle(tmp_path / "file.pth")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer")],
+)
+def test_what_stands_in_place_of_a_file_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(SrzooError, match=rf"file\.pth {message}"):
+        load_pickle(tmp_path / "file.pth")
+    (tmp_path / "file.safetensors").write_bytes(content)
+    with pytest.raises(SrzooError, match=rf"file\.safetensors {message}"):
+        load_tensors(tmp_path / "file.safetensors")
 
 
 @pytest.mark.parametrize("name", ["", ".", "/dev/zero", "missing.pth", "pipe.pth"])

@@ -150,7 +150,7 @@ def test_every_cut_and_every_damaged_header_is_a_weights_error_or_readable(tmp_p
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        with pytest.raises(WeightsError, match=r"x\.safetensors is not a whole"):
+        with pytest.raises(WeightsError, match=r"x\.safetensors is (not a whole|empty)"):
             read_checkpoint(path)
     for position in range(len(whole)):
         for flip in (0x01, 0x20, 0xFF):

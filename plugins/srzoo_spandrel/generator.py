@@ -13,7 +13,7 @@ from torch import nn
 
 from srzoo.errors import WeightsError
 from srzoo.extras import import_extra
-from srzoo.pickles import load_pickle
+from srzoo.pickles import load_pickle, refuse_opaque
 from srzoo.weights import check_finite, read_checkpoint, some_of
 
 
@@ -36,8 +36,10 @@ class SpandrelGenerator(nn.Module):
         spandrel = import_extra("spandrel", "spandrel", f"{checkpoint} is")
         content = read_checkpoint(checkpoint)[0] if checkpoint.suffix == ".safetensors" else load_pickle(checkpoint)
         if not isinstance(content, dict):
+            refuse_opaque(checkpoint, [content])
             raise WeightsError(f"{checkpoint} holds a {type(content).__name__}, not named tensors.")
         tensors = spandrel.canonicalize_state_dict({n: value for n, value in content.items() if isinstance(n, str)})
+        refuse_opaque(checkpoint, tensors.values())
         check_finite({n: t for n, t in tensors.items() if isinstance(t, torch.Tensor)}, str(checkpoint))
         _check_numbers(tensors, checkpoint)
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,15 +28,19 @@ errors = Console(stderr=True)
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
+_reserved: list[int] = []
+"""The descriptor of standard output, where it is kept for JSON."""
 _LEAST_TEXT = 12
 """Width that a column of text keeps, where it has as much."""
 
 
 def reports_errors(command: Command) -> Command:
-    """Turn an error that srzoo raises on purpose into one message and its exit code."""
+    """Turn an error that srzoo raises on purpose, or the exit of a plugin, into one message and an exit code."""
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
+        if options.get("as_json"):
+            _reserve_standard_output()
         try:
             command(*arguments, **options)
         except SrzooError as error:
@@ -47,6 +53,13 @@ def reports_errors(command: Command) -> Command:
             else:
                 print_error(f"process {rank}: {error}" if rank else str(error))
             raise typer.Exit(error.exit_code) from None
+        except SystemExit as error:  # of a plugin, where no part is at work that could be named
+            from ..plugins import describe_exception
+
+            if isinstance(error.__context__, BrokenPipeError):  # of rich: nobody reads on
+                raise
+            print_error(f"code of a plugin or library ended srzoo: {describe_exception(error)}.")
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             errors.print("[yellow]stopped by SIGINT.[/yellow]")
             raise typer.Exit(128 + signal.SIGINT) from None
@@ -57,6 +70,21 @@ def reports_errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+def _reserve_standard_output() -> None:
+    """Keep standard output for :func:`print_json` until the process ends; what else is written to it goes to errors.
+
+    Plugins print where they are imported, called and ended, and so do C libraries and processes that they start.
+    """
+    stdout = sys.__stdout__
+    if stdout is None or sys.stdout is not stdout or _reserved:  # it is another's already, as in tests
+        return
+    with contextlib.suppress(OSError):  # where there is no standard error, nothing can be told apart
+        stdout.flush()
+        copy = os.dup(1)
+        os.dup2(2, 1)
+        _reserved.append(copy)
+
+
 def print_error(message: str) -> None:
     """Print an error message to standard error."""
     errors.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
@@ -64,7 +92,12 @@ def print_error(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON to standard output, undecorated; NaN and infinity, which JSON does not have, as null."""
-    typer.echo(json.dumps(_strict(value), indent=2, allow_nan=False))
+    text = json.dumps(_strict(value), indent=2, allow_nan=False)
+    if not _reserved:
+        typer.echo(text)
+        return
+    with open(_reserved[0], "w", closefd=False) as file:  # JSON is ASCII, whatever the terminal's encoding
+        file.write(text + "\n")
 
 
 def _strict(value: Any) -> Any:

@@ -6,7 +6,7 @@ import torch
 
 from ..errors import SrzooError
 from ..inference import prepare
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..receptive import measure_field
 from ..specs import DiscriminatorSpec, GeneratorSpec
 from .outcome import Failed, NotApplicable, promise, require
@@ -39,7 +39,7 @@ def refuses_sizes(subject: Subject) -> str:
             require(len(str(error).split()) >= 4, f"{side}x{side} is refused without a sentence: {error!r}.")
             refused.append(side)
             continue
-        except Exception as error:
+        except FAULTS as error:
             raise Failed(
                 f"{side}x{side} is not declared and breaks it instead of being refused: {describe_exception(error)}; "
                 "raise a ValueError that says which sizes it takes."

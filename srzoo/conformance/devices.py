@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..specs import MetricSpec
 from .losses import LOGITS, role_of
 from .losses import SIZE as PAIR
@@ -63,7 +63,7 @@ def other_device(subject: Subject) -> str:
             else "one is made on the CPU when it is called; give it device= of the input, or register it as a buffer"
         )
         raise Failed(f"moved to another device, {found.operator} meets a tensor of the CPU: {advice}.") from None
-    except Exception as error:  # whatever needs values, or has no kernel for meta tensors
+    except FAULTS as error:  # whatever needs values, or has no kernel for meta tensors
         raise NotApplicable(
             f"how far it would come cannot be told without another device: {describe_exception(error)}."
         ) from error

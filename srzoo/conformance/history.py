@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..specs import DiscriminatorSpec, GeneratorSpec, LossSpec, MetricSpec
 from . import losses, metrics
 from .outcome import NETWORKS, NotApplicable, listed, promise, require
@@ -75,7 +75,7 @@ def _use(subject: Subject, history: History) -> None:
         found = _call(subject, built, first, history)
         before = [output.detach().clone() for output in found]
         _call(subject, built, tuple(tensor.flip(0) for tensor in first), history)
-    except Exception as error:
+    except FAULTS as error:
         history.changed = (
             f"after {_sizes(second)} it fails on {_sizes(first)}: {describe_exception(error)}; {_advice(subject)}."
         )
@@ -95,11 +95,11 @@ def _use(subject: Subject, history: History) -> None:
     _train(subject, built, first, history)
 
 
-def _alone(subject: Subject, inputs: Inputs) -> Exception | None:
+def _alone(subject: Subject, inputs: Inputs) -> BaseException | None:
     """Return what a new one raises for inputs, so that no history is blamed for it."""
     try:
         _call(subject, _new(subject), inputs, History())
-    except Exception as error:
+    except FAULTS as error:
         return error
     return None
 
@@ -264,7 +264,7 @@ def _train(subject: Subject, built: Any, inputs: Inputs, history: History) -> No
         for step in range(STEPS):
             births.append(_Births())
             _step(subject, built, inputs, births[-1], history, backward=step < STEPS - 1)
-    except Exception as error:
+    except FAULTS as error:
         _report_step(subject, inputs, error, len(births), history)
         return
     if _modes(network) != modes:
@@ -311,12 +311,12 @@ def _given(subject: Subject, built: Any, given: Inputs, history: History) -> lis
         return [built(*given)]
 
 
-def _report_step(subject: Subject, inputs: Inputs, error: Exception, step: int, history: History) -> None:
+def _report_step(subject: Subject, inputs: Inputs, error: BaseException, step: int, history: History) -> None:
     """Tell of a training step that fails; but not of one that fails on a new one too, as other checks tell."""
     try:
         fresh = subject.network().train() if subject.kind in NETWORKS else _new(subject)
         _step(subject, fresh, inputs, _Births(), History())
-    except Exception:
+    except FAULTS:
         return
     after = "evaluation" if step == 1 else f"{step - 1} steps"
     history.changed = history.changed or (

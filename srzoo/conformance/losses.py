@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..specs import LossSpec
 from .outcome import Failed, NotApplicable, listed, promise, require
 from .parts import PlainDiscriminator
@@ -76,7 +76,7 @@ def scalar(subject: Subject) -> str:
     values = evaluate(subject, loss)
     try:
         evaluate(subject, loss, ODD)
-    except Exception as error:
+    except FAULTS as error:
         if not refusal(error):
             raise Failed(
                 f"images of {ODD[3]}x{ODD[2]} break it: {describe_exception(error)[:200]}; raise a ValueError that "

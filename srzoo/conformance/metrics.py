@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import UndefinedScoreError
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..specs import MetricSpec
 from .outcome import Failed, NotApplicable, listed, promise, require
 from .subject import Subject
@@ -48,7 +48,7 @@ def side_of(subject: Subject) -> int:
                     metric(degraded(subject, hr, NOISE[1]), hr)
             except UndefinedScoreError:
                 continue
-            except Exception:  # which the checks then tell of
+            except FAULTS:  # which the checks then tell of
                 subject.memo["side"] = SIDES[0]
             break
     return int(subject.memo["side"])
@@ -181,7 +181,7 @@ def undefined(subject: Subject) -> str:
             seen.append(f"{what}: {error}")
         except Failed as failure:
             raise Failed(f"for {what}, {failure}") from failure
-        except Exception as error:
+        except FAULTS as error:
             raise Failed(
                 f"for {what} it raises {describe_exception(error)}; raise srzoo.errors.UndefinedScoreError where it is "
                 "not defined."

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import SrzooError
 from ..inference import run_generator
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..specs import GeneratorSpec
 from ..weights import load_into, read_checkpoint, save_checkpoint
 from .outcome import FINITE, NETWORKS, Failed, NotApplicable, listed, promise, require
@@ -39,7 +39,7 @@ def keeps_shape(subject: Subject) -> str:
             _right_shape(subject, subject.network(case), case)
         except Failed:
             raise
-        except Exception as error:
+        except FAULTS as error:
             if not refusal(error):  # which channels there are is its own affair
                 channels = case.supplied["channels"]
                 raise Failed(f"{channels} channels of {case} break it: {describe_exception(error)}.") from error
@@ -214,7 +214,7 @@ Result = TypeVar("Result")
 def _attempt(what: str, call: Callable[[], Result]) -> Result:
     try:
         return call()
-    except Exception as error:  # torch's tracers raise many kinds, with pages of text
+    except FAULTS as error:  # torch's tracers raise many kinds, with pages of text
         raise Failed(f"{what}: {describe_exception(error)[:300]}") from error
 
 

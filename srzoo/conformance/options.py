@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import MissingWeightsError, OptionError
 from ..options import UNKNOWN, Option, check_options
+from ..plugins import FAULTS
 from ..specs import KINDS
 from .data import examine
 from .losses import evaluate
@@ -124,7 +125,7 @@ def _first_that_works(subject: Subject, name: str, value: Any) -> str:
             if isinstance(failure, MissingWeightsError):
                 return ""  # it is taken, but its weights are not here
             raise Failed(f"{name}={value!r}: {failure}") from failure
-        except Exception as error:
+        except FAULTS as error:
             sentence = refusal(error)
             if not sentence:
                 raise Failed(f"{name}={value!r}: {error}") from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import MissingLibraryError, MissingWeightsError, SrzooError
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 
 if TYPE_CHECKING:
     from .package import Package
@@ -82,7 +82,7 @@ class Check:
             status, reason = "n/a", str(absence)
         except SrzooError as error:  # says all there is to say; the line it was raised in is ours
             status, reason = "fail", " ".join(str(error).split())
-        except Exception as error:
+        except FAULTS as error:
             status, reason = "fail", describe_exception(error)
         return Finding(subject.label, self.name, self.shows, status, reason or "", time.perf_counter() - start)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import srzoo
 
-from ..plugins import GROUP, PluginRecord, discover
+from ..plugins import FAULTS, GROUP, PluginRecord, discover
 from ..registry import SLOW
 from .watch import Patch, changes, contents, mentioned, watched
 
@@ -120,7 +120,7 @@ def _own(record: PluginRecord) -> list[str]:
 def _import_all(record: PluginRecord) -> None:
     modules = [spec.factory.partition(":")[0] for spec in record.specs if isinstance(spec.factory, str)]
     for module in (record.module.partition(":")[0], *modules):
-        with contextlib.suppress(Exception):  # building it tells what is wrong
+        with contextlib.suppress(*FAULTS):  # building it tells what is wrong
             importlib.import_module(module)
 
 

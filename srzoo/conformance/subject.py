@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from ..compose import bind
 from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
 from ..options import Signature, signature_of
-from ..plugins import describe_exception
+from ..plugins import FAULTS, describe_exception
 from ..registry import Component
 from ..specs import ComponentSpec, DiscriminatorSpec, GeneratorSpec, UpsamplerSpec
 from .outcome import DEFAULTS, FACTORY, FINITE, FIRST_USE, NETWORKS, SIGNATURE, Failed, NotApplicable, listed, require
@@ -101,11 +101,11 @@ class Subject:
             return str(error)
         except MissingLibraryError:
             return ""
-        except Exception as error:  # whatever importing it raises
+        except FAULTS as error:  # whatever importing it raises
             return "" if self.absent else f"The factory {self.spec.factory!r} cannot be loaded: {self._why(error)}."
         return ""
 
-    def _why(self, error: Exception) -> str:
+    def _why(self, error: BaseException) -> str:
         library = (getattr(error, "name", None) or "").partition(".")[0]
         hint = ""
         if isinstance(error, ModuleNotFoundError) and library and library not in str(self.spec.factory):
@@ -154,7 +154,7 @@ class Subject:
             raise
         except Failed as failure:
             return str(failure)
-        except Exception as error:
+        except FAULTS as error:
             return " ".join(str(error).split())
         if lazy := [name for name, parameter in _parameters(first).items() if is_lazy(parameter)]:
             return f"{listed(lazy)} has no size before its first use; {LATE}"
@@ -180,7 +180,7 @@ class Subject:
             raise
         except Failed as failure:
             return str(failure)
-        except Exception as error:
+        except FAULTS as error:
             return describe_exception(error)
         if new := _parameters(first).keys() - before.keys():
             return f"its first use makes {listed(sorted(new))}; {LATE}"
@@ -239,7 +239,7 @@ class Subject:
             _built[slot] = (key, cast(nn.Module, self.build(options, case, seed)).eval())
         try:
             return copy.deepcopy(_built[slot][1])
-        except Exception:  # not every module can be copied, and none has to
+        except FAULTS:  # not every module can be copied, and none has to
             del _built[slot]
             return cast(nn.Module, self.build(options, case, seed)).eval()
 

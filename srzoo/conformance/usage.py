@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..plugins import FAULTS
 from .effects import state_sums
 from .options import COMPONENTS, alternatives, exercise
 from .outcome import NETWORKS, NotApplicable, listed, promise, require
@@ -70,7 +71,7 @@ def _matters(subject: Subject, option: Any) -> bool:
             try:
                 if _effect(subject, {**example, option.name: value}) != usual:
                     return True
-            except Exception:  # refused, so it is looked at
+            except FAULTS:  # refused, so it is looked at
                 return True
     return False
 
