@@ -1196,7 +1196,9 @@ FAULTS: list[tuple[str, str, Build]] = [
         ("metric", metric(lambda sr, hr: error(sr, hr).mean().expand(len(sr))), LOWER),
     ),
     ("one-value-an-image", "NaN", ("metric", metric(lambda sr, hr: error(sr, hr) * float("nan")), LOWER)),
-    ("direction", "not where output and reference are equal", ("metric", metric(error), {})),
+    ("direction", "Say higher_is_better=False.", ("metric", metric(error), {})),
+    ("direction", "Say higher_is_better=True.", ("metric", metric(lambda sr, hr: 1 - error(sr, hr)), LOWER)),
+    ("direction", "beside another reference", ("metric", metric(error), {"full_reference": False})),
     ("direction", "more and more noise", ("metric", metric(lambda sr, hr: error(sr, hr).sign()), LOWER)),
     ("direction", "values lie in (0, 0.01)", ("metric", metric(error), {**LOWER, "value_range": (0, 0.01)})),
     ("direction", "values lie in (0, 0.001)", ("metric", metric(contrast), {"full_reference": False, **TINY})),
@@ -1282,7 +1284,7 @@ def test_a_metric_without_a_reference_is_not_asked_to_be_best_at_equal_images() 
     assert "full_reference=False" in finding.reason
     told = one(subject_of("metric", metric(contrast), {}))
     assert told.status == "fail"
-    assert "full_reference=False" in told.reason
+    assert "full_reference=False" in told.reason and "higher_is_better" not in told.reason
 
 
 def test_a_factory_that_cannot_be_loaded_is_told_once_and_without_a_line_of_ours() -> None:
