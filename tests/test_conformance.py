@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import textwrap
 import threading
@@ -1487,7 +1488,12 @@ def test_imports_that_are_slow_heavy_or_not_pure_are_seen(site: Site, monkeypatc
     records = discover(site.entry_points())
     monkeypatch.delenv("LEFT_BEHIND")
     packages = {record.name: Package(record, Registry([record])) for record in records}
-    seen = probe.run(*((record.name, record.distribution) for record in records))
+    monkeypatch.setenv("SET_BEFORE", "1")  # as by a plugin that this process has imported
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        seen = probe.run(*((record.name, record.distribution) for record in records))
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     for record, one in zip(records, seen, strict=True):
         packages[record.name].__dict__["probed"] = one
     findings = {one.name: one(packages["own"]) for one in CHECKS if one.name in IMPORTS}
@@ -1543,6 +1549,10 @@ def test_the_command_prints_a_report_and_json() -> None:
     assert "it has no trainable parameters" in " ".join(shown.output.split())
     written = CliRunner().invoke(app, ["plugin", "check", "generator/bicubic", "--json"])
     found = json.loads(written.stdout)
+    "environment": ("import os; os.environ['SET_BEFORE'] = '1'", "the environment variable SET_BEFORE"),
+    "default": ("import os; os.environ.setdefault('SET_BEFORE', '1')", "the environment variable SET_BEFORE"),
+    "ignored": ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "signal handlers"),
+    "sharing": ("import torch.multiprocessing as m; m.set_sharing_strategy('file_system')", "processes share tensors"),
     assert found["failed"] == 0 and found["passed"] == sum(f["status"] == "pass" for f in found["findings"])
     assert {"subject", "check", "shows", "status", "reason", "seconds"} == set(found["findings"][0])
     assert found["distribution"] == "srzoo" and found["torch"] == torch.__version__
@@ -1550,6 +1560,7 @@ def test_the_command_prints_a_report_and_json() -> None:
 
 def test_the_command_exits_with_1_for_a_broken_plugin_and_says_why(site: Site) -> None:
     site.install("bad", "import no_such_library_anywhere\n")
+    "import os\nos.environ['FOR_A_WHILE'] = '1'\ndel os.environ['FOR_A_WHILE']\n"
     shown = site.run("plugin", "check", "bad", "--json")
     assert shown.returncode == 1, shown.stderr
     (finding,) = json.loads(shown.stdout)["findings"]
