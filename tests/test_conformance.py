@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from plugin_site import Site, plugin
 from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from typer.testing import CliRunner
 
 from srzoo.cli import app
@@ -240,6 +240,71 @@ def shrinks_for_evaluation(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
     if not torch.is_grad_enabled():
         x.mul_(0.5)
     return x + own.residual(x)
+
+
+class BeginsInPlace(GoodBlock):
+    """What many pre-activation blocks do: the sum with what went in is of positive features."""
+
+    def __init__(self, channels: int, slope: float = 0.0, of_a_copy: bool = False) -> None:
+        super().__init__(channels)
+        self.activation = nn.LeakyReLU(slope, inplace=True)
+        self.of_a_copy = of_a_copy
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.residual(self.activation(x.clone() if self.of_a_copy else x))
+
+
+def begins_in_place_for_validation(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    return x + own.residual(F.relu(x, inplace=torch.is_inference_mode_enabled()))
+
+
+def in_place_on_images(kind: type[nn.Module]) -> type[nn.Module]:
+    """A network whose first operation writes into an image, which a ReLU leaves as it is."""
+
+    class InPlace(kind):  # type: ignore[misc,valid-type]
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(F.relu_(images))
+
+    return InPlace
+
+
+class InPlainLists(GoodBlock):
+    """Layers or parameters that are held by a list or a dictionary of Python."""
+
+    def __init__(self, channels: int, held: Literal["list", "dict", "parameters"] = "list") -> None:
+        super().__init__(channels)
+        layers = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+        self.held = held
+        if held == "parameters":
+            self.cs: Any = [layers[0].weight, layers[1].weight]
+        else:
+            self.cs = {str(number): layer for number, layer in enumerate(layers)} if held == "dict" else layers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.cs["0"] if self.held == "dict" else self.cs[0]
+        y = F.conv2d(x, first, padding=1) if self.held == "parameters" else first(x)
+        return super().forward(x) + torch.tanh(y)
+
+
+class AlsoInAList(GoodBlock):
+    """Right: what the list holds is registered too, or frozen."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.last = nn.Conv2d(channels, channels, 1)
+        self.all = [self.conv, self.last, nn.Conv2d(channels, channels, 1).requires_grad_(False)]
+        self.rows = weight_norm(nn.GRU(channels, channels, batch_first=True), "weight_hh_l0")
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.all[1](super().residual(x))
+        return self.rows(y.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(x.shape)
+
+
+class Reflects(GoodBlock):
+    """Right: it pads by four pixels of the image, which a smaller one does not have."""
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(F.avg_pool2d(F.pad(self.conv(x), (4,) * 4, mode="reflect"), 9, 1))
 
 
 class Remembers(GoodBlock):
@@ -1042,6 +1107,9 @@ GOOD: list[Build] = [
     ("block", FrozenPart, {}),
     ("block", KeepsItsArguments, {}),
     ("block", OfSixteens, {}),
+    ("block", lambda channels: BeginsInPlace(channels, of_a_copy=True), {}),
+    ("block", AlsoInAList, {}),
+    ("block", Reflects, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
     ("upsampler", Upsampler, {}),
@@ -1124,6 +1192,9 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("output-shape", "40x33 break it", ("block", block(narrow), {})),
     ("output-shape", "not a tensor", ("block", block(lambda b, x: [x]), {})),  # type: ignore[arg-type,return-value]
     ("output-shape", "scale 4, 12x10: ", ("generator", OnlyTwice, {"scales": (2, 4), "size_multiple": 2})),
+    ("defaults", "cs is a list of modules, which no optimizer", ("block", InPlainLists, {})),
+    ("defaults", "a dict of modules", ("block", InPlainLists, {"examples": [{"held": "dict"}]})),
+    ("defaults", "nn.ParameterList", ("block", InPlainLists, {"examples": [{"held": "parameters"}]})),
     ("output-shape", "out_channels", ("upsampler", HidesChannels, {})),
     ("output-shape", "output='map'", ("discriminator", Discriminator, {"output": "map"})),
     ("output-shape", "attribute 'names'", ("extractor", Nameless, {})),
@@ -1345,6 +1416,7 @@ def test_one_cause_fails_one_check_and_the_others_say_which(name: str, build: Bu
     rest = [f for f in findings if f.check not in (name, *FIRST, *SIGNATURE)]
     assert {(f.status, f"as {name!r} says" in f.reason) for f in rest} == {("n/a", True)}
 
+    ("defaults", ("block", InPlainLists, {})),
 
 FIRST = ("factory", "defaults", "output-shape")
 

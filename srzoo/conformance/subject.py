@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from ..compose import bind
 from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
@@ -158,7 +159,7 @@ class Subject:
             return " ".join(str(error).split())
         if lazy := [name for name, parameter in _parameters(first).items() if is_lazy(parameter)]:
             return f"{listed(lazy)} has no size before its first use; {LATE}"
-        return ""
+        return _unregistered(first) if self.kind in NETWORKS else ""
 
     @cached_property
     def unusable(self) -> str:
@@ -346,6 +347,29 @@ def _tensor(output: Any) -> torch.Tensor:
 def images(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     """Return random values in [0, 1], the same every time."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+def _unregistered(network: nn.Module) -> str:
+    """Return a sentence on parameters to be trained that only a plain list or dictionary holds; empty if none does."""
+    known = {id(parameter) for parameter in network.parameters()}
+    wrong = []
+    for prefix, owner in network.named_modules():
+        if type(owner).__module__.startswith("torch."):
+            continue  # a nn.GRU keeps what it is to hand to cuDNN
+        for name, value in vars(owner).items():
+            if not isinstance(value, (list, tuple, dict)) or name in ("_modules", "_parameters", "_buffers"):
+                continue
+            held = [leaf for leaf in tree_leaves(value) if isinstance(leaf, (nn.Module, nn.Parameter))]
+            inside = [p for leaf in held for p in (leaf.parameters() if isinstance(leaf, nn.Module) else [leaf])]
+            if all(id(parameter) in known or not parameter.requires_grad for parameter in inside):
+                continue  # a frozen network may well be hidden from the state
+            what = "Module" if isinstance(held[0], nn.Module) else "Parameter"
+            wrong.append(
+                f"its attribute {f'{prefix}.{name}' if prefix else name} is a {type(value).__name__} of "
+                f"{what.lower()}s, which no optimizer, checkpoint or .to(device) sees; "
+                f"use nn.{what}{'Dict' if isinstance(value, dict) else 'List'}."
+            )
+    return listed(wrong, 3, " ")
+
+
 
 
 def refusal(error: BaseException) -> str:
