@@ -1187,7 +1187,8 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("every-option", "growth=16", ("block", BreaksOnNumber, {})),
     ("unknown-options", "**options", ("block", anything, {})),
     ("typed-options", "growth has no type", ("block", Untyped, {})),
-    ("output-shape", "must be (1, 8, 7, 5)", ("block", block(lambda b, x: b.conv(x)[..., 1:]), {})),
+    ("output-shape", "must be (1, 8, 11, 9)", ("block", block(lambda b, x: b.conv(x)[..., 1:]), {})),
+    ("output-shape", "is torch.float64 for", ("block", block(lambda b, x: (x + b.residual(x)).double()), {})),
     ("output-shape", "24 channels of 40x33 break it", ("block", OfEightChannels, {})),
     ("output-shape", "40x33 break it", ("block", block(narrow), {})),
     ("output-shape", "not a tensor", ("block", block(lambda b, x: [x]), {})),  # type: ignore[arg-type,return-value]

@@ -27,7 +27,7 @@ STEPS = 3
 
 @promise("output-shape", *NETWORKS)
 def keeps_shape(subject: Subject) -> str:
-    """Output shape at odd sizes, batches of 1 and 4, every declared scale, few channels and more."""
+    """Output shape and type at odd sizes, batches of 1 and 4, every declared scale, few channels and more."""
     require(not subject.unusable, subject.unusable)
     for case in subject.cases:
         network = subject.network(case)

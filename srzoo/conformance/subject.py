@@ -306,7 +306,10 @@ class Subject:
             )
             shown = "(" + ", ".join("any" if side is None else str(side) for side in expected) + ")"
             require(fits, f"{case}: {(batch, *case.shape)} became {found}; it must be {shown}{self._hint(found)}.")
-            require(output.is_floating_point(), f"the output is {output.dtype}, not floating point.")
+            require(
+                output.dtype == torch.float32,
+                f"the output is {output.dtype} for an input of torch.float32; it must have the type of the input.",
+            )
 
     def _hint(self, found: tuple[int, ...]) -> str:
         if isinstance(self.spec, DiscriminatorSpec) and len(found) in (2, 4):
