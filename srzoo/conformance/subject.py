@@ -195,7 +195,12 @@ class Subject:
 
     def inputs(self) -> torch.Tensor:
         """Return what :meth:`baseline` was computed from."""
-        return images((2, *self.cases[0].shape))
+        return self.values((2, *self.cases[0].shape))
+
+    def values(self, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+        """Return random values as a network of its kind is given: features of both signs, or images in [0, 1]."""
+        found = images(shape, seed)
+        return 2 * found - 1 if self.kind in ("block", "upsampler") else found
 
     @property
     def examples(self) -> tuple[Mapping[str, Any], ...]:
@@ -249,10 +254,10 @@ class Subject:
         """The ways in which it must work; the first stands for all where one is enough."""
         spec = self.spec
         if self.kind == "block":
-            return [Case({"channels": CHANNELS}, (CHANNELS, *size)) for size in ((7, 5), (16, 16))]
+            return [Case({"channels": CHANNELS}, (CHANNELS, *size)) for size in ((11, 9), (16, 16))]
         if isinstance(spec, UpsamplerSpec):
             scales = _usual_first(spec.scales)
-            return [Case({"channels": CHANNELS, "scale": scale}, (CHANNELS, 5, 7)) for scale in scales]
+            return [Case({"channels": CHANNELS, "scale": scale}, (CHANNELS, 9, 11)) for scale in scales]
         if isinstance(spec, GeneratorSpec):
             height, width = (-(-side // spec.size_multiple) * spec.size_multiple for side in (9, 11))
             return [Case({"scale": scale}, (3, height, width)) for scale in _usual_first(spec.scales)]
@@ -342,14 +347,6 @@ def _parameters(built: Any) -> dict[str, nn.Parameter]:
     return dict(built.named_parameters()) if isinstance(built, nn.Module) else {}
 
 
-def _tensor(output: Any) -> torch.Tensor:
-    require(isinstance(output, torch.Tensor), f"it returns {type(output).__name__}, not a tensor.")
-    return cast(torch.Tensor, output)
-
-
-def images(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    """Return random values in [0, 1], the same every time."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 def _unregistered(network: nn.Module) -> str:
     """Return a sentence on parameters to be trained that only a plain list or dictionary holds; empty if none does."""
     known = {id(parameter) for parameter in network.parameters()}
@@ -373,6 +370,14 @@ def _unregistered(network: nn.Module) -> str:
     return listed(wrong, 3, " ")
 
 
+def _tensor(output: Any) -> torch.Tensor:
+    require(isinstance(output, torch.Tensor), f"it returns {type(output).__name__}, not a tensor.")
+    return cast(torch.Tensor, output)
+
+
+def images(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    """Return random values in [0, 1], the same every time."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def refusal(error: BaseException) -> str:
