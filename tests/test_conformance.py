@@ -293,11 +293,17 @@ class AlsoInAList(GoodBlock):
         super().__init__(channels)
         self.last = nn.Conv2d(channels, channels, 1)
         self.all = [self.conv, self.last, nn.Conv2d(channels, channels, 1).requires_grad_(False)]
-        self.rows = weight_norm(nn.GRU(channels, channels, batch_first=True), "weight_hh_l0")
 
     def residual(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.all[1](super().residual(x))
-        return self.rows(y.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(x.shape)
+        return self.all[1](super().residual(x))
+
+
+class RunsAlongRows(GoodBlock):
+    """Right: torch keeps in a list of its own what a GRU's weights were before they were normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.rows = weight_norm(nn.GRU(channels, channels, batch_first=True), "weight_hh_l0")
 
 
 class Reflects(GoodBlock):
@@ -1451,6 +1457,11 @@ def test_a_library_that_is_missing_is_told_with_how_to_name_it() -> None:
     (one,) = [one for one in CHECKS if one.name == "factory"]
     reason = one(subject_of("block", "faulty_imports:Block", {})).reason
     assert "or name it as library='no_such_library_at_all' in the spec" in reason
+
+
+def test_what_torch_keeps_in_a_list_is_its_own_affair() -> None:
+    (one,) = [one for one in CHECKS if one.name == "defaults"]
+    assert one(subject_of("block", RunsAlongRows, {})).status == "pass"
 
 
 def test_the_second_faulty_option_is_told_with_the_first() -> None:
