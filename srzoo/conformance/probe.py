@@ -193,7 +193,6 @@ def _states() -> dict[str, Any]:
         "torch's random state": torch.random.get_rng_state().tolist(),
         "Pillow's limits": (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS),
         "the start method of processes": multiprocessing.get_start_method(allow_none=True),
-        "how processes share tensors": torch.multiprocessing.get_sharing_strategy(),  # type: ignore[no-untyped-call]
     }
 
 
