@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import textwrap
 import threading
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from plugin_site import Site, plugin
 from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from typer.testing import CliRunner
 
 from srzoo.cli import app
@@ -239,6 +240,77 @@ def shrinks_for_evaluation(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
     if not torch.is_grad_enabled():
         x.mul_(0.5)
     return x + own.residual(x)
+
+
+class BeginsInPlace(GoodBlock):
+    """What many pre-activation blocks do: the sum with what went in is of positive features."""
+
+    def __init__(self, channels: int, slope: float = 0.0, of_a_copy: bool = False) -> None:
+        super().__init__(channels)
+        self.activation = nn.LeakyReLU(slope, inplace=True)
+        self.of_a_copy = of_a_copy
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.residual(self.activation(x.clone() if self.of_a_copy else x))
+
+
+def begins_in_place_for_validation(own: GoodBlock, x: torch.Tensor) -> torch.Tensor:
+    return x + own.residual(F.relu(x, inplace=torch.is_inference_mode_enabled()))
+
+
+def in_place_on_images(kind: type[nn.Module]) -> type[nn.Module]:
+    """A network whose first operation writes into an image, which a ReLU leaves as it is."""
+
+    class InPlace(kind):  # type: ignore[misc,valid-type]
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(F.relu_(images))
+
+    return InPlace
+
+
+class InPlainLists(GoodBlock):
+    """Layers or parameters that are held by a list or a dictionary of Python."""
+
+    def __init__(self, channels: int, held: Literal["list", "dict", "parameters"] = "list") -> None:
+        super().__init__(channels)
+        layers = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+        self.held = held
+        if held == "parameters":
+            self.cs: Any = [layers[0].weight, layers[1].weight]
+        else:
+            self.cs = {str(number): layer for number, layer in enumerate(layers)} if held == "dict" else layers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.cs["0"] if self.held == "dict" else self.cs[0]
+        y = F.conv2d(x, first, padding=1) if self.held == "parameters" else first(x)
+        return super().forward(x) + torch.tanh(y)
+
+
+class AlsoInAList(GoodBlock):
+    """Right: what the list holds is registered too, or frozen."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.last = nn.Conv2d(channels, channels, 1)
+        self.all = [self.conv, self.last, nn.Conv2d(channels, channels, 1).requires_grad_(False)]
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        return self.all[1](super().residual(x))
+
+
+class RunsAlongRows(GoodBlock):
+    """Right: torch keeps in a list of its own what a GRU's weights were before they were normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.rows = weight_norm(nn.GRU(channels, channels, batch_first=True), "weight_hh_l0")
+
+
+class Reflects(GoodBlock):
+    """Right: it pads by four pixels of the image, which a smaller one does not have."""
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(F.avg_pool2d(F.pad(self.conv(x), (4,) * 4, mode="reflect"), 9, 1))
 
 
 class Remembers(GoodBlock):
@@ -1041,6 +1113,9 @@ GOOD: list[Build] = [
     ("block", FrozenPart, {}),
     ("block", KeepsItsArguments, {}),
     ("block", OfSixteens, {}),
+    ("block", lambda channels: BeginsInPlace(channels, of_a_copy=True), {}),
+    ("block", AlsoInAList, {}),
+    ("block", Reflects, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
     ("upsampler", Upsampler, {}),
@@ -1086,7 +1161,7 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("pure-build", "torch's anomaly detection, the filters of warnings", ("block", Silences, {})),
     ("pure-build", "torch.nn.functional.celu", ("block", Patches, {})),
     ("pure-build", "torch's hooks of all modules, what torch.load trusts", ("block", Hooks, {})),
-    ("pure-build", "prints 'block: (2, 8, 7, 5)", ("block", Talks, {})),
+    ("pure-build", "prints 'block: (2, 8, 11, 9)", ("block", Talks, {})),
     ("same-seed", "conv.weight differs", ("block", NotOfTheSeed, {})),
     ("same-seed", "share table", ("block", SharesTable, {})),
     ("same-seed", "built again it scores", ("metric", RandomProjection, LOWER)),
@@ -1094,12 +1169,22 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("used-options", "growth, norm are accepted", ("block", StoresGrowth, {})),
     ("used-options", "growth is accepted", ("block", HandsGrowthOn, {})),
     ("input-untouched", "writes into its input", ("block", block(shrinks_for_evaluation), {})),
+    ("input-untouched", "writes into its input", ("block", BeginsInPlace, {})),
+    ("input-untouched", "writes into its input", ("block", BeginsInPlace, {"examples": [{"slope": 0.2}]})),
+    ("input-untouched", "writes into its input", ("block", block(begins_in_place_for_validation), {})),
+    ("input-untouched", "as nn.ReLU() and F.relu do", ("upsampler", in_place_on_images(Upsampler), {})),
+    ("input-untouched", "writes into its input", ("generator", in_place_on_images(Generator), {"scales": (2,)})),
+    (
+        "input-untouched",
+        "writes into its input",
+        ("discriminator", in_place_on_images(Discriminator), {"min_size": 16}),
+    ),
     ("input-untouched", "writes into its reference", ("loss", loss(centres), {"minimum": None})),
     ("input-untouched", "requires_grad set on its reference", ("loss", loss(penalty_in_place), REGULARISER)),  # type: ignore[arg-type]
     ("input-untouched", "discriminator in another mode", ("loss", loss(penalty_in_evaluation), REGULARISER)),  # type: ignore[arg-type]
     ("input-untouched", "writes into its output", ("metric", metric(clips), LOWER)),
     ("stateless", "gives something else", ("block", Remembers, {})),
-    ("stateless", "after 3x8x10x3 it fails on 2x8x7x5", ("block", RemembersGrid, {})),
+    ("stateless", "after 3x8x14x8 it fails on 2x8x11x9", ("block", RemembersGrid, {})),
     ("stateless", "after evaluation a training step fails", ("block", RemembersInInference, {})),
     ("stateless", "overwritten by the next", ("block", WritesOver, {})),
     ("stateless", "evaluating changes its average", ("block", Averages, {"examples": [{"always": True}]})),
@@ -1113,12 +1198,16 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("other-device", "made on the CPU when it is called", ("loss", lambda: Grid(moved=False), {})),
     ("defaults", "division", ("block", FailsByDefault, {})),
     ("defaults", "'layers' has no default; give examples=", ("loss", lambda layers: L2(), {})),
+    ("defaults", "cs is a list of modules, which no optimizer", ("block", InPlainLists, {})),
+    ("defaults", "a dict of modules", ("block", InPlainLists, {"examples": [{"held": "dict"}]})),
+    ("defaults", "nn.ParameterList", ("block", InPlainLists, {"examples": [{"held": "parameters"}]})),
     ("every-option", "mode='valid'", ("block", DiscardsRows, {})),
     ("every-option", "norm='batch' is documented and refused", ("block", RefusesItsChoice, {})),
     ("every-option", "growth=16", ("block", BreaksOnNumber, {})),
     ("unknown-options", "**options", ("block", anything, {})),
     ("typed-options", "growth has no type", ("block", Untyped, {})),
-    ("output-shape", "must be (1, 8, 7, 5)", ("block", block(lambda b, x: b.conv(x)[..., 1:]), {})),
+    ("output-shape", "must be (1, 8, 11, 9)", ("block", block(lambda b, x: b.conv(x)[..., 1:]), {})),
+    ("output-shape", "is torch.float64 for", ("block", block(lambda b, x: (x + b.residual(x)).double()), {})),
     ("output-shape", "24 channels of 40x33 break it", ("block", OfEightChannels, {})),
     ("output-shape", "40x33 break it", ("block", block(narrow), {})),
     ("output-shape", "not a tensor", ("block", block(lambda b, x: [x]), {})),  # type: ignore[arg-type,return-value]
@@ -1131,7 +1220,7 @@ FAULTS: list[tuple[str, str, Build]] = [
         "black input",
         ("block", block(lambda b, x: x + b.conv(x) / x.mean(dim=(2, 3), keepdim=True)), {}),
     ),
-    ("finite-output", "(2, 8, 7, 4) in training mode", ("block", CutsInTraining, {})),
+    ("finite-output", "(2, 8, 11, 8) in training mode", ("block", CutsInTraining, {})),
     ("gradient", "nothing of trainable=False", ("generator", Frozen, {"scales": (2,)})),
     ("gradient", "reaches forgotten.weight, forgotten.bias", ("block", Unused, {})),
     ("gradient", "no gradient at all", ("block", block(lambda b, x: (x + b.conv(x)).detach()), {})),
@@ -1196,7 +1285,9 @@ FAULTS: list[tuple[str, str, Build]] = [
         ("metric", metric(lambda sr, hr: error(sr, hr).mean().expand(len(sr))), LOWER),
     ),
     ("one-value-an-image", "NaN", ("metric", metric(lambda sr, hr: error(sr, hr) * float("nan")), LOWER)),
-    ("direction", "not where output and reference are equal", ("metric", metric(error), {})),
+    ("direction", "Say higher_is_better=False.", ("metric", metric(error), {})),
+    ("direction", "Say higher_is_better=True.", ("metric", metric(lambda sr, hr: 1 - error(sr, hr)), LOWER)),
+    ("direction", "beside another reference", ("metric", metric(error), {"full_reference": False})),
     ("direction", "more and more noise", ("metric", metric(lambda sr, hr: error(sr, hr).sign()), LOWER)),
     ("direction", "values lie in (0, 0.01)", ("metric", metric(error), {**LOWER, "value_range": (0, 0.01)})),
     ("direction", "values lie in (0, 0.001)", ("metric", metric(contrast), {"full_reference": False, **TINY})),
@@ -1282,7 +1373,7 @@ def test_a_metric_without_a_reference_is_not_asked_to_be_best_at_equal_images() 
     assert "full_reference=False" in finding.reason
     told = one(subject_of("metric", metric(contrast), {}))
     assert told.status == "fail"
-    assert "full_reference=False" in told.reason
+    assert "full_reference=False" in told.reason and "higher_is_better" not in told.reason
 
 
 def test_a_factory_that_cannot_be_loaded_is_told_once_and_without_a_line_of_ours() -> None:
@@ -1331,6 +1422,7 @@ TOLD_ONCE: list[tuple[str, Build]] = [
     ("readable", ("dataset", lambda: ["a.png"], {})),
     ("defaults", ("block", LazyBlock, {})),
     ("output-shape", ("block", LateBlock, {})),
+    ("defaults", ("block", InPlainLists, {})),
 ]
 
 
@@ -1365,6 +1457,11 @@ def test_a_library_that_is_missing_is_told_with_how_to_name_it() -> None:
     (one,) = [one for one in CHECKS if one.name == "factory"]
     reason = one(subject_of("block", "faulty_imports:Block", {})).reason
     assert "or name it as library='no_such_library_at_all' in the spec" in reason
+
+
+def test_what_torch_keeps_in_a_list_is_its_own_affair() -> None:
+    (one,) = [one for one in CHECKS if one.name == "defaults"]
+    assert one(subject_of("block", RunsAlongRows, {})).status == "pass"
 
 
 def test_the_second_faulty_option_is_told_with_the_first() -> None:
@@ -1458,6 +1555,10 @@ IMPORT_FAULTS = {
     "filters": ("import warnings; warnings.filterwarnings('ignore')", "the filters of warnings"),
     "logging": ("import logging; logging.basicConfig(level=10)", "the level of the root logger"),
     "device": ("import torch; torch.set_default_device('cpu')", "torch's default device"),
+    "environment": ("import os; os.environ['SET_BEFORE'] = '1'", "the environment variable SET_BEFORE"),
+    "default": ("import os; os.environ.setdefault('SET_BEFORE', '1')", "the environment variable SET_BEFORE"),
+    "ignored": ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "signal handlers"),
+    "sharing": ("import torch.multiprocessing as m; m.set_sharing_strategy('file_system')", "processes share tensors"),
     "signal": ("import signal; signal.signal(signal.SIGUSR1, lambda *_: None)", "signal handlers"),
     "pillow": ("from PIL import ImageFile; ImageFile.LOAD_TRUNCATED_IMAGES = True", "Pillow's limits"),
     "thread": ("import threading; threading.Timer(9, print).start()", "the threads"),
@@ -1465,6 +1566,7 @@ IMPORT_FAULTS = {
 PURE = (
     "import logging, tempfile, timm, torch.utils.data\nlog = logging.getLogger(__name__)\ntempfile.gettempdir()\n"
     "text = open(__file__).read()\nclass Own(torch.Tensor):\n    pass\n"
+    "import os\nos.environ['FOR_A_WHILE'] = '1'\ndel os.environ['FOR_A_WHILE']\n"
 )
 SLOWLY = "import time; time.sleep(0.6)"
 
@@ -1485,7 +1587,12 @@ def test_imports_that_are_slow_heavy_or_not_pure_are_seen(site: Site, monkeypatc
     records = discover(site.entry_points())
     monkeypatch.delenv("LEFT_BEHIND")
     packages = {record.name: Package(record, Registry([record])) for record in records}
-    seen = probe.run(*((record.name, record.distribution) for record in records))
+    monkeypatch.setenv("SET_BEFORE", "1")  # as by a plugin that this process has imported
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        seen = probe.run(*((record.name, record.distribution) for record in records))
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     for record, one in zip(records, seen, strict=True):
         packages[record.name].__dict__["probed"] = one
     findings = {one.name: one(packages["own"]) for one in CHECKS if one.name in IMPORTS}

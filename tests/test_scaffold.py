@@ -224,5 +224,5 @@ def test_the_command_tells_what_it_wrote_and_what_to_do_next(tmp_path: Path, mon
     shown = CliRunner().invoke(app, ["plugin", "new", "my.metric", "--kind", "metric"])
     assert shown.exit_code == 0, shown.output
     assert 'srzoo bench runs/my-metric-x4 bicubic --data "photos[3:]" --metric psnr,my_metric' in shown.output
-    assert "pip install ./my.metric" in shown.output
+    assert "pip install -e ./my.metric" in shown.output
     assert (tmp_path / "my.metric" / "my_metric" / "metric.py").is_file()

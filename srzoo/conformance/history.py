@@ -30,6 +30,9 @@ STEPS = 3
 SAME = 1e-6
 """Relative; the same operators on the same values, which may lie elsewhere in memory."""
 
+LEAST = 8
+"""No side is shorter: a part may well need some pixels."""
+
 SEED = 1
 """That of a network's baseline."""
 
@@ -61,7 +64,7 @@ def history_of(subject: Subject) -> History:
 
 def _use(subject: Subject, history: History) -> None:
     first, second = _two_sizes(subject)
-    if alone := _alone(subject, second):
+    if alone := _alone(subject, second, history):
         if not refusal(alone):
             history.changed = f"it fails on {_sizes(second)}, though a new one is asked: {describe_exception(alone)}."
             return
@@ -95,10 +98,10 @@ def _use(subject: Subject, history: History) -> None:
     _train(subject, built, first, history)
 
 
-def _alone(subject: Subject, inputs: Inputs) -> BaseException | None:
+def _alone(subject: Subject, inputs: Inputs, history: History) -> BaseException | None:
     """Return what a new one raises for inputs, so that no history is blamed for it."""
     try:
-        _call(subject, _new(subject), inputs, History())
+        _call(subject, _new(subject), inputs, history)
     except FAULTS as error:
         return error
     return None
@@ -142,18 +145,20 @@ def _two_sizes(subject: Subject) -> tuple[Inputs, Inputs]:
     channels, height, width = subject.cases[0].shape
     more, less = (spec.size_multiple,) * 2 if isinstance(spec, GeneratorSpec) else (8, 8)
     if subject.kind in ("block", "upsampler"):
-        more, less = 3, 2
+        more, less = 3, 1
     if isinstance(spec, DiscriminatorSpec):
         sizes = patch_sizes(spec)
         more = less = sizes[1] - sizes[0] if len(sizes) > 1 and "input_size" not in subject.signature.supplied else 0
         less = -less  # a square patch
-    shape = (3, channels, height + more, width - less if width > less else width)
-    return (subject.inputs(),), (images(shape, 5) ** 2,)
+    shape = (3, channels, height + more, width - less if width - less >= LEAST else width)
+    other = subject.values(shape, 5)
+    return (subject.inputs(),), (other * other.abs(),)
 
 
 def _call(subject: Subject, built: Any, inputs: Inputs, history: History) -> list[torch.Tensor]:
     """Call it as a run would, on copies, and note what it does to them."""
     given = tuple(tensor.clone() for tensor in inputs)
+    versions = _versions(given)
     begin(SEED)  # one that is random, as a loss may be, draws the same every time
     if subject.kind in NETWORKS:
         with torch.no_grad():
@@ -163,7 +168,7 @@ def _call(subject: Subject, built: Any, inputs: Inputs, history: History) -> lis
     else:
         with torch.inference_mode():
             outputs = [built(*given)]
-    _look(subject, given, inputs, history)
+    _look(subject, given, inputs, versions, history)
     return [output.detach().clone() if subject.kind not in NETWORKS else output for output in outputs]
 
 
@@ -192,15 +197,29 @@ def _loss(role: str, loss: Any, given: Inputs, history: History) -> list[torch.T
     return [value]
 
 
-def _look(subject: Subject, given: Inputs, inputs: Inputs, history: History) -> None:
+def _versions(given: Inputs) -> list[int]:
+    """Return how often each was written into, which also tells of a write that changes no value.
+
+    Under inference_mode torch counts nothing.
+    """
+    return [0 if tensor.is_inference() else tensor._version for tensor in given]
+
+
+def _written_into(subject: Subject, name: str) -> str:
+    usual = ", as nn.ReLU() and F.relu do" if subject.kind in NETWORKS else ""
+    return f"it writes into its {name}, which others go on to use; work on a copy, or out of place{usual}."
+
+
+def _look(subject: Subject, given: Inputs, inputs: Inputs, versions: list[int], history: History) -> None:
     names = {"loss": ("output", "reference"), "metric": ("output", "reference")}.get(subject.kind, ("input",))
     if subject.spec.kind == "loss" and isinstance(subject.spec, LossSpec):
         names = {"adversarial": ("real logits", "fake logits"), "regulariser": ("reference", "output")}.get(
             subject.spec.role, names
         )
-    for name, tensor, before in zip(names, given, inputs, strict=True):
-        if not torch.equal(tensor, before):
-            history.touched = f"it writes into its {name}, which others go on to use; work on a copy, or out of place."
+    written = [one != other for one, other in zip(_versions(given), versions, strict=True)]
+    for name, tensor, before, changed in zip(names, given, inputs, written, strict=True):
+        if changed or not torch.equal(tensor, before):
+            history.touched = _written_into(subject, name)
         elif tensor.requires_grad and tensor.is_leaf:
             history.touched = f"it leaves requires_grad set on its {name}; call detach() first."
 
@@ -293,9 +312,10 @@ def _step(
     leaf = before.clone().requires_grad_(True)
     with births:
         given = leaf * 1  # no leaf, as the output of a network before it, and born here
+        versions = _versions((given,))
         outputs = _run(subject, built, given)
-    if not torch.equal(given.detach(), before):
-        history.touched = "it writes into its input, which others go on to use; work on a copy, or out of place."
+    if _versions((given,)) != versions or not torch.equal(given.detach(), before):
+        history.touched = _written_into(subject, "input")
     total = torch.stack([output.float().square().mean() for output in outputs]).sum()
     if backward and total.requires_grad:
         total.backward()  # type: ignore[no-untyped-call]

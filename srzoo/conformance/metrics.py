@@ -133,21 +133,30 @@ def direction(subject: Subject) -> str:
     metric may well be blind to one.
     """
     spec, metric, hr = _spec(subject), _built(subject), references(subject)
-    scores = [float(_values(metric, hr.clone(), hr).mean())]
+    equal = _values(metric, hr.clone(), hr)
+    scores = [float(equal.mean())]
     scores += [float(_values(metric, degraded(subject, hr, levels), hr).mean()) for levels in NOISE]
     low, high = spec.value_range
     outside = [s for s in scores if (low is not None and s < low - 1e-6) or (high is not None and s > high + 1e-6)]
     require(not outside, f"its spec says values lie in {spec.value_range}, but there are {listed(map(str, outside))}.")
     if not spec.full_reference:
+        require(
+            _blind(metric, hr, equal),
+            "its spec says full_reference=False, but the same output scores differently beside another reference; "
+            "leave that out, and say by higher_is_better which way is better.",
+        )
         raise NotApplicable("it looks at the output alone, so equal images are not its best (full_reference=False).")
-    shown = " > ".join(f"{score:.4g}" for score in scores)
+    shown = ", ".join(f"{score:.4g}" for score in scores)
     signed = scores if spec.higher_is_better else [-score for score in scores]
     word = "higher" if spec.higher_is_better else "lower"
-    require(
-        signed[0] == max(signed),
-        f"its best value is not where output and reference are equal: {shown}. If it looks at the output alone, say "
-        "full_reference=False.",
-    )
+    if signed[0] < max(signed):
+        rising = all(one <= other for one, other in itertools.pairwise(signed))
+        advice = f" Say higher_is_better={not spec.higher_is_better}." if rising else ""
+        if _blind(metric, hr, equal):
+            advice = " It looks at the output alone; say full_reference=False."
+        raise Failed(
+            f"its spec says that {word} is better, but equal images and then more and more noise score {shown}.{advice}"
+        )
     falling = all(one > other for one, other in itertools.pairwise(signed))
     require(falling, f"its spec says that {word} is better, but more and more noise scores {shown}.")
     sign = 1 if spec.higher_is_better else -1
@@ -161,6 +170,11 @@ def direction(subject: Subject) -> str:
             f"a blurred output scores {score:.4g}, better than the reference itself with {scores[0]:.4g}.",
         )
     return shown
+
+
+def _blind(metric: Any, hr: torch.Tensor, equal: torch.Tensor) -> bool:
+    """Whether a metric that gave values to references themselves gives the same beside each other's reference."""
+    return torch.allclose(_values(metric, hr.clone(), hr.flip(0)), equal)
 
 
 @promise("undefined", "metric")

@@ -27,7 +27,7 @@ STEPS = 3
 
 @promise("output-shape", *NETWORKS)
 def keeps_shape(subject: Subject) -> str:
-    """Output shape at odd sizes, batches of 1 and 4, every declared scale, few channels and more."""
+    """Output shape and type at odd sizes, batches of 1 and 4, every declared scale, few channels and more."""
     require(not subject.unusable, subject.unusable)
     for case in subject.cases:
         network = subject.network(case)
@@ -49,16 +49,16 @@ def keeps_shape(subject: Subject) -> str:
 def _right_shape(subject: Subject, network: nn.Module, case: Case) -> None:
     for batch in (1, 4):
         with torch.no_grad():
-            outputs = subject.run(network, images((batch, *case.shape)))
+            outputs = subject.run(network, subject.values((batch, *case.shape)))
         subject.check_shape(network, case, outputs, batch)
 
 
 def _odd_size(network: nn.Module, scale: int, multiple: int) -> None:
     """A size that is no multiple of anything, as inference pads it and cuts the result."""
     with torch.no_grad():
-        found = tuple(run_generator(network, images((1, 3, 13, 7)), scale, multiple).shape)
-    expected = (1, 3, 13 * scale, 7 * scale)
-    require(found == expected, f"scale {scale}: (1, 3, 13, 7) became {found}; it must be {expected}.")
+        found = tuple(run_generator(network, images((1, 3, 13, 11)), scale, multiple).shape)
+    expected = (1, 3, 13 * scale, 11 * scale)
+    require(found == expected, f"scale {scale}: (1, 3, 13, 11) became {found}; it must be {expected}.")
 
 
 @promise(FINITE, *NETWORKS)
@@ -68,7 +68,7 @@ def finite_output(subject: Subject) -> None:
     for mode in (False, True):
         network = subject.network(case).train(mode)
         for name, value in (("random", None), ("black", 0.0), ("white", 1.0)):
-            inputs = images((2, *case.shape))
+            inputs = subject.values((2, *case.shape))
             inputs = inputs if value is None else torch.full_like(inputs, value)
             with torch.no_grad():
                 outputs = subject.run(network, inputs)
@@ -99,7 +99,7 @@ def gradient(subject: Subject) -> str:
     for seed in range(4):
         if seed == 3:
             _leave_zero(network)
-        inputs = images((4, *case.shape), seed).requires_grad_(True)
+        inputs = subject.values((4, *case.shape), seed).requires_grad_(True)
         network.zero_grad()
         with torch.enable_grad():  # whatever mode the caller is in
             weighted = [(out * torch.randn_like(out)).sum() for out in subject.run(network, inputs)]
@@ -149,7 +149,7 @@ def deterministic(subject: Subject) -> None:
 def batch_independent(subject: Subject) -> str:
     """An image's output does not depend on its batch in evaluation mode."""
     case = subject.cases[0]
-    network, batch = subject.network(case), images((5, *case.shape))
+    network, batch = subject.network(case), subject.values((5, *case.shape))
     with torch.no_grad():
         together = [output[::2] for output in subject.run(network, batch)]
         alone = [subject.run(network, image[None]) for image in batch[::2]]

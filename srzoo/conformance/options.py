@@ -19,7 +19,7 @@ from .data import examine
 from .losses import evaluate
 from .metrics import measure
 from .outcome import DEFAULTS, FACTORY, FIRST_USE, NETWORKS, Failed, NotApplicable, listed, promise, require
-from .subject import Case, Subject, images, refusal
+from .subject import Case, Subject, refusal
 
 COMPONENTS = tuple(kind for kind in KINDS if kind != "layout")  # which computes nothing
 
@@ -158,7 +158,7 @@ def exercise(subject: Subject, built: Any, case: Case | None = None) -> list[tor
     if subject.kind == "dataset":
         return [torch.as_tensor(item.read_hr()[0]) for item in examine(built).items[:1]]
     with torch.no_grad():
-        return subject.run(built, images((2, *(case or subject.cases[0]).shape)))
+        return subject.run(built, subject.values((2, *(case or subject.cases[0]).shape)))
 
 
 @promise("unknown-options", *COMPONENTS)

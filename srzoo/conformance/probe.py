@@ -29,15 +29,16 @@ import srzoo
 
 from ..plugins import FAULTS, GROUP, PluginRecord, discover
 from ..registry import SLOW
-from .watch import Patch, changes, contents, mentioned, watched
+from .watch import ENVIRONMENT, Patch, changes, contents, mentioned, watched
 
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "jax", "accelerate", "skimage", "matplotlib")
 """Libraries that take longer to import than all of the zoo takes to list."""
-ENVIRONMENT = "the environment variable"
 
 
 def main(plugins: Sequence[tuple[str, str]], factories: bool) -> None:
     """Probe plugins in turn, in an empty folder, and print what was seen: one JSON object a plugin."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # what the process before ignores is handed down
+        signal.signal(number, signal.SIG_DFL)
     seen = [_ask_hooks(name, distribution) for name, distribution in plugins]
     if factories:
         _import_factories(seen)
@@ -66,8 +67,8 @@ def _import_factories(seen: Sequence[tuple[PluginRecord, dict[str, Any], dict[st
         found["own_seconds"], again = _import_again(record, names, patches)
         if found["own_seconds"] > SLOW:  # a busy machine is not the plugin's fault
             found["own_seconds"] = min(found["own_seconds"], _import_again(record, names, {})[0])
-        known = {*found["effects"], *changed}  # what the hooks' module does, it does again
-        if any(name.startswith(ENVIRONMENT) for name in known):
+        known = {*found["effects"], *changed, *done, *again}  # what the hooks' module does, it does again
+        if any(name.startswith(f"{ENVIRONMENT} ") for name in known):
             again = [name for name in again if name != f"{ENVIRONMENT}s"]
         news = [name for name in dict.fromkeys([*changed, *done, *again]) if name not in found["effects"]]
         found["effects_of_factories"] = [*news, *_said(printed)]
@@ -87,10 +88,12 @@ def _import_again(record: PluginRecord, names: Sequence[str], patches: dict[str,
     for patch in patches.values():
         patch.undo()
     before = contents()
-    with _captured(), watched(names) as done, _watched(lambda: _imports(names)) as changed, kept() as settings:
+    given = {name: os.environ.pop(name) for name in set(_defaulted(names))}
+    with _captured(), kept() as settings, watched(names) as done, _watched(lambda: _imports(names)) as changed:
         start = time.perf_counter()
         _import_all(record)
         seconds = time.perf_counter() - start
+    os.environ.update(given)
     again = changes(before, names)
     for patch in again.values():
         patch.undo()
@@ -98,6 +101,15 @@ def _import_again(record: PluginRecord, names: Sequence[str], patches: dict[str,
         if place not in again and not patch.is_of(names):
             patch.redo()
     return seconds, [*done, *settings, *changed, *again]
+
+
+def _defaulted(names: Sequence[str]) -> list[str]:
+    """Return the environment variables there are that the source of some packages sets where there is none.
+
+    The process that starts this one may have them from the very plugin.
+    """
+    words = {f"setdefault({quote}{name}{quote}": name for name in os.environ for quote in "\"'"}
+    return [words[word] for word in mentioned(names, words)]
 
 
 def _imports(names: Sequence[str]) -> dict[str, Any]:

@@ -78,6 +78,10 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's flushing of denormal numbers": (_flushes_denormals, torch.set_flush_denormal),
     "torch's hooks of all modules": (lambda: [dict(hooks) for hooks in _HOOKS], _write_hooks),
     "what torch.load trusts": (torch.serialization.get_safe_globals, _write_safe_globals),
+    "how processes share tensors": (
+        torch.multiprocessing.get_sharing_strategy,
+        torch.multiprocessing.set_sharing_strategy,
+    ),
     "how torch prints": (lambda: dict(vars(PRINT_OPTS)), lambda value: vars(PRINT_OPTS).update(value)),
     "how NumPy prints": (np.get_printoptions, lambda value: np.set_printoptions(**value)),
     "the default timeout of sockets": (socket.getdefaulttimeout, socket.setdefaulttimeout),

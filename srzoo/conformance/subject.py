@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from ..compose import bind
 from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
@@ -158,7 +159,7 @@ class Subject:
             return " ".join(str(error).split())
         if lazy := [name for name, parameter in _parameters(first).items() if is_lazy(parameter)]:
             return f"{listed(lazy)} has no size before its first use; {LATE}"
-        return ""
+        return _unregistered(first) if self.kind in NETWORKS else ""
 
     @cached_property
     def unusable(self) -> str:
@@ -194,7 +195,12 @@ class Subject:
 
     def inputs(self) -> torch.Tensor:
         """Return what :meth:`baseline` was computed from."""
-        return images((2, *self.cases[0].shape))
+        return self.values((2, *self.cases[0].shape))
+
+    def values(self, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+        """Return random values as a network of its kind is given: features of both signs, or images in [0, 1]."""
+        found = images(shape, seed)
+        return 2 * found - 1 if self.kind in ("block", "upsampler") else found
 
     @property
     def examples(self) -> tuple[Mapping[str, Any], ...]:
@@ -248,10 +254,10 @@ class Subject:
         """The ways in which it must work; the first stands for all where one is enough."""
         spec = self.spec
         if self.kind == "block":
-            return [Case({"channels": CHANNELS}, (CHANNELS, *size)) for size in ((7, 5), (16, 16))]
+            return [Case({"channels": CHANNELS}, (CHANNELS, *size)) for size in ((11, 9), (16, 16))]
         if isinstance(spec, UpsamplerSpec):
             scales = _usual_first(spec.scales)
-            return [Case({"channels": CHANNELS, "scale": scale}, (CHANNELS, 5, 7)) for scale in scales]
+            return [Case({"channels": CHANNELS, "scale": scale}, (CHANNELS, 9, 11)) for scale in scales]
         if isinstance(spec, GeneratorSpec):
             height, width = (-(-side // spec.size_multiple) * spec.size_multiple for side in (9, 11))
             return [Case({"scale": scale}, (3, height, width)) for scale in _usual_first(spec.scales)]
@@ -305,7 +311,10 @@ class Subject:
             )
             shown = "(" + ", ".join("any" if side is None else str(side) for side in expected) + ")"
             require(fits, f"{case}: {(batch, *case.shape)} became {found}; it must be {shown}{self._hint(found)}.")
-            require(output.is_floating_point(), f"the output is {output.dtype}, not floating point.")
+            require(
+                output.dtype == torch.float32,
+                f"the output is {output.dtype} for an input of torch.float32; it must have the type of the input.",
+            )
 
     def _hint(self, found: tuple[int, ...]) -> str:
         if isinstance(self.spec, DiscriminatorSpec) and len(found) in (2, 4):
@@ -336,6 +345,29 @@ def patch_sizes(spec: DiscriminatorSpec) -> list[int]:
 
 def _parameters(built: Any) -> dict[str, nn.Parameter]:
     return dict(built.named_parameters()) if isinstance(built, nn.Module) else {}
+
+
+def _unregistered(network: nn.Module) -> str:
+    """Return a sentence on parameters to be trained that only a plain list or dictionary holds; empty if none does."""
+    known = {id(parameter) for parameter in network.parameters()}
+    wrong = []
+    for prefix, owner in network.named_modules():
+        if type(owner).__module__.startswith("torch."):
+            continue  # a nn.GRU keeps what it is to hand to cuDNN
+        for name, value in vars(owner).items():
+            if not isinstance(value, (list, tuple, dict)) or name in ("_modules", "_parameters", "_buffers"):
+                continue
+            held = [leaf for leaf in tree_leaves(value) if isinstance(leaf, (nn.Module, nn.Parameter))]
+            inside = [p for leaf in held for p in (leaf.parameters() if isinstance(leaf, nn.Module) else [leaf])]
+            if all(id(parameter) in known or not parameter.requires_grad for parameter in inside):
+                continue  # a frozen network may well be hidden from the state
+            what = "Module" if isinstance(held[0], nn.Module) else "Parameter"
+            wrong.append(
+                f"its attribute {f'{prefix}.{name}' if prefix else name} is a {type(value).__name__} of "
+                f"{what.lower()}s, which no optimizer, checkpoint or .to(device) sees; "
+                f"use nn.{what}{'Dict' if isinstance(value, dict) else 'List'}."
+            )
+    return listed(wrong, 3, " ")
 
 
 def _tensor(output: Any) -> torch.Tensor:

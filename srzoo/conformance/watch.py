@@ -31,6 +31,8 @@ PATCHED = (
 )
 """Modules in which nothing is to be replaced; nor in those of srzoo."""
 
+ENVIRONMENT = "the environment variable"
+
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _watching: list[_Events] = []
 _installed: list[bool] = []
@@ -41,11 +43,13 @@ class _Events:
         self.roots = tuple(roots)
         self.files: list[str] = []
         self.others: list[str] = []
+        self.variables: dict[str, str | None] = {}
 
     def told(self) -> list[str]:
-        """Return what was done, in words; a file that is gone again is nobody's concern."""
+        """Return what was done, in words; a file or variable that is gone again is nobody's concern."""
         files = [f"the file {path}" for path in self.files if os.path.exists(path)]
-        return list(dict.fromkeys([*files, *self.others]))
+        kept = [name for name, value in self.variables.items() if os.environ.get(name) == value]
+        return list(dict.fromkeys([*files, *(f"{ENVIRONMENT} {name}" for name in kept), *self.others]))
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -63,6 +67,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     elif event in ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree"):
         if _counts(str(arguments[0])) and _is_by(events.roots):
             events.others.append(f"the file {arguments[0]}, by {event}")
+    elif event in ("os.putenv", "os.unsetenv") and _is_by(events.roots):
+        name, value = (*map(os.fsdecode, arguments), None)[:2]  # even of what was there before: of a process before it
+        events.variables.setdefault(str(name), value)
     elif event in NETWORK and _is_by(events.roots):
         events.others.append(f"the network, by {event}")
     elif event in PROCESSES and _is_by(events.roots):
