@@ -340,7 +340,7 @@ class Run:
         self.folder.write_state(state)
 
     def _restore(self, saved: Mapping[str, Any], parts: Parts) -> int:
-        # Optimizers first: torch has them take an empty step to find what to load, which moves the weights of some.
+        # Optimizers first: torch has sharded ones take an empty step to find what to load, which may move weights.
         for key, part in sorted(parts.stateful().items(), key=lambda named: "optimizer" not in named[0]):
             part.load_state_dict(saved[key])
         for schedule in parts.schedules:

@@ -652,6 +652,13 @@ def test_settings_that_name_nothing_or_no_file_are_refused(
         run("srresnet-lite-x4", tmp_path / "run", photos, 2, {**TINY, **changes})
 
 
+def test_an_optimizer_whose_state_cannot_be_gathered_is_refused_where_it_would_be(tmp_path: Path, photos: str) -> None:
+    optimizer = {"name": "adafactorbv", "lr": 1e-3, "betas": None}
+    changes = {**TINY, "training.stages.psnr.optimizer": optimizer, "training.fsdp": True}
+    with pytest.raises(InputError, match=r"psnr\.optimizer: the state of .* cannot be gathered.*training\.fsdp=false"):
+        run("srresnet-lite-x4", tmp_path / "run", photos, 2, changes)
+
+
 @pytest.mark.parametrize("name", ["keep", "log_every", "checkpoint_every"])
 def test_counts_of_zero_are_refused(tmp_path: Path, photos: str, name: str) -> None:
     with pytest.raises(InputError, match=f"{name}=0: give a whole number of at least 1"):
@@ -683,8 +690,29 @@ def test_when_a_run_is_logged_does_not_change_its_bytes(tmp_path: Path, photos: 
     assert same_tensors(often, rarely)
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "lion", "madgrad", "adopt", "adan", "lookahead_adam"])
-def test_a_run_resumes_exactly_with_other_optimizers(tmp_path: Path, photos: str, name: str) -> None:
+@pytest.fixture
+def with_a_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generators have parameters that nothing computes with."""
+    import srzoo.training
+
+    build = srzoo.training.build_generator
+
+    def built(entry: Any) -> nn.Module:
+        generator = build(entry)
+        generator.spare = nn.Conv2d(1, 1, 1)
+        return generator
+
+    monkeypatch.setattr(srzoo.training, "build_generator", built)
+
+
+@pytest.mark.filterwarnings("ignore:no gradient reaches 2 of")
+@pytest.mark.parametrize(
+    "name", ["adam", "sgd", "lion", "madgrad", "adopt", "adan", "lookahead_adam", "adafactorbv", "cadafactorbvc"]
+)
+def test_a_run_resumes_exactly_with_other_optimizers(
+    tmp_path: Path, photos: str, name: str, with_a_spare: None
+) -> None:
+    """Also where some parameters have no state, because no gradient reaches them."""
     optimizer = {"name": name, "lr": 1e-3, "weight_decay": 0.01, "betas": None}
     changes = {**TINY, "training.stages.psnr.optimizer": optimizer}
     whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 9, changes, checkpoint_every=100)
