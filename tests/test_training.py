@@ -31,6 +31,7 @@ from srzoo.errors import (
     RecipeWarning,
     SrzooError,
     TrainingError,
+    UnknownNameError,
 )
 from srzoo.guard import FiniteGuard, check_pulls
 from srzoo.optim import make_schedule
@@ -271,8 +272,9 @@ def test_the_last_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path: Pat
     assert [p.name for p in states] == ["psnr-00000006.pt", "psnr-00000008.pt"]
     states[1].write_bytes(states[1].read_bytes()[:1000])
     with pytest.warns(RecipeWarning, match="psnr-00000008.pt is damaged.*Trying the state before it"):
-        pieces = run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=2)
-    assert same_tensors(whole, pieces)
+        pieces = train("srresnet-lite-x4", tmp_path / "pieces", data=photos, steps=8, overrides=TINY)
+    assert same_tensors(whole, pieces.weights)
+    assert pieces.resumed_at == 6, "of the state that was read"
     for path in (tmp_path / "pieces" / "states").iterdir():
         path.write_bytes(b"")
     with pytest.warns(RecipeWarning), pytest.raises(TrainingError, match=r"No state is left; delete .*states"):
@@ -735,6 +737,36 @@ def test_saving_while_the_discriminator_trains_alone_changes_nothing(tmp_path: P
     assert results[0] == results[1] == results[2]
 
 
+def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path, photos: str) -> None:
+    start = run("srresnet-lite-x4", tmp_path / "start", photos, 1, TINY).parent
+    changes = {**TINY, "training.start_from": str(start)}
+    whole = run("srresnet-lite-x4", tmp_path / "run", photos, 4, changes, checkpoint_every=2).rename(tmp_path / "whole")
+    (tmp_path / "run" / "states" / "psnr-00000004.pt").unlink()
+    shutil.rmtree(start)
+    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "run", photos, 4, changes))
+    with pytest.raises(UnknownNameError, match=rf"start_from: there is no run folder, .* or entry {start}\."):
+        run("srresnet-lite-x4", tmp_path / "another", photos, 4, changes)
+
+
+def test_weights_of_an_earlier_run_do_not_pass_for_those_of_a_new_one(tmp_path: Path, photos: str) -> None:
+    def stop(stage: str, step: int, total: int, values: object) -> None:
+        if stage != "decoding":
+            raise StopHereError
+
+    weights = run("srresnet-lite-x4", tmp_path, photos, 1, TINY)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.safetensors").write_bytes(weights.read_bytes())
+    left = weights.read_bytes()
+    shutil.rmtree(tmp_path / "states")
+    with pytest.warns(RecipeWarning, match=r"what it left is in .*earlier-1 now"), pytest.raises(StopHereError):
+        run("srresnet-lite-x4", tmp_path, photos, 2, TINY, progress=stop)
+    with pytest.raises(MissingWeightsError, match=r"holds 0 .*another run"):
+        load_model(tmp_path)
+    assert load_model(tmp_path / "earlier-1").path.read_bytes() == left
+    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    assert not (tmp_path / "earlier-2").exists()
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("srzoo.runs.LOCK_PATIENCE", 0.1)
     refused = []
@@ -824,14 +856,17 @@ def test_a_state_that_does_not_fit_names_the_systems_error(tmp_path: Path, photo
 
 
 def test_what_is_resumed_otherwise_is_warned_of(tmp_path: Path, photos: str) -> None:
-    run("srresnet-lite-x4", tmp_path, photos, 4, TINY, checkpoint_every=2)
-    (tmp_path / "states" / "psnr-00000004.pt").unlink()
-    path = tmp_path / "states" / "psnr-00000002.pt"
+    data = shutil.copytree(photos, tmp_path / "data")
+    run("srresnet-lite-x4", tmp_path / "run", str(data), 4, TINY, checkpoint_every=2)
+    (tmp_path / "run" / "states" / "psnr-00000004.pt").unlink()
+    (data / "3.png").unlink()
+    path = tmp_path / "run" / "states" / "psnr-00000002.pt"
     state = torch.load(path, weights_only=True)
     torch.save({**state, "precision": "bf16", "random": state["random"] * 2}, path)
     with pytest.warns(RecipeWarning) as said:
-        run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+        run("srresnet-lite-x4", tmp_path / "run", str(data), 4, TINY)
     text = " ".join(str(warning.message) for warning in said)
+    assert "the images trained on are others than when its state was saved, 12 then and 11 now" in text
     assert "trained in bf16 up to here, from here in fp32" in text
     assert "2 processes up to here, from here 1" in text
 
