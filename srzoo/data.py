@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .confinement import Name
 from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
@@ -217,6 +218,19 @@ def shared_images(left: Sequence[ImageSet], right: Sequence[ImageSet]) -> list[s
 
 def _place(image_set: ImageSet, item: ImageItem) -> object:
     return item.hr.resolve() if isinstance(item.hr, Path) else (image_set.name.partition("[")[0], item.name)
+
+
+def image_record(sets: Sequence[ImageSet], scale: int) -> dict[str, Any]:
+    """Return ``{"number": images, "digest": ...}``, by which other images are noticed without reading them.
+
+    The digest is of their names in order, and of the sizes of the files that pairs of a scale are made from.
+    """
+    digest, number = hashlib.sha256(), 0
+    for item in (item for image_set in sets for item in image_set):
+        files = [file for file in (item.hr, item.lr.get(scale)) if isinstance(file, Path)]
+        digest.update(f"{[item.name, *map(_file_size, files)]}".encode())
+        number += 1
+    return {"number": number, "digest": digest.hexdigest()[:16]}
 
 
 def _file_size(file: Path) -> int:

@@ -57,6 +57,7 @@ class Run:
     Attributes:
         scores: the last validation.
         seconds: time spent training, over all resumed pieces.
+        images: what is trained on, see :func:`srzoo.data.image_record`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Run:
         self.validator, self.every, self.tracking, self.progress = validator, every, tracking, progress
         self.scores: dict[str, float] = {}
         self.sources: dict[str, Any] = source_record(entry)
+        self.images: dict[str, Any] = {}
         self.best: dict[str, float] = {}
         self.seconds, self.clock, self.asked = 0.0, 0.0, 0
         self.order = list(recipe.stages)
@@ -108,17 +110,30 @@ class Run:
             **self.sources,
         }
 
-    def all_stages(self, generator: nn.Module, terms: Mapping[str, Sequence[Term]], dataset: PatchDataset) -> Path:
+    def all_stages(
+        self,
+        generator: nn.Module,
+        terms: Mapping[str, Sequence[Term]],
+        dataset: PatchDataset,
+        saved: Mapping[str, Any] | None,
+    ) -> Path:
         """Train every stage, each from the weights of the one before, and return the weight file of the last.
+
+        Args:
+            saved: the state to go on from.
 
         Raises:
             InterruptedRunError: a signal; the state is saved.
             TrainingError: see :func:`srzoo.training.train`.
         """
+        begun = self.order.index(saved["stage"]) if saved is not None else 0
+        self.folder.rewind_log(saved["stage"] if saved is not None else None, saved["step"] if saved is not None else 0)
         try:
             with SignalWatch() as signals:
-                for name in self.order:
-                    generator = self._stage(name, generator, terms[name], dataset, signals)
+                for number, name in enumerate(self.order):
+                    if number >= begun:  # what was trained earlier, the state holds
+                        generator = self._stage(name, generator, terms[name], dataset, signals, saved)
+                        saved = None
         finally:  # a run that stopped or failed is when curves are looked at
             if self.folder.writes:
                 draw_curves(self.folder.records(), self.folder.path / "training.png", title=self.entry.name)
@@ -133,21 +148,18 @@ class Run:
         terms: Sequence[Term],
         dataset: PatchDataset,
         signals: SignalWatch,
+        saved: Mapping[str, Any] | None,
     ) -> nn.Module:
-        """Train one stage and return the (averaged) generator it ends with."""
+        """Train one stage, from a state of it if there is one, and return the (averaged) generator it ends with."""
         stage, recipe, accelerator = self.recipe.stages[name], self.recipe, self.accelerator
-        saved = self.folder.read_state()
-        if saved is not None and self.order.index(saved["stage"]) > self.order.index(name):
-            return generator  # a later stage is under way; its state holds the weights
         seed_stage(recipe, name)
         parts = build_parts(self.entry, stage, generator, terms, accelerator, self.engine)
         # From here on, processes draw numbers of their own.
         seed_stage(recipe, name, device_specific=True)
-        start = self._restore(saved, parts) if saved is not None and saved["stage"] == name else 0
+        start = self._restore(saved, parts) if saved is not None else 0
         self.sources = source_record(self.entry)
         if saved is not None and start == stage.steps:  # nothing is trained by what the code is now
             self.sources = {"sources": saved["sources"]} if "sources" in saved else {}
-        self.folder.rewind_log(saved["stage"] if saved is not None else None, saved["step"] if saved is not None else 0)
         on_gpu = accelerator.device.type == "cuda"
         batches = DataLoader(
             Reported(dataset),
@@ -366,11 +378,12 @@ class Run:
                 )
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
+        state["images"] = self.images
         state |= self.sources
         self.folder.write_state(state)
 
     def _restore(self, saved: Mapping[str, Any], parts: Parts) -> int:
-        # Optimizers first: torch has them take an empty step to find what to load, which moves the weights of some.
+        # Optimizers first: torch has sharded ones take an empty step to find what to load, which may move weights.
         for key, part in sorted(parts.stateful().items(), key=lambda named: "optimizer" not in named[0]):
             part.load_state_dict(saved[key])
         for schedule in parts.schedules:
@@ -380,6 +393,12 @@ class Run:
         found = saved.get("precision", self.precision)  # states of older versions do not say
         if found != self.precision:
             self._warn(f"trained in {found} up to here, from here in {self.precision}")
+        images = saved.get("images", self.images)
+        if images != self.images:
+            self._warn(
+                f"the images trained on are others than when its state was saved, {images['number']} then and "
+                f"{self.images['number']} now, and so are the crops from here on"
+            )
         if changed := changed_sources(saved.get("sources"), self.entry):
             self._warn(
                 f"the source code of {' and '.join(changed)} has changed since its state was saved; if that changes "

@@ -15,6 +15,7 @@ from torch import nn
 
 from .errors import InputError, did_you_mean
 from .recipe import Optimizer, Schedule, lies_in
+from .sharding import sharded_state
 
 
 def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> torch.optim.Optimizer:
@@ -77,11 +78,14 @@ def _check_names(config: Optimizer) -> None:
         )
 
 
-def try_optimizer(config: Optimizer, device: torch.device) -> torch.optim.Optimizer:
+def try_optimizer(config: Optimizer, device: torch.device, sharded: bool = False) -> torch.optim.Optimizer:
     """Return an optimizer of a few parameters of its own, which it has taken a step on.
 
+    Args:
+        sharded: whether its state has to be gathered from several processes.
+
     Raises:
-        InputError: it cannot be built, or cannot take a step, with these settings on this device.
+        InputError: it cannot be built, take a step, or have its state gathered, with these settings on this device.
     """
     with torch.random.fork_rng():
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4)).to(device)
@@ -94,6 +98,14 @@ def try_optimizer(config: Optimizer, device: torch.device) -> torch.optim.Optimi
         optimizer.step()
     except Exception as error:  # whatever an optimizer of any package raises
         raise InputError(f"optimizer {config.name!r} cannot take a step here: {error}.") from None
+    if sharded:
+        try:
+            sharded_state(module, optimizer)
+        except ValueError as error:
+            raise InputError(
+                f"the state of optimizer {config.name!r} cannot be gathered from several processes: {error}. Choose "
+                "another, or set training.fsdp=false."
+            ) from None
     return optimizer
 
 

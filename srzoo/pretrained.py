@@ -390,6 +390,8 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
             _check_composition(description, target, path)
             load_into(generator, tensors, str(path))
             _warn_of_other_source(description, target, path)
+        elif _looks_like_path(reference) and reference not in get_zoo():
+            raise UnknownNameError(f"there is no run folder, .safetensors file or entry {reference}.")
         else:
             load_pretrained(generator, get_zoo().entry(reference), target)
     except (UnknownNameError, WeightsError) as error:
@@ -399,3 +401,7 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
             f"entry {target.name!r}: training.start_from: {error}{hint} "
             "With training.start_from=null the training starts from fresh weights."
         ) from None
+
+
+def _looks_like_path(reference: str) -> bool:
+    return not isinstance(reference, Name) and reference != Path(reference).name

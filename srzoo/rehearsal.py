@@ -143,7 +143,8 @@ def try_optimizers(entry: Entry, device: torch.device) -> None:
             if config is None:
                 continue
             try:
-                make_schedule(try_optimizer(config, device), stage.schedule, stage.steps)
+                sharded = entry.training.fsdp and setting == "optimizer"  # discriminators are whole everywhere
+                make_schedule(try_optimizer(config, device, sharded), stage.schedule, stage.steps)
             except InputError as error:
                 raise InputError(f"{where}.{setting}: {error}") from None
         if stage.schedule.warmup >= stage.steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -42,6 +43,7 @@ class RunFolder:
     ``STAGE.safetensors``     there too, the weights that a stage before the last ended with
     ``ENTRY.safetensors``     the weights at the end
     ``training.png``          the curves
+    ``earlier-N/``            weights, log and settings of a run before this one whose states are gone
     ``failure.pt``            batch and weights of a step that was not finite, for ``--replay``
     ``.lock``                 held by the run that writes here; it needs no cleaning up after a crash
     ========================  =====================================================================
@@ -97,6 +99,7 @@ class RunFolder:
             for old in (self.path / "states").glob("*.writing"):  # of a run that was killed
                 old.unlink()
             if not self._states():
+                self._set_aside()
                 (self.path / "entry.json").write_text(json.dumps(self._wanted, indent=2) + "\n")
         except filelock.Timeout:
             return InputError(
@@ -106,6 +109,25 @@ class RunFolder:
         except OSError as error:
             return TrainingError(f"Cannot use the run folder {self.path}: {error}.")
         return None
+
+    def _set_aside(self) -> None:
+        """Move the weights of an earlier run, which left no states, so that they do not pass for those of this one."""
+        weights = [path for path in (self.path / "checkpoints", self._weights()) if path.exists()]
+        if not weights:
+            return
+        aside = next(path for n in itertools.count(1) if not (path := self.path / f"earlier-{n}").exists())
+        aside.mkdir()
+        told = [self.path / name for name in ("entry.json", "log.jsonl", "training.png")]
+        for path in [*weights, *(path for path in told if path.exists())]:
+            path.rename(aside / path.name)
+        warnings.warn(
+            f"{self.path} held weights of an earlier run but no states to go on from; what it left is in {aside} now.",
+            RecipeWarning,
+            stacklevel=5,
+        )
+
+    def _weights(self) -> Path:
+        return self.path / f"{self._entry.name}.safetensors"
 
     def _acquire(self) -> None:
         # What a run that was just killed leaves running, such as workers that read images, ends soon.
@@ -259,7 +281,7 @@ class RunFolder:
 
     def save_weights(self, generator: nn.Module, description: Mapping[str, Any]) -> Path:
         """Write the generator as ``ENTRY.safetensors`` and return its path."""
-        path = self.path / f"{self._entry.name}.safetensors"
+        path = self._weights()
         if self.writes:
             save_checkpoint(path, generator.state_dict(), description)
         return path

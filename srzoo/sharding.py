@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 # has read from the file.
 _READ = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _LOAD = StateDictOptions(full_state_dict=True)
+_LOAD_OPTIMIZER = StateDictOptions(full_state_dict=True, strict=False)  # parameters without gradient have no state
 
 
 def can_shard_on_cpus() -> bool:
@@ -76,23 +77,61 @@ class WholeNetwork:
 class WholeOptimizer:
     """The state dict of a network's optimizer, whole and by the names of parameters, sharded or not.
 
-    One that has no state yet, or never has any, is left alone: torch would have it take a step to find out.
+    One of a sharded network that has no state yet, or never has any, is left alone: torch would have it take a step to
+    find out.
     """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._network, self._optimizer = network, optimizer
+        self._sharded = any(isinstance(parameter, DTensor) for parameter in network.parameters())
 
     def state_dict(self) -> dict[str, Any]:
         """Return it to the first process; a collective call."""
-        inner = getattr(self._optimizer, "_base_optimizer", self._optimizer)  # timm's lookahead keeps its state there
-        if not inner.state:
-            return {}
-        return get_optimizer_state_dict(self._network, inner, options=_READ)
+        if self._sharded:
+            return sharded_state(self._network, self._optimizer)
+        state, names = self._optimizer.state_dict(), self._names()
+        return {
+            "state": {names[key] if isinstance(key, int) else key: value for key, value in state["state"].items()},
+            "param_groups": [
+                {**group, "params": [names[index] for index in group["params"]]} for group in state["param_groups"]
+            ],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take each process' part of a whole state dict; torch may move the network's weights, so load them later."""
-        if state.get("state"):
-            set_optimizer_state_dict(self._network, self._optimizer, dict(state), options=_LOAD)
+        """Take each process' part of a whole state dict; torch may move a sharded network, so load its weights later.
+
+        Raises:
+            ValueError: it is of an optimizer with other groups of parameters.
+        """
+        if self._sharded:
+            if state.get("state"):
+                set_optimizer_state_dict(self._network, self._optimizer, dict(state), options=_LOAD_OPTIMIZER)
+        elif state:
+            indices = {name: index for index, name in enumerate(self._names())}
+            self._optimizer.load_state_dict(
+                {
+                    "state": {indices.get(name, name): value for name, value in state["state"].items()},
+                    "param_groups": [
+                        {**group, "params": [indices[name] for name in group["params"]]}
+                        for group in state["param_groups"]
+                    ],
+                }
+            )
+
+    def _names(self) -> list[str]:
+        """Return the parameters' names in the order that the optimizer numbers them in."""
+        names = {parameter: name for name, parameter in self._network.named_parameters()}
+        return [names[parameter] for group in self._optimizer.param_groups for parameter in group["params"]]
+
+
+def sharded_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the whole state of a sharded network's optimizer by the names of parameters; a collective call.
+
+    Raises:
+        ValueError: torch cannot gather what the optimizer keeps.
+    """
+    inner = getattr(optimizer, "_base_optimizer", optimizer)  # timm's lookahead keeps its state there
+    return get_optimizer_state_dict(network, inner, options=_READ) if inner.state else {}
 
 
 class ShardedAverage:

@@ -16,9 +16,10 @@ from torch import nn
 from .compose import Term, build_discriminator, build_generator, has_adversarial_term
 from .inference import to_channels_last
 from .optim import make_optimizer, make_schedule
+from .process import random_state, restore_random_state
 from .recipe import Entry, Stage, Training
 from .sharding import ShardedAverage, WholeNetwork, WholeOptimizer, filled, shard_
-from .tasks import Engine, GanTask, PixelTask
+from .tasks import Engine, GanTask, PixelTask, generate
 
 
 @dataclass
@@ -76,6 +77,9 @@ def build_parts(
     recipe = entry.training
     assert recipe is not None
 
+    def made(network: nn.Module, lr: torch.Tensor) -> Sequence[torch.Tensor]:
+        return generate(network, lr, terms).tensors()
+
     def bare_generator() -> nn.Module:
         with torch.random.fork_rng():  # initialising it must not draw from the run's own numbers
             return build_generator(entry)
@@ -94,7 +98,8 @@ def build_parts(
         ema = ModelEmaV3(generator, decay=stage.ema, use_warmup=True)
     optimizer = make_optimizer(generator, stage.optimizer, fused=not sharded)
     schedules = [make_schedule(optimizer, stage.schedule, stage.steps)]
-    prepared = generator if sharded else accelerator.prepare(generator)
+    lr_side = recipe.patch_size // entry.scale
+    prepared: Any = generator if sharded else _distributed(generator, accelerator, lr_side, made)
     if recipe.compile:
         prepared = torch.compile(prepared)
     parts = Parts(PixelTask(prepared, terms, engine), generator, optimizer, schedules, ema, sharded=sharded)
@@ -107,9 +112,38 @@ def build_parts(
     discriminator = _placed(build_discriminator(entry, stage), accelerator, synchronise=not penalised)
     discriminator_optimizer = make_optimizer(discriminator, stage.optimizer_of_discriminator())
     schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
-    parts.task = GanTask(prepared, accelerator.prepare(discriminator), terms, engine)
+    judge = _distributed(discriminator, accelerator, recipe.patch_size, lambda network, images: [network(images)])
+    parts.task = GanTask(prepared, judge, terms, engine)
     parts.discriminator, parts.discriminator_optimizer = discriminator, discriminator_optimizer
     return parts
+
+
+def _distributed(
+    network: nn.Module,
+    accelerator: Accelerator,
+    side: int,
+    outputs: Callable[[nn.Module, torch.Tensor], Sequence[torch.Tensor]],
+) -> nn.Module:
+    """Return a network that exchanges its gradients with the other processes'; in one process, the network itself.
+
+    Parameters that no gradient reaches are left alone, as one process leaves them. DDP, which else waits for their
+    gradients for ever, has to search for them at every step, so it is told to only where there are some.
+
+    Args:
+        side: of the images that it takes, in pixels.
+        outputs: what losses are computed from, given the network and images.
+    """
+    if accelerator.num_processes > 1:
+        before, buffers = random_state(), [(buffer, buffer.clone()) for buffer in network.buffers()]
+        made = outputs(network, torch.rand(2, 3, side, side, device=accelerator.device))
+        ends = [output.sum() for output in made if output.requires_grad]
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        found = torch.autograd.grad(ends, trained, allow_unused=True) if ends and trained else ()
+        for buffer, value in buffers:
+            buffer.copy_(value)
+        restore_random_state(before)
+        accelerator.ddp_handler.find_unused_parameters = any(gradient is None for gradient in found)
+    return accelerator.prepare(network)  # type: ignore[no-any-return]
 
 
 def _placed(network: nn.Module, accelerator: Accelerator, synchronise: bool = True) -> nn.Module:

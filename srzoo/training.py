@@ -18,7 +18,7 @@ from torch import nn
 
 from .allocator import keep_freed_memory
 from .compose import build_generator, build_terms, cautions, has_adversarial_term, preflight
-from .data import ImageSet, load_image_set, shared_images
+from .data import ImageSet, image_record, load_image_set, shared_images
 from .distribution import deterministic, launched
 from .errors import InputError, RecipeWarning
 from .harness import device_name
@@ -100,7 +100,7 @@ def train(
 
     Warns:
         RecipeWarning: the recipe is known to train badly, or its validation to mislead; no gradient reaches some
-            parameters; a run goes on in another precision or with another number of processes.
+            parameters; a run goes on in another precision, on other images or with another number of processes.
     """
     _check_counts(log_every=log_every, checkpoint_every=checkpoint_every, keep=keep)
     entry = training_entry(entry, data, steps, overrides)
@@ -124,11 +124,11 @@ def train(
                 warnings.warn(sentence, RecipeWarning, stacklevel=2)
         set_seed(recipe.seed)
         generator = build_generator(entry)
-        if recipe.start_from is not None:
+        folder = RunFolder(path, entry, accelerator.is_main_process, keep)
+        if recipe.start_from is not None and folder.newest_step() is None:  # else a state holds what it led to
             load_start(generator, recipe.start_from, entry)
         validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
         _warn_of_shared_images(sets, validator)
-        folder = RunFolder(path, entry, accelerator.is_main_process, keep)
         with accelerator.local_main_process_first():  # the others find its cache
             dataset = PatchDataset(
                 sets,
@@ -145,13 +145,15 @@ def train(
             rehearse(entry, terms, generator, as_batch(dataset.__getitems__(range(2))), accelerator.device)
         with folder.held():
             names = [track] if isinstance(track, str) else track
-            done, total = _steps_done(recipe, folder), sum(stage.steps for stage in recipe.stages.values())
+            saved = folder.read_state()
+            done, total = _steps_done(recipe, saved), sum(stage.steps for stage in recipe.stages.values())
             with Tracking(accelerator, names if done < total else (), folder.path, done) as tracking:
                 every = Intervals(log_every, checkpoint_every)
                 run = Run(entry, recipe, accelerator, folder, validator, every, tracking, progress)
+                run.images = image_record(sets, entry.scale)
                 if announce is not None and accelerator.is_main_process and done < total:
                     announce(_plan(entry, generator, sets, validator, run))
-                weights = run.all_stages(generator, terms, dataset)
+                weights = run.all_stages(generator, terms, dataset, saved)
             accelerator.wait_for_everyone()  # a process that ends early would take the others' connections with it
     earlier = tuple(path for path in map(folder.stage_path, list(recipe.stages)[:-1]) if path.is_file())
     return TrainResult(
@@ -197,13 +199,12 @@ def _check_counts(**counts: int) -> None:
             raise InputError(f"{name}={count!r}: give a whole number of at least 1.")
 
 
-def _steps_done(recipe: Training, folder: RunFolder) -> int:
-    """Return how many steps of all stages a run has behind it."""
-    newest = folder.newest_step()
-    if newest is None:
+def _steps_done(recipe: Training, saved: Mapping[str, Any] | None) -> int:
+    """Return how many steps of all stages a run has behind it that goes on from a state."""
+    if saved is None:
         return 0
-    earlier = list(recipe.stages)[: list(recipe.stages).index(newest[0])]
-    return sum(recipe.stages[name].steps for name in earlier) + newest[1]
+    earlier = list(recipe.stages)[: list(recipe.stages).index(saved["stage"])]
+    return sum(recipe.stages[name].steps for name in earlier) + int(saved["step"])
 
 
 def _warn_of_shared_images(sets: Sequence[ImageSet], validator: Validator | None) -> None:

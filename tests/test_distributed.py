@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch import nn
 
-from srzoo.errors import InputError
+import srzoo.stages
+import srzoo.training
+from srzoo.errors import InputError, RecipeWarning
 from srzoo.sharding import can_shard_on_cpus
 from srzoo.training import train
 from srzoo.weights import read_checkpoint
@@ -66,8 +70,35 @@ def launch(
     )
 
 
-def two_processes(out: Path, photos: str, entry: str, steps: int, changes: dict[str, Any]) -> None:
-    process = launch(out, photos, entry, steps, changes, subprocess.PIPE)
+SPARE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_distributed import add_spares
+add_spares(setattr)
+from srzoo.cli import main
+main()
+"""
+
+
+def add_spares(put: Callable[[Any, str, Any], None]) -> None:
+    """Have networks built with parameters that nothing computes with."""
+
+    def spared(build: Any) -> Any:
+        def built(*settings: Any) -> nn.Module:
+            network = build(*settings)
+            network.spare = nn.Conv2d(1, 1, 1)
+            return network
+
+        return built
+
+    generator, discriminator = map(spared, (srzoo.stages.build_generator, srzoo.stages.build_discriminator))
+    put(srzoo.training, "build_generator", generator)
+    put(srzoo.stages, "build_generator", generator)
+    put(srzoo.stages, "build_discriminator", discriminator)
+
+
+def two_processes(out: Path, photos: str, entry: str, steps: int, changes: dict[str, Any], script: str = "") -> None:
+    process = launch(out, photos, entry, steps, changes, subprocess.PIPE, script)
     _, message = process.communicate(timeout=300)
     assert process.returncode == 0, message[-3000:]
 
@@ -106,6 +137,27 @@ def test_two_processes_with_half_the_batch_each_equal_one(
     left, right = (read_checkpoint(tmp_path / name / f"{entry}.safetensors")[0] for name in ("one", "two"))
     for name in left:
         torch.testing.assert_close(left[name], right[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_parameters_that_no_gradient_reaches_stay_as_they_are(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two processes as in one, where weight decay moves only what has a gradient; also after a restart."""
+    changes = {**GAN, "training.stages.gan.optimizer.weight_decay": 0.1, "training.stages.gan.ema": 0.0}
+    two_processes(tmp_path / "two", photos, "srgan-lite-x4", 6, changes, SPARE)
+    (tmp_path / "two" / "states" / "gan-00000006.pt").unlink()
+    two_processes(tmp_path / "two", photos, "srgan-lite-x4", 6, changes, SPARE)
+    add_spares(monkeypatch.setattr)
+    with pytest.warns(RecipeWarning, match="no gradient reaches 2 of"):
+        train("srgan-lite-x4", tmp_path / "one", data=photos, steps=6, overrides=changes)
+    left, right = (
+        torch.load(tmp_path / name / "states" / "gan-00000006.pt", weights_only=True) for name in ("one", "two")
+    )
+    for network in ("generator", "discriminator"):
+        for name, value in left[network].items():
+            torch.testing.assert_close(right[network][name], value, rtol=1e-3, atol=1e-4)
+        assert torch.equal(left[network]["spare.weight"], right[network]["spare.weight"])
 
 
 def test_batch_norm_in_both_networks_trains_on_two_processes_and_resumes(tmp_path: Path, photos: str) -> None:

@@ -32,7 +32,7 @@ ROWS = [
     {"options", "recipe", "yamlio", "layouts", "unpickling"},
     {"confinement", "composition", "exif", "png16", "merging"},
     {"zoo", "reference"},
-    {"scaffold"},
+    {"scaffold", "sharding"},
     {
         "images",
         "layers",
@@ -44,7 +44,6 @@ ROWS = [
         "guard",
         "curves",
         "distribution",
-        "sharding",
         "pickles",
         "staging",
     },

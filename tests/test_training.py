@@ -33,6 +33,7 @@ from srzoo.errors import (
     RecipeWarning,
     SrzooError,
     TrainingError,
+    UnknownNameError,
     WeightsError,
 )
 from srzoo.exporting import export
@@ -275,8 +276,9 @@ def test_the_last_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path: Pat
     assert [p.name for p in states] == ["psnr-00000006.pt", "psnr-00000008.pt"]
     states[1].write_bytes(states[1].read_bytes()[:1000])
     with pytest.warns(RecipeWarning, match="psnr-00000008.pt is damaged.*Trying the state before it"):
-        pieces = run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=2)
-    assert same_tensors(whole, pieces)
+        pieces = train("srresnet-lite-x4", tmp_path / "pieces", data=photos, steps=8, overrides=TINY)
+    assert same_tensors(whole, pieces.weights)
+    assert pieces.resumed_at == 6, "of the state that was read"
     for path in (tmp_path / "pieces" / "states").iterdir():
         path.write_bytes(b"")
     with pytest.warns(RecipeWarning), pytest.raises(TrainingError, match=r"No state is left; delete .*states"):
@@ -710,6 +712,13 @@ def test_settings_that_name_nothing_or_no_file_are_refused(
         run("srresnet-lite-x4", tmp_path / "run", photos, 2, {**TINY, **changes})
 
 
+def test_an_optimizer_whose_state_cannot_be_gathered_is_refused_where_it_would_be(tmp_path: Path, photos: str) -> None:
+    optimizer = {"name": "adafactorbv", "lr": 1e-3, "betas": None}
+    changes = {**TINY, "training.stages.psnr.optimizer": optimizer, "training.fsdp": True}
+    with pytest.raises(InputError, match=r"psnr\.optimizer: the state of .* cannot be gathered.*training\.fsdp=false"):
+        run("srresnet-lite-x4", tmp_path / "run", photos, 2, changes)
+
+
 @pytest.mark.parametrize("name", ["keep", "log_every", "checkpoint_every"])
 def test_counts_of_zero_are_refused(tmp_path: Path, photos: str, name: str) -> None:
     with pytest.raises(InputError, match=f"{name}=0: give a whole number of at least 1"):
@@ -741,8 +750,29 @@ def test_when_a_run_is_logged_does_not_change_its_bytes(tmp_path: Path, photos: 
     assert same_tensors(often, rarely)
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "lion", "madgrad", "adopt", "adan", "lookahead_adam"])
-def test_a_run_resumes_exactly_with_other_optimizers(tmp_path: Path, photos: str, name: str) -> None:
+@pytest.fixture
+def with_a_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generators have parameters that nothing computes with."""
+    import srzoo.training
+
+    build = srzoo.training.build_generator
+
+    def built(entry: Any) -> nn.Module:
+        generator = build(entry)
+        generator.spare = nn.Conv2d(1, 1, 1)
+        return generator
+
+    monkeypatch.setattr(srzoo.training, "build_generator", built)
+
+
+@pytest.mark.filterwarnings("ignore:no gradient reaches 2 of")
+@pytest.mark.parametrize(
+    "name", ["adam", "sgd", "lion", "madgrad", "adopt", "adan", "lookahead_adam", "adafactorbv", "cadafactorbvc"]
+)
+def test_a_run_resumes_exactly_with_other_optimizers(
+    tmp_path: Path, photos: str, name: str, with_a_spare: None
+) -> None:
+    """Also where some parameters have no state, because no gradient reaches them."""
     optimizer = {"name": name, "lr": 1e-3, "weight_decay": 0.01, "betas": None}
     changes = {**TINY, "training.stages.psnr.optimizer": optimizer}
     whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 9, changes, checkpoint_every=100)
@@ -763,6 +793,36 @@ def test_saving_while_the_discriminator_trains_alone_changes_nothing(tmp_path: P
         found = train("srgan-lite-x4", tmp_path / out, data=photos, overrides=changes, checkpoint_every=every, keep=9)
         results.append(found.weights.read_bytes())
     assert results[0] == results[1] == results[2]
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path, photos: str) -> None:
+    start = run("srresnet-lite-x4", tmp_path / "start", photos, 1, TINY).parent
+    changes = {**TINY, "training.start_from": str(start)}
+    whole = run("srresnet-lite-x4", tmp_path / "run", photos, 4, changes, checkpoint_every=2).rename(tmp_path / "whole")
+    (tmp_path / "run" / "states" / "psnr-00000004.pt").unlink()
+    shutil.rmtree(start)
+    assert same_tensors(whole, run("srresnet-lite-x4", tmp_path / "run", photos, 4, changes))
+    with pytest.raises(UnknownNameError, match=rf"start_from: there is no run folder, .* or entry {start}\."):
+        run("srresnet-lite-x4", tmp_path / "another", photos, 4, changes)
+
+
+def test_weights_of_an_earlier_run_do_not_pass_for_those_of_a_new_one(tmp_path: Path, photos: str) -> None:
+    def stop(stage: str, step: int, total: int, values: object) -> None:
+        if stage != "decoding":
+            raise StopHereError
+
+    weights = run("srresnet-lite-x4", tmp_path, photos, 1, TINY)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.safetensors").write_bytes(weights.read_bytes())
+    left = weights.read_bytes()
+    shutil.rmtree(tmp_path / "states")
+    with pytest.warns(RecipeWarning, match=r"what it left is in .*earlier-1 now"), pytest.raises(StopHereError):
+        run("srresnet-lite-x4", tmp_path, photos, 2, TINY, progress=stop)
+    with pytest.raises(MissingWeightsError, match=r"holds 0 .*another run"):
+        load_model(tmp_path)
+    assert load_model(tmp_path / "earlier-1").path.read_bytes() == left
+    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    assert not (tmp_path / "earlier-2").exists()
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -854,14 +914,17 @@ def test_a_state_that_does_not_fit_names_the_systems_error(tmp_path: Path, photo
 
 
 def test_what_is_resumed_otherwise_is_warned_of(tmp_path: Path, photos: str) -> None:
-    run("srresnet-lite-x4", tmp_path, photos, 4, TINY, checkpoint_every=2)
-    (tmp_path / "states" / "psnr-00000004.pt").unlink()
-    path = tmp_path / "states" / "psnr-00000002.pt"
+    data = shutil.copytree(photos, tmp_path / "data")
+    run("srresnet-lite-x4", tmp_path / "run", str(data), 4, TINY, checkpoint_every=2)
+    (tmp_path / "run" / "states" / "psnr-00000004.pt").unlink()
+    (data / "3.png").unlink()
+    path = tmp_path / "run" / "states" / "psnr-00000002.pt"
     state = torch.load(path, weights_only=True)
     torch.save({**state, "precision": "bf16", "random": state["random"] * 2}, path)
     with pytest.warns(RecipeWarning) as said:
-        run("srresnet-lite-x4", tmp_path, photos, 4, TINY)
+        run("srresnet-lite-x4", tmp_path / "run", str(data), 4, TINY)
     text = " ".join(str(warning.message) for warning in said)
+    assert "the images trained on are others than when its state was saved, 12 then and 11 now" in text
     assert "trained in bf16 up to here, from here in fp32" in text
     assert "2 processes up to here, from here 1" in text
 
