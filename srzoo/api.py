@@ -42,7 +42,7 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
     from .compose import build_generator
     from .pretrained import generator_spec, load_model, load_pretrained
 
-    if str(entry) not in get_zoo().names() and Path(entry).exists():
+    if str(entry) not in get_zoo() and Path(entry).exists():
         if overrides:
             raise InputError(f"{entry} is composed as its file says; {', '.join(overrides)} can be given for an entry.")
         model = load_model(entry)

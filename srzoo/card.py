@@ -16,9 +16,9 @@ from .confinement import leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
 from .pretrained import Model
-from .recipe import Recorded, Training
+from .recipe import Entry, Recorded, Training
 from .report import format_value
-from .zoo import get_zoo
+from .zoo import file_options, get_zoo
 
 _USE = {
     "safetensors": "`srzoo upscale photo.png --entry {file} --out large.png`",
@@ -202,13 +202,31 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
             start = trained.get("start_from")
             if start and "/" in start and start not in get_zoo():  # the folder of a run
                 trained["start_from"] = without_path(start)
-            written["training"] = _portable(trained)
+            written["training"] = trained
+    _drop_files(written, entry.model_copy(update={"training": training}))
+    if "training" in written:
+        written["training"] = _portable(written["training"])
     if packages := packages_of(model, training):
         written["requires"] = packages
     written["weights"] = {"file": file, "sha256": model.digest, **({"licence": stated} if stated else {})}
     name = re.sub(r"[^a-z0-9_.-]", "-", model.name.lower()).lstrip("-._") or "model"
     text = yaml.safe_dump({name: written}, sort_keys=False, default_flow_style=None, width=100)
     return f"# srzoo bench FOLDER, srzoo verify FOLDER, or srzoo --zoo FOLDER/zoo.yaml list\n{text}"
+
+
+def _drop_files(written: dict[str, Any], entry: Entry) -> None:
+    """Take what files losses and discriminator read out of an entry, as nobody else has them; or all that needs one."""
+    for path, is_required in file_options(entry).items():
+        if path[0] == "generator" or path[0] not in written:
+            continue
+        if is_required:  # a recipe without its discriminator, or the other way round, trains nothing
+            written.pop("training", None)
+            written.pop("discriminator", None)
+            return
+        below: Any = written
+        for key in path[:-1]:
+            below = below[key]
+        del below[path[-1]]
 
 
 def _portable(value: Any) -> Any:

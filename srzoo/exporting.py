@@ -27,6 +27,7 @@ from .registry import get_registry
 from .specs import LayoutSpec
 from .staging import put_in_place, staged
 from .weights import check_hash, save_checkpoint
+from .zoo import file_options
 
 FORMATS = {"safetensors": ".safetensors", "pth": ".pth", "onnx": ".onnx", "torchscript": ".pt"}
 """Format to the ending of its file."""
@@ -159,6 +160,12 @@ def _check_weights(model: Model, name: str) -> None:
         )
 
 
+def composing_files(model: Model) -> str:
+    """Return in words which files of this machine a generator is composed with; empty where there are none."""
+    named = [".".join(map(str, path)) for path in file_options(model.entry) if path[0] == "generator"]
+    return f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} read from a file" if named else ""
+
+
 def _check_zoo_file(folder: Path, model: Model, names: Sequence[str]) -> None:
     """Refuse to write over a zoo file that is not the one of an earlier export of the same name."""
     path = folder / "zoo.yaml"
@@ -250,6 +257,9 @@ class _Export:
         else:  # the state of a run that is not finished
             save_checkpoint(target, tensors, self.model.description)
         check_hash(target, self.model.digest)
+        if files := composing_files(self.model):
+            self.notes.append(f"no zoo file is written: {files}, which nobody else has and a zoo file may not name.")
+            return
         (self.staging / "zoo.yaml").write_text(zoo_text(self.model, target.name, self.licence), encoding="utf-8")
 
     def _pth(self, target: Path) -> None:

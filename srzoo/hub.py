@@ -19,8 +19,9 @@ import filelock
 
 from .confinement import lies_within
 from .errors import DataError, InputError, WeightsError
-from .exporting import export
+from .exporting import composing_files, export
 from .files import acquired
+from .pretrained import load_model
 from .recipe import Entry
 from .staging import staged
 from .weights import check_hash
@@ -47,6 +48,10 @@ class Pulled:
     was_there: bool
 
 
+PATIENCE = 600.0
+"""Seconds that a pull waits for another one into the same folder to put its files in place, which takes one."""
+
+
 def push(model: str | Path, target: str, *, licence: str = "", private: bool = False) -> str:
     """Send a model to the Hub, or write it into a folder: weights, zoo file and model card.
 
@@ -63,15 +68,21 @@ def push(model: str | Path, target: str, *, licence: str = "", private: bool = F
         InputError: ``SRZOO_OFFLINE`` is set, or there are no weights to send.
         WeightsError: the Hub refuses, or cannot be reached.
     """
+    loaded = load_model(model)
+    if files := composing_files(loaded):
+        raise InputError(
+            f"{model} cannot be sent: {files}, which nobody else has. Let the plugin bring the file, or ship it as a "
+            "buffer of the network's weights."
+        )
     if is_folder(target):
         folder = Path(target).expanduser()
-        export(model, folder, "safetensors", licence=licence)
+        export(loaded, folder, "safetensors", licence=licence)
         return str(folder)
     _refuse_offline(target)
     import huggingface_hub
 
     with tempfile.TemporaryDirectory() as temporary, _reported(target, "sent to"):
-        export(model, temporary, "safetensors", licence=licence)
+        export(loaded, temporary, "safetensors", licence=licence)
         api = huggingface_hub.HfApi()
         api.create_repo(target, private=private, exist_ok=True)
         commit = api.upload_folder(
@@ -138,7 +149,14 @@ def _pulled(fetch: Fetch, folder: Path, staging: Path, source: str) -> Pulled:
             _copy(fetch("README.md"), staging / "README.md", MAX_TEXT)
         names = [name for name in (entry.weights.file, "README.md", "zoo.yaml") if (staging / name).is_file()]
         lock = filelock.FileLock(folder / ".lock")
-        acquired(lock, -1)
+        try:
+            acquired(lock, PATIENCE)
+        except filelock.Timeout:
+            raise InputError(
+                f"another srzoo pull holds {folder / '.lock'} and does not end; try again later."
+            ) from None
+        except OSError as error:
+            raise InputError(f"{folder / '.lock'} cannot be locked: {error.strerror}; remove it.") from None
         try:
             _refuse_another(folder, text, source)  # that another process has pulled in the meantime
             for name in names:

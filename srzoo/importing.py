@@ -20,6 +20,7 @@ from .pickles import load_pickle, refuse_opaque
 from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import LayoutSpec
+from .unpickling import Opaque
 from .weights import (
     ABSENT,
     check_finite,
@@ -72,6 +73,7 @@ class Imported:
         layout: the layout that was recognised, or ``srzoo`` for our own names.
         others: other parts of the file that could have been taken.
         left_out: paths of all tensors of the file that were not taken, by what stood beside the weights.
+        not_read: path to class of the objects in the file, which are not read and may hold tensors as well.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class Imported:
     parameters: int
     others: tuple[str, ...] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    not_read: Mapping[str, str] = field(default_factory=dict)
 
 
 def import_checkpoint(
@@ -137,7 +140,9 @@ def import_checkpoint(
     load_into(generator, own, str(path))
     others = tuple(c.part for c in candidates if c.part != found.part and spec is not None and _matches(spec, c))
     taken = {id(tensor) for tensor in found.tensors.values()}
-    left_out = _groups((path for path, tensor in _every_tensor(loaded) if id(tensor) not in taken), found.key)
+    beside = [(where, value) for where, value in _every_tensor(loaded) if id(value) not in taken]
+    left_out = _groups((where for where, value in beside if isinstance(value, torch.Tensor)), found.key)
+    not_read = {"/".join(where): value.text.replace(" ", ".") for where, value in beside if isinstance(value, Opaque)}
     imported = Imported(
         target,
         resolved,
@@ -147,6 +152,7 @@ def import_checkpoint(
         sum(parameter.numel() for parameter in generator.parameters()),
         others,
         left_out,
+        not_read,
     )
     origin = {"file": path.name, "sha256": file_sha256(path), "layout": imported.layout, "part": found.part}
     description = {"entry": entry or target.stem, "composition": full_composition(resolved), "imported": origin}
@@ -232,16 +238,19 @@ def _without_prefixes(found: Found, depth: int = 0) -> Iterator[Found]:
             yield from _without_prefixes(Found(part, inside, found.key, found.beside), depth + 1)
 
 
-def _every_tensor(loaded: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-    """Yield the path and value of all tensors of a file, however they are nested, each under the first of its paths."""
+def _every_tensor(loaded: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], torch.Tensor | Opaque]]:
+    """Yield the path and value of all tensors of a file, and of objects that are not read and may hold some.
+
+    However they are nested, each comes under the first of its paths.
+    """
     waiting: list[tuple[tuple[str, ...], Any]] = [((), loaded)]
     seen: set[int] = set()
     while waiting:
         path, value = waiting.pop()
-        if id(value) in seen or not isinstance(value, (torch.Tensor, dict, list, tuple)):
+        if id(value) in seen or not isinstance(value, (torch.Tensor, Opaque, dict, list, tuple)):
             continue
         seen.add(id(value))
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, (torch.Tensor, Opaque)):
             yield path, value
         else:
             below = value.items() if isinstance(value, dict) else enumerate(value)

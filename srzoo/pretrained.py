@@ -92,7 +92,7 @@ def load_model(reference: str | Path) -> Model:
         RecipeWarning: a run is not finished; says of which step the weights are.
     """
     path = Path(reference)
-    if str(reference) not in get_zoo().names():  # an entry's name wins over a folder that happens to be called so
+    if str(reference) not in get_zoo():  # an entry's name wins over a folder that happens to be called so
         if (path / "zoo.yaml").is_file():
             return _load_shared(path)
         if path.is_dir():

@@ -111,8 +111,8 @@ def recorded_scores(
 ) -> dict[str, dict[str, float]]:
     """Return dataset to metric to recorded value, of those asked for. See :func:`verify`."""
     folder = Path(entry)
-    is_folder = entry not in get_zoo().names() and (folder / "zoo.yaml").is_file()
-    if not is_folder and entry not in get_zoo().names() and folder.exists():
+    is_folder = entry not in get_zoo() and (folder / "zoo.yaml").is_file()
+    if not is_folder and entry not in get_zoo() and folder.exists():
         raise InputError(
             f"{entry} records no scores that could be verified, as a zoo entry or the folder of a pulled model does; "
             "'srzoo bench' computes some of a checkpoint or a finished run."

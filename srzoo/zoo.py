@@ -7,7 +7,7 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,15 +251,8 @@ class Zoo:
         Returns the full names of those whose bare name several plugins claim: a zoo file means the parts of the
         distribution it came with.
         """
-        found: list[tuple[str, ComponentRef | LossTerm, KeyPath]] = [("generator", entry.generator, ("generator",))]
-        if entry.discriminator is not None:
-            found.append(("discriminator", entry.discriminator, ("discriminator",)))
-        stages = entry.training.stages if entry.training is not None else {}
-        for stage_name, stage in stages.items():
-            for label, term in stage.losses.items():
-                found.append(("loss", term, ("training", "stages", stage_name, "losses", label)))
         qualified: dict[KeyPath, str] = {}
-        for kind, ref, path in found:
+        for kind, ref, path in _parts(entry):
             check = _ComponentCheck(self._registry, source, tree, entry.name)
             try:
                 qualified |= check(kind, ref.name, ref.options, path)
@@ -326,6 +319,42 @@ class _ComponentCheck:
                     f"{node.where}: entry {self.entry!r}: {dotted}: a zoo file may name no file that a part "
                     f"reads, such as {str(node.content)[:80]!r}. Give it on the command line, {dotted}=PATH."
                 )
+
+
+def _parts(entry: Entry) -> Iterator[tuple[str, ComponentRef | LossTerm, KeyPath]]:
+    """Yield kind, reference and place of every component that an entry names, but for those in slots of others."""
+    yield "generator", entry.generator, ("generator",)
+    if entry.discriminator is not None:
+        yield "discriminator", entry.discriminator, ("discriminator",)
+    for stage_name, stage in (entry.training.stages if entry.training is not None else {}).items():
+        for label, term in stage.losses.items():
+            yield "loss", term, ("training", "stages", stage_name, "losses", label)
+
+
+def file_options(entry: Entry) -> dict[KeyPath, bool]:
+    """Return where an entry names a file that a part reads, which no zoo file may, and whether that option is required.
+
+    Parts that are not installed are passed over.
+    """
+    found: dict[KeyPath, bool] = {}
+
+    def look(kind: str, name: str, options: Mapping[str, Any], path: KeyPath) -> None:
+        try:
+            signature = signature_of(get_registry().get(kind, name))
+        except SrzooError:
+            return
+        for option in signature.options:
+            if option.is_file and options.get(option.name) is not None:
+                place: KeyPath = (*path, option.name)
+                found[place] = option.required
+        for slot, value in options.items():
+            ref = {"name": value} if isinstance(value, str) else value
+            if slot in SLOTS and isinstance(ref, Mapping):
+                look(SLOTS[slot], str(ref.get("name")), ref, (*path, slot))
+
+    for kind, ref, path in _parts(entry):
+        look(kind, ref.name, ref.options, path)
+    return found
 
 
 def _with_names(entry: Entry, tree: Node) -> Entry:

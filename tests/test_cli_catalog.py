@@ -190,6 +190,9 @@ def test_diff_takes_a_path(tmp_path: Path) -> None:
     assert not [row for row in ok_json("show", str(mine), "--diff", "srresnet-lite-x4") if "generator" in row["key"]]
     keys = [row["key"] for row in ok_json("show", "srresnet-direct-x4", "--diff", str(mine))]
     assert "generator.num_blocks" in keys and "generator.upsampler.name" in keys
+    (tmp_path / "other.pth").write_bytes(b"")
+    refused = CliRunner().invoke(app, ["show", "srresnet-lite-x4", "--diff", str(tmp_path / "other.pth")])
+    assert refused.exit_code == 2 and "is no entry of the zoo." in " ".join(refused.output.split())
 
 
 def test_diff_of_an_entry_with_itself_says_that_there_is_none() -> None:

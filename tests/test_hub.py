@@ -481,3 +481,28 @@ def test_the_zoo_is_not_changed_by_what_was_pulled(mine: Path) -> None:
     zoo = get_zoo()
     assert isinstance(zoo, Zoo)
     assert zoo.names() == before
+
+
+def test_files_that_a_recipe_reads_are_not_sent(mine: Path, tmp_path: Path) -> None:
+    """Nobody else has them, and a zoo file may name none; what is sent can be fetched."""
+    path = mine / "small.safetensors"
+    tensors, description = read_checkpoint(path)
+    losses = description["training"]["stages"]["gan"]["losses"]
+    losses["perceptual"]["extractor"] = {"name": "timm", "backbone": "resnet10t", "weights": "my/resnet.pth"}
+    losses["perceptual"]["layers"] = {"layer1": 1.0}
+    run = tmp_path / "run"
+    run.mkdir()
+    save_checkpoint(run / "small.safetensors", tensors, description)
+    push(run, "./shared-run")
+    (entry,) = yaml.safe_load(Path("shared-run/zoo.yaml").read_text()).values()
+    told = entry["training"]["stages"]["gan"]["losses"]["perceptual"]
+    assert told["extractor"] == {"name": "timm", "backbone": "resnet10t"}
+    assert pull("./shared-run", "there").entry.training is not None
+    assert load_model("there").digest == load_model(run).digest
+
+
+def test_a_lock_that_cannot_be_had_is_named(mine: Path) -> None:
+    push("small", "./shared")
+    Path("there/.lock").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"there/\.lock cannot be locked: .*; remove it"):
+        pull("./shared", "there")

@@ -15,12 +15,14 @@ from torch import nn
 from typer.testing import CliRunner
 
 from srzoo.cli import app
+from srzoo.compose import build_generator
 from srzoo.errors import InputError, UnknownNameError, WeightsError
 from srzoo.importing import Imported, import_checkpoint
 from srzoo.pretrained import load_model
 from srzoo.registry import get_registry
 from srzoo.weights import read_checkpoint
 from srzoo.yamlio import parse_value
+from srzoo.zoo import get_zoo
 
 torch.set_num_threads(1)
 
@@ -487,3 +489,14 @@ def test_the_command_tells_what_it_recognised(tmp_path: Path, monkeypatch: pytes
     assert done.exit_code == 0, done.output
     assert "layout basicsr-rrdbnet in params, x4, 8 features, 2 blocks, 72 tensors" in " ".join(done.stdout.split())
     assert torch.allclose(load_model("net.safetensors").generator(LR), rrdb()(LR), atol=1e-6)
+
+
+def test_objects_that_may_hold_tensors_are_named(tmp_path: Path) -> None:
+    network = build_generator(get_zoo().entry("srresnet-lite-x4", {"training": None}))
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(2, 2))
+    torch.save({"state_dict": network.state_dict(), "ema": averaged}, tmp_path / "both.pth")
+    found = import_checkpoint(tmp_path / "both.pth", entry="srresnet-lite-x4")
+    assert found.not_read == {"ema": "torch.optim.swa_utils.AveragedModel"}
+    command = ["weights", "import", str(tmp_path / "both.pth"), "--as", "srresnet-lite-x4"]
+    shown = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "again.safetensors")])
+    assert "Not read, being objects and not plain tensors: ema (torch.optim.swa_utils.AveragedModel)." in shown.output

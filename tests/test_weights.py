@@ -605,7 +605,10 @@ def test_the_shipped_squeezenet_has_the_hash_that_the_plugins_expect(squeezenet:
     assert srzoo.create("extractor", "squeezenet1_1")
 
 
-def test_a_path_stands_for_a_model_in_python_too(tiny: TinyZoo, tmp_path: Path) -> None:
+def test_a_path_stands_for_a_model_in_python_too(
+    tiny: TinyZoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     tiny.write()
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(tiny.checkpoint.read_bytes())
@@ -617,3 +620,7 @@ def test_a_path_stands_for_a_model_in_python_too(tiny: TinyZoo, tmp_path: Path) 
     assert not all(torch.equal(fresh[name], tensor) for name, tensor in tensors.items())
     with pytest.raises(InputError, match="num_blocks can be given for an entry"):
         srzoo.create_generator(mine, num_blocks=3)
+    Path("srresnet-lite-x4").mkdir()
+    Path("zoo").mkdir()
+    Path("zoo/srresnet-lite-x4").mkdir()
+    assert srzoo.create_generator("zoo/srresnet-lite-x4"), "an entry's name wins over a folder, with its owner too"

@@ -178,9 +178,9 @@ def show_command(
         _show_diff(left, right, as_json)
     elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
-    elif name and name not in get_zoo().names() and (found := entry_at(Path(name))):
+    elif name and name not in get_zoo() and (found := entry_at(Path(name))):
         _show_entry(*found, as_json)
-    elif name and name not in get_zoo().names() and (told := what_tells(Path(name))):
+    elif name and name not in get_zoo() and (told := what_tells(Path(name))):
         raise InputError(f"{name} is no entry of the zoo. {told}")
     else:
         _show_entry(get_zoo().entry(name), get_zoo().source(name), as_json)
@@ -191,7 +191,13 @@ def _alike(*names: str) -> list[Entry]:
 
     A checkpoint tells no recipe, so beside one only compositions are compared.
     """
-    at_paths = {name: found[0] for name in names if name not in get_zoo().names() and (found := entry_at(Path(name)))}
+    at_paths = {}
+    for name in names:
+        if name and name not in get_zoo():
+            if found := entry_at(Path(name)):
+                at_paths[name] = found[0]
+            elif told := what_tells(Path(name)):
+                raise InputError(f"{name} is no entry of the zoo. {told}")
     entries = [at_paths.get(name) or get_zoo().entry(name) for name in names]
     if not at_paths:
         return entries

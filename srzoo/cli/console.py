@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import json
@@ -53,6 +54,11 @@ def reports_errors(command: Command) -> Command:
             else:
                 print_error(f"process {rank}: {error}" if rank else str(error))
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            print_error(f"what is printed cannot be written: {error.strerror}.")
+            raise typer.Exit(1) from None
         except SystemExit as error:  # of a plugin, where no part is at work that could be named
             from ..plugins import describe_exception
 

@@ -197,6 +197,10 @@ def import_weights(
     ]
     if left_out:
         console.print(escape(f"Left out: {some_of(left_out, 12)}."), soft_wrap=True, highlight=False)
+    if found.not_read:
+        objects = [f"{where} ({text})" for where, text in found.not_read.items()]
+        told = f"Not read, being objects and not plain tensors: {some_of(objects, 6)}."
+        console.print(escape(told), soft_wrap=True, highlight=False)
     console.print(f"wrote {escape(str(found.path))}", soft_wrap=True)
     console.print(f"[dim]srzoo bench {escape(str(found.path))} bicubic compares it.[/dim]", soft_wrap=True)
 
