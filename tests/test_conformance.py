@@ -298,6 +298,15 @@ class AlsoInAList(GoodBlock):
         return self.all[1](super().residual(x))
 
 
+class InARing(GoodBlock):
+    """Right: a graph of its layers, in which the last leads to the first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.nodes: list[dict[str, Any]] = [{"module": self.conv}]
+        self.nodes[0]["next"] = self.nodes
+
+
 class RunsAlongRows(GoodBlock):
     """Right: torch keeps in a list of its own what a GRU's weights were before they were normalised."""
 
@@ -1115,6 +1124,7 @@ GOOD: list[Build] = [
     ("block", OfSixteens, {}),
     ("block", lambda channels: BeginsInPlace(channels, of_a_copy=True), {}),
     ("block", AlsoInAList, {}),
+    ("block", InARing, {}),
     ("block", Reflects, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
