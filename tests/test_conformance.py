@@ -307,6 +307,17 @@ class InARing(GoodBlock):
         self.nodes[0]["next"] = self.nodes
 
 
+class OfExperts(GoodBlock):
+    """Right: the weights of several convolutions in one parameter, of five dimensions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.experts = nn.Parameter(0.1 * torch.randn(2, channels, channels, 3, 3))
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        return super().residual(x) + sum(torch.tanh(F.conv2d(x, weight, padding=1)) for weight in self.experts)
+
+
 class RunsAlongRows(GoodBlock):
     """Right: torch keeps in a list of its own what a GRU's weights were before they were normalised."""
 
@@ -1125,6 +1136,7 @@ GOOD: list[Build] = [
     ("block", lambda channels: BeginsInPlace(channels, of_a_copy=True), {}),
     ("block", AlsoInAList, {}),
     ("block", InARing, {}),
+    ("block", OfExperts, {}),
     ("block", Reflects, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),

@@ -16,6 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..inference import to_channels_last
 from ..plugins import FAULTS, describe_exception
 from ..specs import DiscriminatorSpec, GeneratorSpec, LossSpec, MetricSpec
 from . import losses, metrics
@@ -235,7 +236,7 @@ def channels_last(subject: Subject) -> str:
         raise NotApplicable("it is given no colours.")
     inputs, built = _two_sizes(subject)[0], _new(subject)
     if subject.kind in NETWORKS:
-        built = built.to(memory_format=torch.channels_last)
+        built = to_channels_last(built, "cpu")
     moved = tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in inputs)
     with kept():
         plain = subject.baseline() if subject.kind in NETWORKS else _call(subject, _new(subject), inputs, History())
