@@ -816,6 +816,11 @@ class RandomPixels(nn.Module):
         return ((sr - hr).abs() * (torch.rand(sr.shape[-1]) < 0.9).to(sr.device)).mean()
 
 
+def penalty_with_noise(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    """Right: torch fills what is like an image in the order in which the image lies in memory."""
+    return penalty(discriminator, hr + 0.5 * torch.rand_like(hr), sr)
+
+
 def centres(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     hr.sub_(hr.mean())
     return ((sr - sr.mean() - hr) ** 2).mean()
@@ -1160,6 +1165,7 @@ GOOD: list[Build] = [
     ("loss", RelativisticHinge, {"role": "adversarial"}),
     ("loss", Distance, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
+    ("loss", loss(penalty_with_noise), {"role": "regulariser"}),  # type: ignore[arg-type]
     ("metric", Prepares, {"higher_is_better": False, "value_range": (0, 1)}),
     ("metric", metric(says_so), {"higher_is_better": False}),
     ("metric", metric(contrast), {"full_reference": False}),
