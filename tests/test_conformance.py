@@ -912,6 +912,21 @@ class LeastSquares(Game):
         return (real - 1).square().mean() + fake.square().mean()
 
 
+class LeastSquaresToTheBoundary(Game):
+    """Right: equation 8 of the paper, which draws fake logits to the middle between -1 and 1."""
+
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return fake.square().mean() / 2
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return ((real - 1).square().mean() + (fake + 1).square().mean()) / 2
+
+
+class Repels(LeastSquaresToTheBoundary):
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return -super().generator_loss(real, fake)
+
+
 class RelativisticHinge(Game):
     """Right: it asks no more than that real logits lie one above fake ones."""
 
@@ -1162,6 +1177,7 @@ GOOD: list[Build] = [
     ("loss", Game, {"role": "adversarial"}),
     ("loss", RealIsBelow, {"role": "adversarial"}),
     ("loss", LeastSquares, {"role": "adversarial"}),
+    ("loss", LeastSquaresToTheBoundary, {"role": "adversarial"}),
     ("loss", RelativisticHinge, {"role": "adversarial"}),
     ("loss", Distance, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
@@ -1306,6 +1322,7 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("minimum", "whose channel 2 is wrong", ("loss", loss(lambda sr, hr: (sr - hr)[:, 0].abs().mean()), {})),
     ("one-game", "the same way", ("loss", RewardsTheFake, {"role": "adversarial"})),
     ("one-game", "a sign or a label", ("loss", WrongSign, {"role": "adversarial"})),
+    ("one-game", "a sign or a label", ("loss", Repels, {"role": "adversarial"})),
     ("one-value-an-image", "(2,), real", ("metric", metric(lambda sr, hr: (sr - hr).abs().mean()), LOWER)),
     (
         "one-value-an-image",
