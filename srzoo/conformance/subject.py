@@ -371,7 +371,7 @@ def _unregistered(network: nn.Module) -> str:
 
 
 def _inside(value: Any) -> list[Any]:
-    """Return all that lists and dictionaries hold, those inside others too, each once: one may hold itself."""
+    """Return all that lists and dictionaries hold, those inside others too; one that holds itself is entered once."""
     found, seen = [value], set[int]()
     for one in found:  # which grows meanwhile
         if isinstance(one, (list, tuple, dict, deque)) and id(one) not in seen:
