@@ -298,6 +298,26 @@ class AlsoInAList(GoodBlock):
         return self.all[1](super().residual(x))
 
 
+class InARing(GoodBlock):
+    """Right: a graph of its layers, in which the last leads to the first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.nodes: list[dict[str, Any]] = [{"module": self.conv}]
+        self.nodes[0]["next"] = self.nodes
+
+
+class OfExperts(GoodBlock):
+    """Right: the weights of several convolutions in one parameter, of five dimensions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.experts = nn.Parameter(0.1 * torch.randn(2, channels, channels, 3, 3))
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        return super().residual(x) + sum(torch.tanh(F.conv2d(x, weight, padding=1)) for weight in self.experts)
+
+
 class RunsAlongRows(GoodBlock):
     """Right: torch keeps in a list of its own what a GRU's weights were before they were normalised."""
 
@@ -796,6 +816,11 @@ class RandomPixels(nn.Module):
         return ((sr - hr).abs() * (torch.rand(sr.shape[-1]) < 0.9).to(sr.device)).mean()
 
 
+def penalty_with_noise(discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    """Right: torch fills what is like an image in the order in which the image lies in memory."""
+    return penalty(discriminator, hr + 0.5 * torch.rand_like(hr), sr)
+
+
 def centres(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     hr.sub_(hr.mean())
     return ((sr - sr.mean() - hr) ** 2).mean()
@@ -885,6 +910,21 @@ class LeastSquares(Game):
 
     def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         return (real - 1).square().mean() + fake.square().mean()
+
+
+class LeastSquaresToTheBoundary(Game):
+    """Right: equation 8 of the paper, which draws fake logits to the middle between -1 and 1."""
+
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return fake.square().mean() / 2
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return ((real - 1).square().mean() + (fake + 1).square().mean()) / 2
+
+
+class Repels(LeastSquaresToTheBoundary):
+    def generator_loss(self, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        return -super().generator_loss(real, fake)
 
 
 class RelativisticHinge(Game):
@@ -1115,6 +1155,8 @@ GOOD: list[Build] = [
     ("block", OfSixteens, {}),
     ("block", lambda channels: BeginsInPlace(channels, of_a_copy=True), {}),
     ("block", AlsoInAList, {}),
+    ("block", InARing, {}),
+    ("block", OfExperts, {}),
     ("block", Reflects, {}),
     ("generator", Generator, {"scales": (2, 4), "receptive_radius": 3, "examples": [{}, {"wide": True}]}),
     ("generator", OnTheWay, {"scales": (2,), "intermediate": True}),
@@ -1135,9 +1177,11 @@ GOOD: list[Build] = [
     ("loss", Game, {"role": "adversarial"}),
     ("loss", RealIsBelow, {"role": "adversarial"}),
     ("loss", LeastSquares, {"role": "adversarial"}),
+    ("loss", LeastSquaresToTheBoundary, {"role": "adversarial"}),
     ("loss", RelativisticHinge, {"role": "adversarial"}),
     ("loss", Distance, {"role": "adversarial"}),
     ("loss", loss(penalty), {"role": "regulariser"}),  # type: ignore[arg-type]
+    ("loss", loss(penalty_with_noise), {"role": "regulariser"}),  # type: ignore[arg-type]
     ("metric", Prepares, {"higher_is_better": False, "value_range": (0, 1)}),
     ("metric", metric(says_so), {"higher_is_better": False}),
     ("metric", metric(contrast), {"full_reference": False}),
@@ -1278,6 +1322,7 @@ FAULTS: list[tuple[str, str, Build]] = [
     ("minimum", "whose channel 2 is wrong", ("loss", loss(lambda sr, hr: (sr - hr)[:, 0].abs().mean()), {})),
     ("one-game", "the same way", ("loss", RewardsTheFake, {"role": "adversarial"})),
     ("one-game", "a sign or a label", ("loss", WrongSign, {"role": "adversarial"})),
+    ("one-game", "a sign or a label", ("loss", Repels, {"role": "adversarial"})),
     ("one-value-an-image", "(2,), real", ("metric", metric(lambda sr, hr: (sr - hr).abs().mean()), LOWER)),
     (
         "one-value-an-image",

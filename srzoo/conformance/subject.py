@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
 
 from ..compose import bind
 from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
@@ -357,7 +357,7 @@ def _unregistered(network: nn.Module) -> str:
         for name, value in vars(owner).items():
             if not isinstance(value, (list, tuple, dict)) or name in ("_modules", "_parameters", "_buffers"):
                 continue
-            held = [leaf for leaf in tree_leaves(value) if isinstance(leaf, (nn.Module, nn.Parameter))]
+            held = [leaf for leaf in _inside(value) if isinstance(leaf, (nn.Module, nn.Parameter))]
             inside = [p for leaf in held for p in (leaf.parameters() if isinstance(leaf, nn.Module) else [leaf])]
             if all(id(parameter) in known or not parameter.requires_grad for parameter in inside):
                 continue  # a frozen network may well be hidden from the state
@@ -368,6 +368,16 @@ def _unregistered(network: nn.Module) -> str:
                 f"use nn.{what}{'Dict' if isinstance(value, dict) else 'List'}."
             )
     return listed(wrong, 3, " ")
+
+
+def _inside(value: Any) -> list[Any]:
+    """Return all that lists and dictionaries hold, those inside others too; one that holds itself is entered once."""
+    found, seen = [value], set[int]()
+    for one in found:  # which grows meanwhile
+        if isinstance(one, (list, tuple, dict, deque)) and id(one) not in seen:
+            seen.add(id(one))
+            found.extend(one.values() if isinstance(one, dict) else one)
+    return found
 
 
 def _tensor(output: Any) -> torch.Tensor:
