@@ -14,23 +14,26 @@ import torch
 from .allocator import keep_freed_memory
 from .confinement import Name
 from .costs import cost_of
+from .coverage import comparable
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
 from .errors import DataError, RecipeWarning, SrzooError, labelled
+from .gallery import MAX_IMAGES
 from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
 from .inference import PRECISIONS, best_device
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
-from .precisions import precision_losses
+from .precisions import automatic, float32_of, precision_losses
 from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
-from .remarks import provenance_note, remark_notes
+from .remarks import Overlap, provenance_note, remark_notes
 from .report import RowWriter, panel_notes
 from .results import group_recipes, read_opinions, read_scores_of
 from .scoring import available_metrics
 from .statistics import group_seeds
 from .store import Pictures
+from .store import labelled as labelled_precision
 from .tiling import SMALLEST_TILE
 from .zoo import get_zoo
 
@@ -50,6 +53,7 @@ class BenchResult(Findings):
         recipes: entry to its recipe, where two or more seeds of it are there; one entry for each seed.
         out: folder with ``results.sqlite``, ``results.csv`` and ``leaderboard.md``, if one was given.
         left_out: entries that would have been benchmarked by default, were they not so large for a CPU.
+        bases: label of each model in a lower precision to its label in float32 and that precision.
     """
 
     leaderboards: list[Leaderboard] = field(default_factory=list)
@@ -59,6 +63,7 @@ class BenchResult(Findings):
     recipes: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     left_out: list[str] = field(default_factory=list)
+    bases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def standings(self) -> list[Standing]:
@@ -124,7 +129,7 @@ def bench(
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(result.unavailable.values()))
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
-    _refuse_duplicates("models", [model.name for model in models])
+    _refuse_duplicates("models", [labelled_precision(m.name, p) for m in models for p in settings.precisions])
     _refuse_mixed_scales(models)
     overlaps = _warn_of_known_images(models, image_sets)
     if processes is not None and result.out is None:
@@ -138,6 +143,7 @@ def bench(
         run.together(image_sets, processes)
     if processes is None or processes.is_main_process:
         _recall_opinions(result)
+        result.bases = float32_of(run.subjects)
         result.recipes = group_recipes({name: s for name, s in run.subjects.items() if name not in result.failed})
         _write(result, settings, device_name(device), run.pictures())
     return result
@@ -187,7 +193,9 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
     notes += remark_notes(remark for remark in result.remarks if remark.entry not in result.failed)
     notes += filter(None, [provenance_note(read_scores_of(result.out, ranked))])
     notes += panel_notes(result.panels)
-    losses = precision_losses(ranked, list(result.directions), result.costs)
+    compared = comparable(ranked, result.directions).rows
+    metrics = automatic(result.directions, result.panels)
+    losses = precision_losses(compared, metrics, result.bases, result.costs)
     text = leaderboard_markdown(
         result.leaderboards,
         result.directions,
@@ -217,17 +225,19 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
                 pictures,
                 recipes=result.recipes or None,
                 panels=result.panels,
+                bases=result.bases,
             ),
+            max_images=max(MAX_IMAGES, sum(map(len, pictures.values()))),
         )
 
 
-def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet]) -> dict[str, dict[str, list[str]]]:
+def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet]) -> dict[str, dict[str, Overlap]]:
     """Warn of models that were trained on what they are benchmarked on, all of one data in one sentence.
 
     Returns:
-        model to dataset to the images of it that the model was trained on.
+        model to dataset to what it was trained on.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, dict[str, Overlap]] = {}
     by_data: dict[tuple[str, ...], list[str]] = {}
     for model in models:
         by_data.setdefault(tuple(_training_data(model)), []).append(model.name)
@@ -236,10 +246,13 @@ def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet
         for name in data:
             with contextlib.suppress(SrzooError):  # what is not here is not benchmarked on
                 sets.append(load_image_set(name))
+        certain = len(sets) == len(data)
         by_set = {image_set.name: shared_images([image_set], sets) for image_set in image_sets}
         known = [image for images in by_set.values() for image in images]
         for name in names:
-            found[name] = {s: [image.removeprefix(f"{s}/") for image in images] for s, images in by_set.items()}
+            found[name] = {
+                s: Overlap([image.removeprefix(f"{s}/") for image in images], certain) for s, images in by_set.items()
+            }
         if known:
             warnings.warn(
                 f"{', '.join(names)}: trained on {len(known)} of the benchmarked images ({', '.join(known[:3])}"

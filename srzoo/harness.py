@@ -28,7 +28,7 @@ from .outputs import Outputs
 from .pretrained import Model, generator_spec
 from .protocol import Protocol
 from .registry import get_registry
-from .remarks import Remark, overlap_remark
+from .remarks import Overlap, Remark, overlap_remark
 from .report import Row
 from .scoring import Metric, Reference, image_to_device, upscaled
 from .store import FILE, CostRow, Environment, Pictures, Question, Store, Subject
@@ -87,7 +87,7 @@ class Harness:
         metrics: that can be computed here.
         findings: what is found; filled by :meth:`alone` or :meth:`together`.
         outputs: where some outputs are kept to be looked at.
-        overlaps: model to dataset to the images of it that the model was trained on.
+        overlaps: model to dataset to what it was trained on.
         progress: called as ``progress(entry, dataset, images done, images)``.
     """
 
@@ -101,7 +101,7 @@ class Harness:
         out: Path | None,
         outputs: Outputs | None,
         progress: Progress | None,
-        overlaps: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
+        overlaps: Mapping[str, Mapping[str, Overlap]] = MappingProxyType({}),
     ) -> None:
         self.settings, self.metrics, self.device, self.findings = settings, metrics, device, findings
         self.out, self.outputs, self.progress, self.overlaps = out, outputs, progress, overlaps
@@ -137,7 +137,10 @@ class Harness:
     def alone(self, image_sets: Sequence[ImageSet]) -> None:
         """Compute what is not known yet, and collect all rows."""
         with self._store() as store:
+            if self.out is not None:
+                self._take_in(store)  # what processes left that were killed
             self._cost(store)
+            self._note_overlaps(store, image_sets)
             questions = self._questions(image_sets)
             for image_set, asked in zip(image_sets, questions, strict=True):
                 self._score_set(image_set, asked, store, store)
@@ -149,6 +152,7 @@ class Harness:
             with self._store() as store:
                 self._cost(store)
                 self._take_in(store)  # what processes left that were killed
+                self._note_overlaps(store, image_sets)
         processes.wait_for_everyone()
         questions = self._questions(image_sets)
         rank, world = processes.process_index, processes.num_processes
@@ -171,6 +175,17 @@ class Harness:
 
     def _store(self, name: str = FILE) -> Store:
         return Store(self.out, self.environment, name)
+
+    def _note_overlaps(self, store: Store, image_sets: Sequence[ImageSet]) -> None:
+        """Note who was trained on what; what was noted before stays where that cannot be told any more."""
+        for subject in self.subjects.values():
+            for image_set in image_sets:
+                found = self.overlaps.get(subject.entry, {}).get(image_set.name, Overlap(()))
+                known = store.remark(subject, image_set.name, "")
+                if found.certain or not known:
+                    text = overlap_remark(subject.label, image_set.name, found.images).text if found.images else ""
+                    if text != known:
+                        store.set_remark(subject, image_set.name, "", text)
 
     def _cost(self, store: Store) -> None:
         """Take from the store, or measure, what each model costs here.
@@ -264,6 +279,9 @@ class Harness:
         subject, question = self.subjects[name], pair.question
         have = known.find(subject, question, self.identities) if self.settings.resume else {}
         missing = [metric.name for metric in self.metrics if metric.name not in have]
+        noted = known.remark(subject, question.dataset, question.image)
+        if missing and noted:  # values of one image are of one output, and what is noted is of that
+            missing = [metric.name for metric in self.metrics]
         lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
         if not missing and not lacks_picture:
             return []
@@ -273,7 +291,8 @@ class Harness:
         for found in caught:
             warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
         told = [str(found.message) for found in caught if issubclass(found.category, UpscaleWarning)]
-        own.set_remark(subject, question.dataset, question.image, " ".join(told))
+        if (told or noted) and missing:
+            own.set_remark(subject, question.dataset, question.image, " ".join(told))
         if self.outputs is not None:
             self.outputs.keep(None, question, pair.reference.hr)
             self.outputs.keep(subject, question, sr)
@@ -342,10 +361,6 @@ class Harness:
         store.renew(pairs, self.identities)
         datasets = [next(iter(asked.values())).dataset for asked in questions if asked]
         for subject in self.subjects.values():
-            for dataset in datasets:
-                images = self.overlaps.get(subject.entry, {}).get(dataset)
-                remark = overlap_remark(subject.label, dataset, images).text if images else ""
-                store.set_remark(subject, dataset, "", remark)
             self.findings.remarks += store.remarks(subject, datasets)
         for asked in questions:
             for name in self.models:

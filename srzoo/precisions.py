@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .report import Row
 from .statistics import Estimate, compare_pairs, select
 from .store import CostRow
+
+
+class Made(Protocol):
+    """What a model's outputs are made by: a :class:`~srzoo.store.Subject` or a :class:`~srzoo.results.Score`."""
+
+    @property
+    def entry(self) -> str: ...
+    @property
+    def configuration(self) -> str: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+
+
+def float32_of(models: Mapping[str, Made]) -> dict[str, tuple[str, str]]:
+    """Return label of each model in a lower precision to the same weights' and composition's in float32.
+
+    Returns:
+        label to that label and the lower precision.
+    """
+    whole = {(m.entry, m.configuration, m.weights): label for label, m in models.items() if m.precision == "fp32"}
+    lower = {label: (m.entry, m.configuration, m.weights) for label, m in models.items() if m.precision != "fp32"}
+    return {label: (whole[made], models[label].precision) for label, made in lower.items() if made in whole}
+
+
+def automatic(metrics: Iterable[str], panels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return the metrics that are no opinions, since nobody is asked about precisions.
+
+    Args:
+        panels: dataset to metric to how many people it is the opinion of.
+    """
+    asked = {metric for panel in panels.values() for metric in panel}
+    return [metric for metric in metrics if metric not in asked]
 
 
 @dataclass(frozen=True)
@@ -19,35 +54,43 @@ class PrecisionLoss:
         entry: the model's label in float32.
         precision: ``bf16`` or ``fp16``.
         differences: metric to the mean over images of lower minus float32, with its bootstrap interval.
-        time, memory: of the lower precision as a part of float32's, at the first input size that both were measured
-            for; NaN where there is none. Memory is that beyond what was there before the pass.
+        size: side of the square input of time and memory, the first that both were measured for on one device; 0 where
+            there is none.
+        time, memory: of the lower precision as a part of float32's; NaN where they are not known. Memory is that
+            beyond what was there before the pass.
     """
 
     entry: str
     precision: str
     dataset: str
     differences: dict[str, Estimate]
+    size: int
     time: float
     memory: float
 
+    @property
+    def images(self) -> int:
+        """The number of images that both were scored on."""
+        return max(estimate.images for estimate in self.differences.values())
+
 
 def precision_losses(
-    rows: Sequence[Row], metrics: Sequence[str], costs: Mapping[str, Sequence[CostRow]]
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    bases: Mapping[str, tuple[str, str]],
+    costs: Mapping[str, Sequence[CostRow]],
 ) -> list[PrecisionLoss]:
     """Return the losses of every model that was benchmarked in float32 and in a lower precision.
 
     Args:
         rows: of one protocol.
         metrics: in the order of the columns.
-        costs: label to what it takes at each input size; they tell the precisions.
+        bases: see :func:`float32_of`.
+        costs: label to what it takes at each input size.
     """
     found = []
-    for label, lower in costs.items():
-        precision = lower[0].precision
-        base = label.replace(f" ({precision})", "", 1)
-        if precision == "fp32" or base not in costs:
-            continue
-        time, memory = _ratios(lower, costs[base])
+    for label, (base, precision) in bases.items():
+        size, time, memory = _ratios(costs.get(label, ()), costs.get(base, ()))
         for dataset in dict.fromkeys(row.dataset for row in rows if row.entry == label):
             differences = {}
             for metric in metrics:
@@ -57,7 +100,7 @@ def precision_losses(
                     ends = found_here.difference, found_here.low, found_here.high
                     differences[metric] = Estimate(*ends, found_here.images)
             if differences:
-                found.append(PrecisionLoss(base, precision, dataset, differences, time, memory))
+                found.append(PrecisionLoss(base, precision, dataset, differences, size, time, memory))
     return found
 
 
@@ -71,13 +114,14 @@ def precision_table(
         intervals: whether differences have theirs behind them.
     """
     there = [metric for metric in metrics if any(metric in loss.differences for loss in losses)]
-    header = ["entry", "precision", "dataset", *(f"Δ {m} {'↑' if metrics[m] else '↓'}" for m in there)]
-    header += ["time", "memory"]
+    header = ["entry", "precision", "dataset", "images", *(f"Δ {m} {'↑' if metrics[m] else '↓'}" for m in there)]
+    header += ["input", "time", "memory"]
     cells = []
     for loss in losses:
         texts = [_difference(loss.differences[m], intervals) if m in loss.differences else "-" for m in there]
         ratios = [f"{ratio:.2f}x" if ratio == ratio else "-" for ratio in (loss.time, loss.memory)]
-        cells.append([loss.entry, loss.precision, loss.dataset, *texts, *ratios])
+        size = f"{loss.size}x{loss.size}" if loss.size else "-"
+        cells.append([loss.entry, loss.precision, loss.dataset, str(loss.images), *texts, size, *ratios])
     return header, cells
 
 
@@ -89,12 +133,12 @@ def _difference(estimate: Estimate, with_interval: bool) -> str:
     return f"{estimate.mean:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
 
 
-def _ratios(lower: Sequence[CostRow], whole: Sequence[CostRow]) -> tuple[float, float]:
-    """Return time and memory at the first input size that both were measured for on one device."""
+def _ratios(lower: Sequence[CostRow], whole: Sequence[CostRow]) -> tuple[int, float, float]:
+    """Return size, time and memory at the first input size that both were measured for on one device."""
     for cost in lower:
         for other in whole:
             if (cost.size, cost.device) == (other.size, other.device):
                 time = cost.milliseconds / other.milliseconds if other.milliseconds else math.nan
                 memory = cost.peak_bytes / other.peak_bytes if cost.peak_bytes and other.peak_bytes else math.nan
-                return time, memory
-    return math.nan, math.nan
+                return cost.size, time, memory
+    return 0, math.nan, math.nan

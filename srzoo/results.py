@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .errors import DataError, InputError
 from .files import replacing
-from .remarks import Remark, provenance_note, remark_notes
+from .remarks import Remark, other_weights, provenance_note, remark_notes
 from .report import Row
 from .store import FILE, REFERENCE, CostRow, Pictures, Subject, labelled, output_path
 from .timing import Timing, compared_times
@@ -70,14 +72,15 @@ def read_scores(folder: Path) -> list[Score]:
     return list(current.values())
 
 
-def read_scores_of(folder: Path, rows: Iterable[Row]) -> list[Score]:
-    """Return what a run folder holds of some rows, whose entries are labels, with all that decides them.
+def read_scores_of(folder: Path, rows: Iterable[Row]) -> list[tuple[str, Score]]:
+    """Return what a run folder holds of some rows, whose entries are labels: each label, and all that decides a value.
 
     Raises:
         InputError: the folder holds no results.
     """
     asked = {(row.entry, row.dataset, row.image, row.protocol, row.metric) for row in rows}
-    return [score for score in read_scores(folder) if (*_place(score), score.metric) in asked]
+    scores = read_scores(folder)
+    return [(_place(score)[0], score) for score in scores if (*_place(score), score.metric) in asked]
 
 
 def _typed(names: Sequence[str], row: Sequence[Any]) -> Iterator[Any]:
@@ -187,8 +190,12 @@ def _open_existing(folder: Path) -> sqlite3.Connection:
     path = folder if folder.is_file() else folder / FILE
     if not path.is_file():
         raise InputError(f"{folder} holds no {FILE}; name folders that srzoo bench wrote.")
+    # Readers of a store share its index of what is not merged yet. Where none can be made, as nobody may write there,
+    # nobody does, and what has been merged is all there is.
+    is_still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     try:
-        database = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True, timeout=30)
+        mode = "immutable=1" if is_still else "mode=ro"
+        database = sqlite3.connect(f"file:{quote(path.resolve().as_posix())}?{mode}", uri=True, timeout=30)
         database.execute("SELECT count(*) FROM scores").fetchone()
     except sqlite3.Error as error:
         raise InputError(f"{path} is no store of srzoo's results: {error}.") from error
@@ -226,9 +233,19 @@ class Merged:
 
     def notes(self, datasets: Collection[str], metrics: Collection[str]) -> list[str]:
         """Return in words what is to be known beside the scores by some metrics on some datasets."""
-        scores = [score for score in self.scores if score.dataset in datasets and score.metric in metrics]
+        scores = [
+            (row.entry, score)
+            for row, score in zip(self.rows, self.scores, strict=True)
+            if score.dataset in datasets and score.metric in metrics
+        ]
         told = remark_notes(remark for remark in self.remarks if remark.dataset in datasets)
+        told += other_weights(self.models)
         return [*told, *filter(None, [provenance_note(scores)])]
+
+    @property
+    def models(self) -> dict[str, Score]:
+        """Label to a score of its model, which says what it is made by."""
+        return {row.entry: score for row, score in zip(self.rows, self.scores, strict=True)}
 
     @property
     def costs(self) -> dict[str, list[CostRow]]:
@@ -361,17 +378,17 @@ def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, 
     Raises:
         InputError: the folders' names cannot tell two models apart.
     """
-    models: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    models: dict[str, set[tuple[str, str]]] = {}
     for scores in by_folder.values():
         for score in scores:
-            models.setdefault((score.entry, score.precision), set()).add((score.configuration, score.weights))
+            models.setdefault(score.entry, set()).add((score.configuration, score.weights))
     titles = _titles(list(by_folder))
     labels = {}
     meant: dict[str, tuple[str, str, str]] = {}
     for folder, scores in by_folder.items():
         for score in scores:
             label = labelled(score.entry, score.precision)
-            if len(models[score.entry, score.precision]) > 1:
+            if len(by_folder) > 1 and len(models[score.entry]) > 1:
                 label += f" [{titles[folder]}]"
             labels[folder, score.entry, score.precision] = label
             model = (score.configuration, score.weights, score.precision)

@@ -112,7 +112,8 @@ class CostRow:
     Attributes:
         size: side of the square low-resolution input.
         milliseconds: median; ``quartile_low`` and ``quartile_high`` enclose the middle half of the repeats.
-        peak_bytes: most memory that tensors took at a time, weights included; None where it could not be measured.
+        peak_bytes: most memory that tensors took at a time beyond what was there before, so without the weights; None
+            where it could not be measured.
         time: when a benchmark last stated it; empty until it is stored.
     """
 
@@ -273,18 +274,19 @@ class Store:
         self._insert("panels", [{**row, "time": _now()}])
 
     def set_remark(self, subject: Subject, dataset: str, image: str, text: str) -> None:
-        """Note what is to be known of a model's outputs, instead of what was noted before; nothing, if it is empty.
+        """Note what is to be known of a model's outputs, instead of what was noted before.
 
         Args:
             image: empty for what is said of the whole dataset.
+            text: empty where there is nothing to be known any more.
         """
         row = {name: getattr(subject, name) for name in ("entry", "precision", "configuration", "weights")}
-        row |= {"dataset": dataset, "image": image}
-        if text:
-            self._insert("remarks", [{**row, "text": text}])
-            return
-        with self._writing() as database:
-            database.execute(f"DELETE FROM remarks WHERE {' AND '.join(f'{name} = :{name}' for name in row)}", row)
+        self._insert("remarks", [{**row, "dataset": dataset, "image": image, "text": text}])
+
+    def remark(self, subject: Subject, dataset: str, image: str) -> str:
+        """Return what was noted of an image, or of the whole dataset; empty for nothing."""
+        found = [remark.text for remark in self.remarks(subject, [dataset]) if remark.image == image]
+        return found[0] if found else ""
 
     def remarks(self, subject: Subject, datasets: Sequence[str]) -> list[Remark]:
         """Return what is to be known of a model's outputs on some datasets."""
@@ -293,7 +295,7 @@ class Store:
             "WHERE entry = ? AND precision = ? AND configuration = ? AND weights = ? ORDER BY rowid",
             (subject.entry, subject.precision, subject.configuration, subject.weights),
         ).fetchall()
-        return [Remark(subject.label, *row) for row in rows if row[0] in datasets]
+        return [Remark(subject.label, *row) for row in rows if row[0] in datasets and row[2]]
 
     def add_cost(self, subject: Subject, cost: CostRow) -> None:
         """Add what a model costs on this device; again, so that it counts as the newest."""
@@ -322,8 +324,24 @@ class Store:
             database.executemany(f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)
 
     def take_in(self, other: Path) -> None:
-        """Add all rows of another process' file, and delete it."""
+        """Add all rows of another process' file, and delete it.
+
+        Raises:
+            DataError: it is no such file.
+        """
+        try:
+            self._take_in(other)
+        except sqlite3.Error as error:
+            raise DataError(
+                f"{other}, which a process left that was stopped, cannot be read: {error}. Delete it, and what it held "
+                "is computed again."
+            ) from error
+        for path in (other, *(other.with_name(other.name + suffix) for suffix in ("-wal", "-shm"))):
+            path.unlink(missing_ok=True)
+
+    def _take_in(self, other: Path) -> None:
         with closing(_connect(other)) as database:
+            database.executescript(_SCHEMA)  # which one that was stopped early lacks, or one of before a table
             for (number,) in database.execute("SELECT id FROM environments").fetchall():
                 row = database.execute(
                     "SELECT srzoo, plugins, torch, device, threads FROM environments WHERE id = ?", (number,)
@@ -338,8 +356,6 @@ class Store:
             cursor = database.execute("SELECT * FROM remarks")
             names = [column[0] for column in cursor.description]
             self._insert("remarks", [dict(zip(names, values, strict=True)) for values in cursor.fetchall()])
-        for path in (other, *(other.with_name(other.name + suffix) for suffix in ("-wal", "-shm"))):
-            path.unlink(missing_ok=True)
 
 
 class _Writing:

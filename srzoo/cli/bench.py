@@ -101,7 +101,9 @@ def bench_command(
     Examples: [bold]srzoo bench[/bold], [bold]srzoo bench bicubic runs/mine --data set5,set14 --metric psnr,ssim[/bold].
     """
     from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, bench
+    from ..coverage import comparable
     from ..harness import LATENCY_SIZE
+    from ..precisions import automatic
     from ..report import unsteady
 
     chosen = checked_protocol(protocol)
@@ -133,7 +135,10 @@ def bench_command(
         )
     _print_boards(result.leaderboards, result.directions, protocol)
     _print_seeds(result.rows, result.recipes, result.panels)
-    _print_precisions(result.rows, result.directions, result.costs)
+    ranked = comparable([r for r in result.rows if r.entry not in result.failed], result.directions).rows
+    _print_precisions(
+        ranked, automatic(result.directions, result.panels), result.directions, result.bases, result.costs
+    )
     if len(sizes or ()) > 1:
         _print_costs(result.costs)
     size = sizes[0] if sizes else LATENCY_SIZE
@@ -198,11 +203,15 @@ def _print_costs(costs: Mapping[str, Sequence[CostRow]]) -> None:
 
 
 def _print_precisions(
-    rows: Sequence[Row], directions: Mapping[str, bool], costs: Mapping[str, Sequence[CostRow]]
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    directions: Mapping[str, bool],
+    bases: Mapping[str, tuple[str, str]],
+    costs: Mapping[str, Sequence[CostRow]],
 ) -> None:
     from ..precisions import precision_losses, precision_table
 
-    losses = precision_losses(rows, list(directions), costs)
+    losses = precision_losses(rows, metrics, bases, costs)
     if losses:
         header, cells = precision_table(losses, directions, intervals=False)
         title = "lower precisions against float32: differences of means, and parts of its time and memory"
@@ -246,8 +255,10 @@ def leaderboard_command(
     --export all.parquet[/bold].
     """
     from ..coverage import comparable
+    from ..gallery import MAX_IMAGES
     from ..leaderboard import comparison_lines, leaderboards
     from ..page import PageData, page_costs, write_page
+    from ..precisions import automatic, float32_of
     from ..report import panel_notes
     from ..results import export_scores, merge
 
@@ -262,6 +273,7 @@ def leaderboard_command(
     }
     boards = leaderboards(rows, directions, merged.timing.compared, panels)
     notes = merged.notes(sets, wanted)
+    bases = float32_of(merged.models)
     for path in export or []:
         export_scores([s for s in merged.scores if s.metric in wanted and s.dataset in sets], path)
         errors.print(f"[dim]wrote {escape(str(path))}[/dim]", soft_wrap=True)
@@ -280,7 +292,9 @@ def leaderboard_command(
                 shown,
                 recipes=merged.recipes or None,
                 panels=panels,
+                bases=bases,
             ),
+            max_images=max(MAX_IMAGES, sum(map(len, shown.values()))),
         )
         errors.print(f"[dim]wrote {escape(str(page))}[/dim]", soft_wrap=True)
     if as_json:
@@ -292,7 +306,8 @@ def leaderboard_command(
             console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
         console.print()
     _print_seeds(comparable(rows, directions).rows, merged.recipes, panels)
-    _print_precisions(rows, directions, merged.costs)
+    ranked = comparable(rows, directions).rows
+    _print_precisions(ranked, automatic(wanted, panels), directions, bases, merged.costs)
     for text in filter(None, [*notes, merged.timing.text]):
         console.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from .. import __version__
 from ..composition import plugin_versions
+from ..coverage import comparable
 from ..errors import DataError, InputError
 from ..leaderboard import leaderboard_markdown, leaderboards
 from ..page import PageData, page_costs, write_page
-from ..precisions import precision_losses
+from ..precisions import automatic, float32_of, precision_losses
 from ..remarks import PEOPLE
 from ..report import Row, panel_notes
 from ..results import Merged, merge, read_scores
@@ -130,6 +131,7 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         pictures=merged.pictures,
         recipes=merged.recipes or None,
         panels=merged.panels,
+        bases=float32_of(merged.models),
     )
     text = leaderboard_markdown(
         leaderboards(merged.rows, merged.directions, timing.compared, merged.panels),
@@ -140,7 +142,12 @@ def rewrite_page(folder: Path, notes: Sequence[str] = ()) -> Path:
         notes,
         group_seeds(merged.rows, merged.recipes),
         timing.measured,
-        precision_losses(merged.rows, list(merged.directions), timing.measured),
+        precision_losses(
+            comparable(merged.rows, merged.directions).rows,
+            automatic(merged.directions, merged.panels),
+            data.bases,
+            timing.measured,
+        ),
     )
     try:
         (folder / "leaderboard.md").write_text(text, encoding="utf-8")

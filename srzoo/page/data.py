@@ -59,6 +59,7 @@ class PageData:
             first one after it that points the other way, as LPIPS does to PSNR, or else the second.
         recipes: run to recipe, for the table of seeds; by default runs named ``RECIPE@seedN``.
         panels: dataset to metric to how many people it is the opinion of.
+        bases: what lower precisions are compared with, see :func:`srzoo.precisions.float32_of`.
     """
 
     rows: Sequence[Row]
@@ -73,6 +74,7 @@ class PageData:
     recipes: Mapping[str, str] | None = None
     title: str = "Super-resolution benchmark"
     panels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    bases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def tradeoff(directions: Mapping[str, bool]) -> tuple[str, str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..precisions import precision_losses, precision_table
+from ..precisions import automatic, precision_losses, precision_table
 from ..report import Row, cost_table, format_milliseconds, format_value, panel_text, short_number
 from ..statistics import Comparison, Ranking, WinMatrix, rank, select, untested_note, win_matrix
 from .data import EntryCost, PageData
@@ -144,13 +144,13 @@ def cost_rows(data: PageData, indices: Mapping[str, int]) -> list[tuple[str, int
 def loss_table(data: PageData, indices: Mapping[str, int]) -> tuple[list[str], list[tuple[str, int, list[Cell]]]]:
     """Header, and entry, its number among the entries and cells, of what lower precisions lose and gain."""
     costs = {entry: data.costs[entry].measured for entry in indices if entry in data.costs}
-    losses = precision_losses(data.rows, list(data.directions), {e: found for e, found in costs.items() if found})
+    losses = precision_losses(data.rows, automatic(data.directions, data.panels), data.bases, costs)
     header, cells = precision_table(losses, data.directions)
     there = [metric for metric in data.directions if any(metric in loss.differences for loss in losses)]
     table = []
     for loss, texts in zip(losses, cells, strict=True):
         means = [loss.differences[m].mean if m in loss.differences else math.nan for m in there]
-        keys = [loss.precision, loss.dataset, *map(_key, [*means, loss.time, loss.memory])]
+        keys = [loss.precision, loss.dataset, *map(_key, [loss.images, *means, loss.size, loss.time, loss.memory])]
         table.append((loss.entry, indices[loss.entry], [Cell(*pair) for pair in zip(texts[1:], keys, strict=True)]))
     return header, table
 
