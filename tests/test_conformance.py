@@ -1186,6 +1186,7 @@ GOOD: list[Build] = [
     ("metric", metric(says_so), {"higher_is_better": False}),
     ("metric", metric(contrast), {"full_reference": False}),
     ("metric", metric(needs_space), {"higher_is_better": False}),
+    ("metric", metric(lambda sr, hr: (error(sr, hr) - 2e-3).clamp(min=0)), {"higher_is_better": False}),  # as seen
     ("metric", metric(deviation), {"higher_is_better": False}),
     ("dataset", sorted_list, {}),
     ("dataset", of_an_archive, {}),
