@@ -1,8 +1,8 @@
-"""Images that tests make."""
+"""Images that tests make, and a network that takes small ones only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +45,26 @@ def pixels(tensor: torch.Tensor) -> np.ndarray:
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return torch.equal(left["lr"], right["lr"]) and torch.equal(left["hr"], right["hr"])
+
+
+def photographs(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> Path:
+    """Write smooth pictures of some widths and heights, and return their folder."""
+    random = np.random.default_rng(0)
+    for name, size in sizes.items():
+        coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        save(folder / f"{name}.png", np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)))
+    return folder
+
+
+class Greedy(torch.nn.Module):
+    """Nearest neighbour that needs more memory than there is for more than so many pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels, self.refused = pixels, 0
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        if lr.shape[-1] * lr.shape[-2] > self.pixels:
+            self.refused += 1
+            raise torch.OutOfMemoryError("out of memory")
+        return torch.nn.functional.interpolate(lr, scale_factor=4)

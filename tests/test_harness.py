@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import Greedy, photographs
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -30,13 +31,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    target = tmp_path / "photographs"
-    target.mkdir()
-    random = np.random.default_rng(0)
-    for name, size in (("a", (160, 136)), ("b", (96, 192))):
-        coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(target / f"{name}.png")
-    return target
+    return photographs(tmp_path / "photographs", {"a": (160, 136), "b": (96, 192)})
 
 
 def values(result: BenchResult) -> dict[tuple[str, str, str], float]:
@@ -128,20 +123,6 @@ def test_what_was_computed_in_tiles_does_not_stand_for_whole_images(folder: Path
 def test_seams_are_told_where_tiles_overlap_by_less_than_the_generator_sees(folder: Path) -> None:
     with pytest.warns(UpscaleWarning, match="where tiles meet, they differ"):
         bench("srresnet-lite-x4", str(folder), "psnr", tile=16)
-
-
-class Greedy(torch.nn.Module):
-    """Nearest neighbour that needs more memory than there is for more than so many pixels."""
-
-    def __init__(self, pixels: int) -> None:
-        super().__init__()
-        self.pixels, self.refused = pixels, 0
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        if lr.shape[-1] * lr.shape[-2] > self.pixels:
-            self.refused += 1
-            raise torch.OutOfMemoryError("out of memory")
-        return torch.nn.functional.interpolate(lr, scale_factor=4)
 
 
 def test_where_memory_runs_out_tiles_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import Greedy, photographs
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,13 +40,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    target = tmp_path / "photographs"
-    target.mkdir()
-    random = np.random.default_rng(0)
-    for name in "abcdef":
-        coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC).save(target / f"{name}.png")
-    return target
+    return photographs(tmp_path / "photographs", dict.fromkeys("abcdef", (96, 80)))
 
 
 def told(*arguments: str) -> str:
@@ -207,19 +202,6 @@ def test_other_weights_are_not_compared_as_a_precision(tmp_path: Path) -> None:
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------
-
-
-class Greedy(torch.nn.Module):
-    """Nearest neighbour that needs more memory than there is for more than so many pixels."""
-
-    def __init__(self, pixels: int) -> None:
-        super().__init__()
-        self.pixels = pixels
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        if lr.shape[-1] * lr.shape[-2] > self.pixels:
-            raise torch.OutOfMemoryError("out of memory")
-        return torch.nn.functional.interpolate(lr, scale_factor=4)
 
 
 def test_values_of_one_image_are_of_one_output(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
