@@ -22,6 +22,7 @@ from .gallery import MAX_IMAGES
 from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
 from .inference import PRECISIONS, best_device
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
+from .merged import group_recipes
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .precisions import automatic, float32_of, precision_losses
@@ -29,7 +30,7 @@ from .pretrained import Model, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .remarks import Overlap, provenance_note, remark_notes
 from .report import RowWriter, panel_notes
-from .results import group_recipes, read_opinions, read_scores_of
+from .results import read_opinions, read_scores_of
 from .scoring import available_metrics
 from .statistics import group_seeds
 from .store import Pictures

@@ -17,8 +17,8 @@ from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.errors import DataError, MissingWeightsError, RecipeWarning, UnknownNameError
 from srzoo.leaderboard import Standing, leaderboard_markdown, leaderboards, table
+from srzoo.merged import merge
 from srzoo.report import COLUMNS, Row, format_milliseconds, format_value
-from srzoo.results import merge
 from srzoo.store import CostRow
 from srzoo.weights import save_checkpoint
 from srzoo.zoo import get_zoo, training_entry
@@ -301,7 +301,7 @@ def test_a_page_of_several_runs_has_the_pictures_of_all(folder: Path, tmp_path: 
     from typer.testing import CliRunner
 
     from srzoo.cli import app
-    from srzoo.results import merge
+    from srzoo.merged import merge
 
     for name in ("bicubic", "nearest"):
         bench(name, str(folder), "psnr", out=tmp_path / name, pictures=2)

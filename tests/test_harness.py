@@ -19,9 +19,9 @@ from srzoo import benchmark, latency
 from srzoo.benchmark import BenchResult, bench
 from srzoo.errors import DataError, UpscaleWarning
 from srzoo.leaderboard import leaderboard_markdown
+from srzoo.merged import merge
 from srzoo.pretrained import Model, load_model
 from srzoo.report import unsteady
-from srzoo.results import merge
 from srzoo.scoring import Metric
 from srzoo.specs import MetricSpec
 from srzoo.store import CostRow

@@ -56,7 +56,7 @@ ROWS = [
     {"card", "programs", "step", "coverage"},
     {"exporting", "graphs"},
     {"results", "statistics", "plots", "gallery", "upscaling"},
-    {"precisions", "loop", "harness"},
+    {"precisions", "loop", "harness", "merged"},
     {"leaderboard", "page"},
     {"training", "benchmark", "audit", "verification", "hub", "conformance"},
     {"interpolation", "mos", "testing", "ablation"},
@@ -67,7 +67,7 @@ ROWS = [
 RANK = {module: rank for rank, row in enumerate(ROWS) for module in row}
 WITHOUT_TORCH = ["specs", "hookspecs", "plugins", "imagenet", "registry", "options", "recipe", "yamlio", "zoo"]
 WITHOUT_TORCH += ["composition", "costs", "errors", "store", "report", "results", "statistics", "leaderboard"]
-WITHOUT_TORCH += ["plots", "gallery", "page", "remarks", "precisions", "coverage", "timing"]
+WITHOUT_TORCH += ["plots", "gallery", "page", "remarks", "merged", "precisions", "coverage", "timing"]
 WITHOUT_TORCH += ["scaffold", "reference", "conformance", "testing"]
 WITHOUT_TORCH += ["api", "cli"]
 

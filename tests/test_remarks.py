@@ -25,12 +25,13 @@ from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.errors import DataError, RecipeWarning, UpscaleWarning
 from srzoo.gallery import build_gallery
+from srzoo.merged import merge
 from srzoo.page import PageData, page_costs, render_page
 from srzoo.precisions import float32_of, precision_losses, precision_table
 from srzoo.pretrained import Model, load_model
 from srzoo.remarks import Remark, provenance_note, remark_notes
 from srzoo.report import Row
-from srzoo.results import merge, read_scores
+from srzoo.results import read_scores
 from srzoo.store import FILE, CostRow, Environment, Question, Store, Subject
 from srzoo.weights import save_checkpoint
 from srzoo.zoo import get_zoo, training_entry

@@ -30,9 +30,10 @@ from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.errors import DataError, InputError
 from srzoo.leaderboard import leaderboard_markdown, leaderboards
+from srzoo.merged import merge
 from srzoo.pretrained import Model, load_model
 from srzoo.registry import get_registry
-from srzoo.results import Score, export_scores, merge, read_costs, read_scores
+from srzoo.results import Score, export_scores, read_costs, read_scores
 from srzoo.store import FILE, CostRow, Environment, Question, Store, Subject
 from srzoo.training import train
 

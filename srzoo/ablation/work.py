@@ -26,9 +26,9 @@ from ..errors import InputError, InterruptedRunError, TrainingError, UnknownName
 from ..files import acquired, replacing
 from ..harness import device_name
 from ..inference import best_device
+from ..merged import merge
 from ..recipe import Training
 from ..registry import get_registry
-from ..results import merge
 from ..specs import MetricSpec
 from ..statistics import select
 from ..store import REFERENCE

@@ -257,10 +257,11 @@ def leaderboard_command(
     from ..coverage import comparable
     from ..gallery import MAX_IMAGES
     from ..leaderboard import comparison_lines, leaderboards
+    from ..merged import merge
     from ..page import PageData, page_costs, write_page
     from ..precisions import automatic, float32_of
     from ..report import panel_notes
-    from ..results import export_scores, merge
+    from ..results import export_scores
 
     merged = merge(folders, protocol)
     wanted = _known(split_names(metric), list(merged.directions), "metric")

@@ -13,11 +13,12 @@ from ..composition import plugin_versions
 from ..coverage import comparable
 from ..errors import DataError, InputError
 from ..leaderboard import leaderboard_markdown, leaderboards
+from ..merged import Merged, merge
 from ..page import PageData, page_costs, write_page
 from ..precisions import automatic, float32_of, precision_losses
 from ..remarks import PEOPLE
 from ..report import Row, panel_notes
-from ..results import Merged, merge, read_scores
+from ..results import read_scores
 from ..statistics import group_seeds
 from ..store import Environment, Question, Store, Subject
 from .correlation import Opinions
