@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from timm.optim.muon import Muon
 
 from .errors import RecipeWarning
 from .plugins import FAULTS, describe_exception
@@ -241,6 +242,8 @@ class GraphedStep(Step):
         rates = [_Rate(group, torch.tensor(group["lr"], device=device), group["lr"]) for group in groups]
         for rate in rates:
             rate.group.update(lr=rate.tensor, capturable=True)
+        for optimizer in optimizers:
+            _count_on_the_device(optimizer)
         try:
             _, recording.update = self._recorder.record(update)
         except FAULTS as error:
@@ -281,7 +284,16 @@ def step_of(
 
 def _reads_rates(optimizer: Any) -> bool:
     groups: Sequence[dict[str, Any]] = optimizer.param_groups
+    if type(optimizer) is Muon:  # whose dozens of small products a matrix are most of a step if launched one by one
+        return all("capturable" in group for group in groups)  # of timm's newer releases
     return type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and all(group.get("fused") for group in groups)
+
+
+def _count_on_the_device(optimizer: torch.optim.Optimizer) -> None:
+    """Move the numbers of the steps taken, which are on the CPU until updates are recorded, to their parameters."""
+    for parameter, state in optimizer.state.items():
+        if isinstance(count := state.get("step"), torch.Tensor):
+            state["step"] = count.to(parameter.device)
 
 
 def _numbers_of_the_host() -> tuple[Any, ...]:

@@ -58,6 +58,7 @@ def losses_of(out: Path) -> list[dict[str, float]]:
         ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.spectral_norm": True}),
         ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.ema": 0.0, "training.validation": VALIDATED}),
         ("srgan-lite-x4", PENALISED),
+        ("srgan-lite-x4", {**TINY_GAN, "training.stages.gan.optimizer": {"name": "muon", "lr": 1e-4, "betas": None}}),
         ("esrgan-lite-x4", {**TINY_GAN, "training.stages.gan.optimizer": {"name": "sgd", "lr": 1e-3, "betas": None}}),
     ],
     ids=[
@@ -71,6 +72,7 @@ def losses_of(out: Path) -> list[dict[str, float]]:
         "spectral norm",
         "validated",
         "gradient penalty",
+        "muon",
         "sgd",
     ],
 )
