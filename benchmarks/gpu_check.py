@@ -69,7 +69,7 @@ def compare_devices() -> dict[str, Any]:
     worst: dict[str, float] = {}
     for key, value in cpu.items():
         worst[key[2]] = max(worst.get(key[2], 0.0), abs(value - cuda[key]))
-    return {"rows": len(cpu), "worst": worst, "ok": all(worst[m] <= TOLERANCES[m] for m in worst)}
+    return {"entries": TRAINED, "rows": len(cpu), "worst": worst, "ok": all(worst[m] <= TOLERANCES[m] for m in worst)}
 
 
 def train_formulations(steps: int = 20) -> dict[str, Any]:
