@@ -144,6 +144,7 @@ class GraphedStep(Step):
         self._seen: Counter[Any] = Counter()
         self._current: _Recording | None = None
         self._refused = False
+        self._updates_refused = False
 
     def gradients(
         self, batch: Mapping[str, torch.Tensor], step: int, *, train_generator: bool, measure: bool
@@ -230,7 +231,7 @@ class GraphedStep(Step):
     def _record_update(self, recording: _Recording, train_generator: bool) -> None:
         """Record the optimizers' steps on a recording's gradients, if they can read their rates from the device."""
         optimizers = [optimizer for _, optimizer, _ in self.parts.optimizers(train_generator)]
-        if self._refused or not all(_reads_rates(optimizer) for optimizer in optimizers):
+        if self._refused or self._updates_refused or not all(_reads_rates(optimizer) for optimizer in optimizers):
             return
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         device = self.accelerator.device
@@ -247,7 +248,8 @@ class GraphedStep(Step):
         try:
             _, recording.update = self._recorder.record(update)
         except FAULTS as error:
-            self._refuse(describe_exception(error))
+            self._updates_refused = True  # the gradients, which are most of the work, stay recorded
+            _warn_of_launches("updates", describe_exception(error))
         finally:
             for rate in rates:
                 rate.group.update(lr=rate.value, capturable=False)
@@ -257,12 +259,16 @@ class GraphedStep(Step):
         self._refused = True
         self._recordings.clear()
         self._current = None
-        warnings.warn(
-            f"training steps are launched operation by operation, which is slower: {reason}. "
-            f"{SWITCH}=0 has it so without this warning.",
-            RecipeWarning,
-            stacklevel=6,
-        )
+        _warn_of_launches("training steps", reason)
+
+
+def _warn_of_launches(what: str, reason: str) -> None:
+    warnings.warn(
+        f"{what} are launched operation by operation, which is slower: {reason}. "
+        f"{SWITCH}=0 has it so without this warning.",
+        RecipeWarning,
+        stacklevel=7,
+    )
 
 
 def step_of(

@@ -236,6 +236,22 @@ def test_what_cannot_be_recorded_is_launched_and_said_once(
     assert len(said) == 1 and "not permitted when stream is capturing" in said[0]
 
 
+def test_gradients_stay_recorded_where_updates_cannot_be(
+    tmp_path: Path, photos: str, made: list[Rerun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Rerun.record
+
+    def refuse(recorder: Rerun, function: Callable[[], Any]) -> Any:
+        if function.__name__ == "update":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return record(recorder, function)
+
+    monkeypatch.setattr(Rerun, "record", refuse)
+    said = warned_of(lambda: trained(tmp_path, photos, {}))
+    assert len(said) == 1 and "updates are launched operation by operation" in said[0]
+    assert (made[0].recorded, made[0].replayed) == (1, 9)
+
+
 def test_what_waits_for_the_device_is_told_with_its_place(
     tmp_path: Path, photos: str, made: list[Rerun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
