@@ -24,6 +24,8 @@ def draw_curves(records: Iterable[Mapping[str, Any]], path: Path, title: str = "
 
     curves = collect_curves(records)
     panels = [name for name in ("losses", "shares", "validation") if curves[name]]
+    if len(curves["shares"]) == 1:  # one term has all of the gradient
+        panels.remove("shares")
     metrics = sorted({label.rpartition("/")[2] for label in curves["validation"]})
     rows = [p for p in panels if p != "validation"] + [f"validation {metric}" for metric in metrics]
     if not rows:

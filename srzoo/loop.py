@@ -77,6 +77,7 @@ class Run:
         self.sources: dict[str, Any] = source_record(entry)
         self.images: dict[str, Any] = {}
         self.best: dict[str, float] = {}
+        self.best_step = 0
         self.seconds, self.clock, self.asked = 0.0, 0.0, 0
         self.order = list(recipe.stages)
         self.precision = precision_for(recipe.precision, accelerator.device)
@@ -175,7 +176,7 @@ class Run:
         # The terms' gradients are looked at once, at the first step that trains the generator.
         unchecked = not any(stage.trains_generator(step) for step in range(start))
         if start == 0:
-            self.best = {}  # scores of another stage are no measure for this one
+            self.best, self.best_step = {}, 0  # scores of another stage are no measure for this one
         if self.progress is not None and start < stage.steps:
             self.progress(name, start, stage.steps, {})
         self.clock = time.perf_counter()
@@ -338,7 +339,7 @@ class Run:
         average_buffers_(generator, self.accelerator)
         self.scores = self.validator(generator)
         if self.validator.is_better(self.scores, self.best):
-            self.best = self.scores
+            self.best, self.best_step = self.scores, step
             self.folder.save_best(generator, {**self.description(), "step": step, "stage": name})
         self.folder.log({"stage": name, "step": step, "validation": self.scores})
         self.tracking.scores(self._global_step(name, step), self.scores, self.validator.shown, self.entry.scale)
@@ -369,7 +370,7 @@ class Run:
             for network in (parts.averaged(), parts.generator):
                 average_buffers_(network, self.accelerator)
         state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds}
-        state |= {"scores": self.scores, "best": self.best}
+        state |= {"scores": self.scores, "best": self.best, "best_step": self.best_step}
         state |= {key: part.state_dict() for key, part in parts.stateful().items()}
         for label in ("generator", "discriminator"):
             if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
@@ -412,6 +413,7 @@ class Run:
                 "numbers of penalties and noise start anew, while crops stay the same"
             )
         self.seconds, self.scores, self.best = saved["seconds"], saved["scores"], saved["best"]
+        self.best_step = saved.get("best_step", 0)  # states of older versions do not say
         return int(saved["step"])
 
     def _warn(self, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class TrainResult:
         seconds: time spent training, over all resumed pieces.
         resumed_at: steps that the run had behind it already; ``steps`` if there was nothing left to do.
         earlier: the averaged generators that the stages before the last ended with.
+        best: the best validation of the last stage, whose generator is ``checkpoints/best.safetensors``.
+        best_step: the step of the last stage that it was at; 0 where it is not known.
     """
 
     entry: Entry
@@ -56,6 +58,8 @@ class TrainResult:
     unavailable: dict[str, str]
     resumed_at: int = 0
     earlier: tuple[Path, ...] = ()
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: int = 0
 
 
 def train(
@@ -166,6 +170,8 @@ def train(
         validator.unavailable if validator else {},
         resumed_at=done,
         earlier=earlier,
+        best=run.best,
+        best_step=run.best_step,
     )
 
 

@@ -107,7 +107,9 @@ class Draws(Waits):
         return x + self.conv(x) * float(torch.rand(()))
 
 
-@pytest.mark.parametrize(("block", "reason"), [(Waits, "waits for the device in .*test_cuda.py"), (Draws, "random numbers on the CPU")])
+@pytest.mark.parametrize(
+    ("block", "reason"), [(Waits, "waits for the device in .*test_cuda.py"), (Draws, "random numbers on the CPU")]
+)
 def test_steps_that_cannot_be_recorded_are_launched_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: type[nn.Module], reason: str
 ) -> None:

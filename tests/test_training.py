@@ -23,6 +23,7 @@ from PIL import Image
 from tiny import TINY, TINY_GAN
 from torch import nn
 
+from srzoo.cli.work import _better_before
 from srzoo.compose import Term, build_discriminator, build_generator, preflight
 from srzoo.curves import collect_curves
 from srzoo.errors import (
@@ -290,7 +291,7 @@ def test_the_best_weights_are_kept(tmp_path: Path, photos: str) -> None:
     schedule = {"name": "multistep", "milestones": [20], "gamma": 100.0, "warmup": 0}
     validation = {"data": ["photos"], "every": 10, "metrics": ["psnr"]}
     changes = {"training.validation": validation, "training.stages.psnr.schedule": schedule}
-    train(
+    result = train(
         "srresnet-lite-x4",
         tmp_path,
         data=photos,
@@ -301,7 +302,11 @@ def test_the_best_weights_are_kept(tmp_path: Path, photos: str) -> None:
     assert len(scores) == 4
     assert max(scores) > scores[-1] + 0.5
     best, description = read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")
-    assert description["step"] == 10 * (1 + int(np.argmax(scores)))
+    assert description["step"] == 10 * (1 + int(np.argmax(scores))) == result.best_step
+    assert result.best["photos/psnr"] == max(scores)
+    said = _better_before(result)
+    assert f"validated best after {result.best_step} of 40 steps" in said and "by heart" in said
+    assert _better_before(dataclasses.replace(result, best_step=40)) == "", "there is nothing to say of the last"
     assert load_model(tmp_path).name == tmp_path.name, "a run's folder stands for its last weights"
     assert set(best) == set(read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0])
 

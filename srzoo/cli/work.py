@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..pretrained import Model
     from ..protocol import Protocol
     from ..recipe import Validation
+    from ..training import TrainResult
     from ..upscaling import Settings
 
 
@@ -192,6 +193,8 @@ def train_command(
         )
     for name, value in result.scores.items():
         console.print(f"  {name} {value:.4f}")
+    if text := _better_before(result):
+        errors.print(f"[yellow]{escape(text)}[/yellow]", highlight=False, soft_wrap=True)
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     assert result.entry.training is not None
@@ -201,6 +204,27 @@ def train_command(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _better_before(result: TrainResult) -> str:
+    """Say where a run's last stage validated better than at its end; empty if nowhere."""
+    from ..registry import get_registry
+    from ..specs import LossSpec
+
+    assert result.entry.training is not None
+    stage = list(result.entry.training.stages.values())[-1]
+    if not result.best_step or result.best_step == stage.steps:
+        return ""
+    metric, best = next(iter(result.best.items()))
+    weights = result.out / "checkpoints" / "best.safetensors"
+    text = f"It validated best after {result.best_step} of {stage.steps} steps, {metric} {best:.4f}: {weights}."
+    specs = [get_registry().get("loss", term.name).spec for term in stage.losses.values()]
+    if all(isinstance(spec, LossSpec) and spec.role == "pixel" for spec in specs):
+        text += (
+            " Where scores fall while the loss does too, a network learns its images by heart: train for fewer steps, "
+            "on more images, or a smaller network."
+        )
+    return text
 
 
 def _find_images(trained: Sequence[str], validation: Validation | None) -> None:
