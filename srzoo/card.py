@@ -15,10 +15,11 @@ from .composition import third_party_parts
 from .confinement import leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
 from .errors import SrzooError
+from .named import file_options
 from .pretrained import Model
 from .recipe import Entry, Recorded, Training
 from .report import format_value
-from .zoo import file_options, get_zoo
+from .zoo import get_zoo
 
 _USE = {
     "safetensors": "`srzoo upscale photo.png --entry {file} --out large.png`",

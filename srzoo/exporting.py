@@ -20,6 +20,7 @@ from .compose import create
 from .composition import full_composition
 from .errors import InputError, UnknownNameError, did_you_mean
 from .layouts import Layout, renamed
+from .named import file_options
 from .pickles import load_pickle
 from .pretrained import Model, generator_spec, load_model
 from .programs import Program
@@ -27,7 +28,6 @@ from .registry import get_registry
 from .specs import LayoutSpec
 from .staging import put_in_place, staged
 from .weights import check_hash, save_checkpoint
-from .zoo import file_options
 
 FORMATS = {"safetensors": ".safetensors", "pth": ".pth", "onnx": ".onnx", "torchscript": ".pt"}
 """Format to the ending of its file."""

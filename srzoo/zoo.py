@@ -7,7 +7,7 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,17 @@ from typing import Any
 import pydantic
 
 from .confinement import Name, check_paths, confined, is_confined
-from .errors import CompositionError, EntryError, InputError, OptionError, SrzooError, UnknownNameError, did_you_mean
+from .errors import CompositionError, EntryError, InputError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
-from .options import SLOTS, check_options, signature_of
-from .recipe import ComponentRef, Entry, LossTerm
-from .registry import Component, Registry, get_registry
+from .named import ComponentCheck, named_components
+from .options import SLOTS
+from .recipe import Entry
+from .registry import Registry, get_registry
 from .specs import GeneratorSpec
 from .yamlio import KeyPath, Node, locate, read_yaml
 
 NOT_INHERITED = ("weights", "recorded", "summary")
 """Keys that describe one entry alone and are not handed on by ``extends``."""
-
-BESIDE_LOSS = ("name", "weight", "every", "weight_end", "supervises")
-"""Keys of a loss term that are not options of the loss."""
 
 _ENTRY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -252,8 +250,8 @@ class Zoo:
         distribution it came with.
         """
         qualified: dict[KeyPath, str] = {}
-        for kind, ref, path in _parts(entry):
-            check = _ComponentCheck(self._registry, source, tree, entry.name)
+        for kind, ref, path in named_components(entry):
+            check = ComponentCheck(self._registry, source.distribution, tree, entry.name)
             try:
                 qualified |= check(kind, ref.name, ref.options, path)
             except UnknownNameError as error:
@@ -270,91 +268,6 @@ class Zoo:
                     path: KeyPath = ("recorded", "scores", dataset, metric)
                     where = f"{tree.place(path)}: entry {entry.name!r}: {'.'.join(map(str, path))}"
                     raise type(error)(f"{where}: {error}") from None
-
-
-@dataclass(frozen=True)
-class _ComponentCheck:
-    """Looks a component and its options up, and the components in its slots; errors name file and line."""
-
-    registry: Registry
-    source: Source
-    tree: Node
-    entry: str
-
-    def __call__(self, kind: str, name: str, options: Mapping[str, Any], path: KeyPath) -> dict[KeyPath, str]:
-        """Return the full name at each path whose bare name is ambiguous."""
-        where = f"entry {self.entry!r}: {'.'.join(map(str, path))}"
-        try:
-            component = self.registry.get(kind, name, scope=self.source.distribution)
-            check_options(component, options, where, beside=BESIDE_LOSS if kind == "loss" else ())
-        except InputError as error:
-            key = error.option if isinstance(error, OptionError) else "name"
-            place = self.tree.place((*path, key)) if key else self.tree.place(path)
-            prefix = "" if where in str(error) else f"{where}: "
-            raise type(error)(f"{place}: {prefix}{error}") from None
-        self._check_files(component, options, path)
-        qualified: dict[KeyPath, str] = {}
-        if "/" not in name and len(self.registry.claimants(kind, name)) > 1:
-            qualified[path] = component.full_name
-        for slot, value in options.items():
-            if slot not in SLOTS:
-                continue
-            ref = {"name": value} if isinstance(value, str) else value
-            if not isinstance(ref, Mapping) or not isinstance(ref.get("name"), str):
-                raise EntryError(
-                    f"{self.tree.place((*path, slot))}: {where}.{slot}: write a {SLOTS[slot]}'s name or "
-                    f"{{name: NAME, option: value}}, not {value!r}."
-                )
-            rest = {k: v for k, v in ref.items() if k != "name"}
-            qualified |= self(SLOTS[slot], ref["name"], rest, (*path, slot))
-        return qualified
-
-    def _check_files(self, component: Component, options: Mapping[str, Any], path: KeyPath) -> None:
-        """Refuse a file that the zoo file names, and not the user."""
-        for option in signature_of(component).options:
-            node = self.tree.at((*path, option.name))
-            if option.is_file and options.get(option.name) is not None and is_confined(node):
-                dotted = ".".join(map(str, (*path, option.name)))
-                raise EntryError(
-                    f"{node.where}: entry {self.entry!r}: {dotted}: a zoo file may name no file that a part "
-                    f"reads, such as {str(node.content)[:80]!r}. Give it on the command line, {dotted}=PATH."
-                )
-
-
-def _parts(entry: Entry) -> Iterator[tuple[str, ComponentRef | LossTerm, KeyPath]]:
-    """Yield kind, reference and place of every component that an entry names, but for those in slots of others."""
-    yield "generator", entry.generator, ("generator",)
-    if entry.discriminator is not None:
-        yield "discriminator", entry.discriminator, ("discriminator",)
-    for stage_name, stage in (entry.training.stages if entry.training is not None else {}).items():
-        for label, term in stage.losses.items():
-            yield "loss", term, ("training", "stages", stage_name, "losses", label)
-
-
-def file_options(entry: Entry) -> dict[KeyPath, bool]:
-    """Return where an entry names a file that a part reads, which no zoo file may, and whether that option is required.
-
-    Parts that are not installed are passed over.
-    """
-    found: dict[KeyPath, bool] = {}
-
-    def look(kind: str, name: str, options: Mapping[str, Any], path: KeyPath) -> None:
-        try:
-            signature = signature_of(get_registry().get(kind, name))
-        except SrzooError:
-            return
-        for option in signature.options:
-            if option.is_file and options.get(option.name) is not None:
-                place: KeyPath = (*path, option.name)
-                found[place] = option.required
-        for slot, value in options.items():
-            ref = {"name": value} if isinstance(value, str) else value
-            if slot in SLOTS and isinstance(ref, Mapping):
-                look(SLOTS[slot], str(ref.get("name")), ref, (*path, slot))
-
-    for kind, ref, path in _parts(entry):
-        look(kind, ref.name, ref.options, path)
-    return found
 
 
 def _with_names(entry: Entry, tree: Node) -> Entry:
