@@ -17,7 +17,7 @@ from .data import load_image_set
 from .errors import InputError
 from .inference import best_device
 from .optim import autocast_in
-from .patches import PatchDataset, as_batch
+from .patches import as_batch, patches_for
 from .pretrained import load_start
 from .process import restore_random_state
 from .recipe import Entry, Training
@@ -119,14 +119,7 @@ def audit(
 
 
 def _first_batch(entry: Entry, recipe: Training) -> dict[str, torch.Tensor]:
-    dataset = PatchDataset(
-        [load_image_set(name) for name in recipe.data],
-        entry.scale,
-        recipe.patch_size,
-        augment=recipe.augment,
-        multiscale=recipe.multiscale,
-        seed=recipe.seed,
-    )
+    dataset = patches_for(recipe, [load_image_set(name) for name in recipe.data], entry.scale)
     return as_batch(dataset.__getitems__(range(recipe.batch_size)))
 
 

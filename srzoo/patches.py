@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -30,8 +30,13 @@ from .errors import DataError, RecipeWarning, SrzooError
 from .files import ABANDONED, replacing
 from .images import UInt8Array, crop_to_multiple, downscale_bicubic, shrink_bicubic
 
+if TYPE_CHECKING:
+    from .recipe import Training
+
 Pair: TypeAlias = tuple[UInt8Array, UInt8Array]
 """Low- and high-resolution image, (h, w, 3) and (scale*h, scale*w, 3)."""
+
+_BLEND = (1.2, 1.2)  # of Yoo et al. (arXiv:2004.00448, table 1): mostly even mixtures
 
 _FORMAT = 1  # of the cache files; a change of what they hold must raise it
 
@@ -206,6 +211,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
     Args:
         patch_size: side of the high-resolution crop in pixels, a multiple of the scale.
         multiscale: factors of at most 1; one, drawn for each sample, shrinks the whole image before the crop.
+        permute_colours: probability that a crop's colour channels change places.
+        mixup: probability that a crop is blended with one of an image drawn at random, by weights of Beta(1.2, 1.2).
         cache_bytes: memory for decoded images that are not cached on disk.
         progress: called as ``progress(done, images)`` while files are decoded.
 
@@ -222,6 +229,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         *,
         augment: bool = True,
         multiscale: Sequence[float] = (1.0,),
+        permute_colours: float = 0.0,
+        mixup: float = 0.0,
         seed: int = 0,
         cache_bytes: int = 4 << 30,
         progress: Callable[[int, int], None] | None = None,
@@ -229,6 +238,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         assert patch_size % scale == 0
         self.scale, self.patch_size, self.augment, self.seed = scale, patch_size, augment, seed
         self.multiscale = tuple(multiscale)
+        self.permute_colours, self.mixup = permute_colours, mixup
         self._refuse_misfits([item for image_set in sets for item in image_set])
         self._stores: list[MappedStore | MemoryStore] = []
         self._places: list[tuple[int, int]] = []  # of each image: its store, and its number there
@@ -328,8 +338,17 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
     def _crop(self, sample: int) -> Pair:
         epoch, position = divmod(sample, len(self._places))
-        store, number = self._places[int(_permutation(len(self._places), self.seed, epoch)[position])]
         random = np.random.Generator(np.random.Philox(key=np.array([self.seed, sample], dtype=np.uint64)))
+        lr, hr = self._draw(int(_permutation(len(self._places), self.seed, epoch)[position]), random)
+        if self.mixup > 0 and random.random() < self.mixup:
+            other = self._draw(int(random.integers(len(self._places))), random)
+            share = random.beta(*_BLEND)
+            lr, hr = _blend(lr, other[0], share), _blend(hr, other[1], share)
+        return lr, hr
+
+    def _draw(self, place: int, random: np.random.Generator) -> Pair:
+        """Return a crop of one image, turned and flipped."""
+        store, number = self._places[place]
         factor = self.multiscale[int(random.integers(len(self.multiscale)))]
         lr, hr = self._stores[store].get(number, factor)
         size = self.patch_size // self.scale
@@ -343,7 +362,27 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         if self.augment:
             flip, turns = int(random.integers(2)), int(random.integers(4))
             lr, hr = _turn(lr, flip, turns), _turn(hr, flip, turns)
+        if self.permute_colours > 0 and random.random() < self.permute_colours:
+            order = random.permutation(3)
+            lr, hr = lr[..., order], hr[..., order]
         return lr, hr
+
+
+def patches_for(
+    recipe: Training, sets: Sequence[ImageSet], scale: int, progress: Callable[[int, int], None] | None = None
+) -> PatchDataset:
+    """Return the crops that a recipe trains on; see :class:`PatchDataset`."""
+    return PatchDataset(
+        sets,
+        scale,
+        recipe.patch_size,
+        augment=recipe.augment,
+        multiscale=recipe.multiscale,
+        permute_colours=recipe.permute_colours,
+        mixup=recipe.mixup,
+        seed=recipe.seed,
+        progress=progress,
+    )
 
 
 class Reported(Dataset[Any]):
@@ -383,6 +422,10 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=np.array([seed, 2**63 + epoch], dtype=np.uint64))).permutation(
         count
     )
+
+
+def _blend(image: UInt8Array, other: UInt8Array, share: float) -> UInt8Array:
+    return np.rint(share * image + (1 - share) * other).astype(np.uint8)
 
 
 def _turn(image: UInt8Array, flip: int, turns: int) -> UInt8Array:

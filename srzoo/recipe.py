@@ -22,6 +22,7 @@ PositiveInt = Annotated[int, Strict(), Field(gt=0)]
 PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
+Probability = Annotated[float, Strict(), Field(ge=0, le=1)]
 PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}( [A-Za-z0-9.+!_-]{1,50})?$"
 """A package as it is named to people: its name, and its version if that is known."""
 Package = Annotated[str, Strict(), Field(pattern=PACKAGE)]
@@ -301,6 +302,9 @@ class Training(Model):
         augment: random flips and 90-degree rotations.
         multiscale: factors of at most 1, one of which, drawn at random, shrinks the image before the crop
             (as LapSRN, arXiv:1704.03915); low-resolution images are then made, never read.
+        permute_colours: probability that a crop's colour channels change places (Yoo et al., arXiv:2004.00448).
+        mixup: probability that a crop is blended with one of another image, against learning few images by heart
+            (Feng et al., CVPRW 2019); the weights are drawn from Beta(1.2, 1.2) as by Yoo et al.
         precision: ``auto`` is bf16 where the device computes in it, else fp32.
         accumulate: parts that each process' share of a batch is computed in, to save memory. Terms over a whole
             batch (batch normalisation, the mean of relativistic_average) are then those of a part.
@@ -316,6 +320,8 @@ class Training(Model):
     batch_size: PositiveInt = 16
     augment: Flag = True
     multiscale: tuple[Annotated[float, Strict(), Field(gt=0, le=1)], ...] = (1.0,)
+    permute_colours: Probability = 0.0
+    mixup: Probability = 0.0
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32 - 64)] = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     accumulate: PositiveInt = 1

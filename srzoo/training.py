@@ -24,7 +24,7 @@ from .errors import InputError, RecipeWarning
 from .harness import device_name
 from .inference import best_device
 from .loop import Intervals, Progress, Run
-from .patches import PatchDataset, as_batch
+from .patches import as_batch, patches_for
 from .pretrained import load_start
 from .recipe import Entry, Training
 from .rehearsal import rehearse, try_optimizers
@@ -134,15 +134,7 @@ def train(
         validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
         _warn_of_shared_images(sets, validator)
         with accelerator.local_main_process_first():  # the others find its cache
-            dataset = PatchDataset(
-                sets,
-                entry.scale,
-                recipe.patch_size,
-                augment=recipe.augment,
-                multiscale=recipe.multiscale,
-                seed=recipe.seed,
-                progress=_decoding(progress),
-            )
+            dataset = patches_for(recipe, sets, entry.scale, _decoding(progress))
         if folder.newest_step() is None:
             if validator is not None:
                 validator.try_metrics()

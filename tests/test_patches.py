@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import shutil
@@ -113,6 +114,44 @@ def test_another_seed_draws_other_crops(tmp_path: Path) -> None:
     image_set = coordinate_set(tmp_path, 2, [(30, 30)] * 3)
     left, right = (PatchDataset([image_set], 2, patch_size=8, seed=seed) for seed in (0, 1))
     assert not any(same(left[k], right[k]) for k in range(12))
+
+
+def test_colours_change_places_alike_in_both_images(tmp_path: Path) -> None:
+    image_set = coordinate_set(tmp_path, 2, [(30, 30)] * 3)
+    plain = PatchDataset([image_set], 2, patch_size=8)
+    permuted = PatchDataset([image_set], 2, patch_size=8, permute_colours=1.0)
+    orders = set()
+    for sample in range(60):
+        before, after = plain[sample], permuted[sample]
+        order = next(o for o in itertools.permutations(range(3)) if torch.equal(before["hr"][list(o)], after["hr"]))
+        assert torch.equal(before["lr"][list(order)], after["lr"])
+        orders.add(order)
+    assert len(orders) == 6
+
+
+def test_crops_are_blended_alike_in_both_images(tmp_path: Path) -> None:
+    colours = ((0, 40, 80), (200, 120, 250))
+    items = []
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (16, 16), colour).save(tmp_path / f"{number}.png")
+        items.append(ImageItem(str(number), tmp_path / f"{number}.png"))
+    image_set = ImageSet("flat", tuple(items))
+    plain = PatchDataset([image_set], 2, patch_size=8)
+    rare = PatchDataset([image_set], 2, patch_size=8, mixup=1e-9)
+    assert all(same(plain[sample], rare[sample]) for sample in range(20)), "what is not blended is what it was"
+    blended = PatchDataset([image_set], 2, patch_size=8, mixup=1.0)
+    first, second = (np.array(colour, dtype=float) for colour in colours)
+    shares = []
+    for sample in range(200):
+        pair = blended[sample]
+        colour = pixels(pair["hr"])[0, 0].astype(float)
+        assert (pixels(pair["hr"]) == colour).all() and (pixels(pair["lr"]) == colour).all()
+        share = (colour - first) / (second - first)
+        assert np.ptp(share) < 0.02, "all channels are blended by one weight"
+        shares.append(share.mean())
+    mixed = [share for share in shares if 0.01 < share < 0.99]
+    assert 60 < len(mixed) < 140, "the other image is drawn out of both, so it is the same one half of the time"
+    assert 0.4 < np.mean(mixed) < 0.6 and min(mixed) < 0.2 and max(mixed) > 0.8
 
 
 def in_memory(image_set: ImageSet) -> ImageSet:
