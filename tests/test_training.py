@@ -23,7 +23,7 @@ from PIL import Image
 from tiny import TINY, TINY_GAN
 from torch import nn
 
-from srzoo.cli.work import _better_before
+from srzoo.cli.train import _better_before
 from srzoo.compose import Term, build_discriminator, build_generator, preflight
 from srzoo.curves import collect_curves
 from srzoo.errors import (

@@ -18,10 +18,12 @@ from .bench import bench_command, leaderboard_command
 from .catalog import list_command, plugins_command, show_command
 from .console import errors, print_error
 from .exchange import export_command, pull_command, push_command, verify_command
+from .interpolate import interpolate_command
 from .mos import mos_app
 from .plugin import plugin_app
+from .train import train_command
+from .upscale import upscale_command
 from .weights import weights_app
-from .work import interpolate_command, train_command, upscale_command
 
 app = typer.Typer(
     name="srzoo",

@@ -14,7 +14,7 @@ from rich.progress import TaskID
 
 from .completion import complete_ablation
 from .console import console, errors, make_table, print_error, print_table, reports_errors
-from .work import make_progress
+from .progress import make_progress
 
 if TYPE_CHECKING:
     from ..ablation.results import Findings

@@ -15,7 +15,8 @@ from rich.progress import TaskID
 from ..errors import InputError, did_you_mean, labelled
 from .completion import complete_entry, complete_metric
 from .console import console, errors, make_table, print_error, print_json, print_table, reports_errors
-from .work import checked_protocol, make_progress, split_names
+from .progress import make_progress
+from .values import checked_protocol, split_names
 
 if TYPE_CHECKING:
     from ..leaderboard import Leaderboard

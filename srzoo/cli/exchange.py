@@ -12,7 +12,8 @@ from rich.progress import TaskID
 
 from .completion import complete_entry, complete_metric
 from .console import console, make_table, print_json, print_table, reports_errors
-from .work import make_progress, split_names
+from .progress import make_progress
+from .values import split_names
 
 if TYPE_CHECKING:
     from ..verification import Verification

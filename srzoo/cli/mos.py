@@ -14,7 +14,8 @@ from rich.markup import escape
 from ..errors import DataError, InputError
 from .completion import complete_entry
 from .console import console, make_table, print_json, print_table, reports_errors
-from .work import checked_protocol, make_progress, split_names
+from .progress import make_progress
+from .values import checked_protocol, split_names
 
 if TYPE_CHECKING:
     from ..mos.ratings import RatingStore

@@ -12,7 +12,7 @@ from rich.progress import TaskID
 
 from .completion import complete_component_or_plugin, complete_template
 from .console import console, make_table, print_json, print_table, reports_errors
-from .work import make_progress
+from .progress import make_progress
 
 if TYPE_CHECKING:
     from ..conformance.outcome import Finding, Report

@@ -1,4 +1,4 @@
-"""``train``, ``interpolate`` and ``upscale``: the commands that compute."""
+"""``train``: train an entry, or look at its first step."""
 
 from __future__ import annotations
 
@@ -10,59 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
-from rich.text import Text
+from rich.progress import TaskID
 
-from ..errors import InputError, SrzooError, labelled
+from ..errors import InputError, labelled
 from ..zoo import get_zoo
-from .completion import complete_entry, complete_metric
-from .console import console, errors, make_table, print_error, print_table, reports_errors
+from .completion import complete_entry
+from .console import console, errors, make_table, print_table, reports_errors
+from .progress import make_progress
+from .values import split_names
 
 if TYPE_CHECKING:
-    from ..pretrained import Model
-    from ..protocol import Protocol
     from ..recipe import Validation
     from ..training import TrainResult
-    from ..upscaling import Settings
-
-
-class _Speed(ProgressColumn):
-    """Units a second, over the last minute or so."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
-
-
-def make_progress() -> Progress:
-    """Return the progress bars of all long work."""
-
-    def whole() -> Column:
-        return Column(no_wrap=True)
-
-    values = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # gives way where the terminal is narrow
-    return Progress(
-        TextColumn("{task.description}", table_column=whole()),
-        BarColumn(bar_width=12, table_column=whole()),
-        MofNCompleteColumn(table_column=whole()),
-        TimeElapsedColumn(table_column=whole()),
-        TimeRemainingColumn(table_column=whole()),
-        _Speed(table_column=whole()),
-        TextColumn("{task.fields[values]}", table_column=values),
-        console=errors,
-        expand=True,
-    )
 
 
 @reports_errors
@@ -289,199 +248,3 @@ def _show_audit(
         )
     if not found.ok:
         raise typer.Exit(1)
-
-
-@reports_errors
-def interpolate_command(
-    first: Annotated[
-        str,
-        typer.Argument(
-            help="The model at 0, usually PSNR-oriented: entry, checkpoint or run folder.",
-            show_default=False,
-            autocompletion=complete_entry,
-        ),
-    ],
-    second: Annotated[
-        str,
-        typer.Argument(
-            help="The model at 1, of the same architecture.", show_default=False, autocompletion=complete_entry
-        ),
-    ],
-    alpha: Annotated[
-        str, typer.Option("--alpha", help="Weights of the second: first:last:step, or a list.", metavar="RANGE")
-    ] = "0:1:0.2",
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="Datasets or folders.  \\[default: photos]", metavar="NAME|FOLDER"),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            help="Metrics; the first two span the curve.  \\[default: psnr,lpips_squeeze,ssim]",
-            metavar="NAME",
-            autocompletion=complete_metric,
-        ),
-    ] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for results.csv, tradeoff.png and strip.png.", metavar="DIR")
-    ] = Path("interpolation"),
-    save_weights: Annotated[
-        bool, typer.Option("--save-weights", help="Write every interpolated generator as well.")
-    ] = False,
-) -> None:
-    """Interpolate between two models, in their weights and in their images, and draw the trade-off.
-
-    Example: [bold]srzoo interpolate rrdb-lite-x4 esrgan-lite-x4 --data photos --metric psnr,ssim[/bold].
-    """
-    from ..interpolation import DEFAULT_METRICS, KINDS, interpolate, parse_alphas
-    from ..report import format_value
-
-    alphas = parse_alphas(alpha)
-    chosen = checked_protocol(protocol)
-    tasks: dict[str, TaskID] = {}
-    with make_progress() as progress:
-
-        def show(dataset: str, done: int, total: int) -> None:
-            if dataset not in tasks:
-                tasks[dataset] = progress.add_task(dataset, total=total, values="")
-            progress.update(tasks[dataset], completed=done)
-
-        result = interpolate(
-            first,
-            second,
-            alphas,
-            split_names(data) or ("photos",),
-            split_names(metric) or DEFAULT_METRICS,
-            protocol=chosen,
-            out=out,
-            save_weights=save_weights,
-            progress=show,
-        )
-    for dataset in dict.fromkeys(dataset for _, _, dataset in result.means):
-        header = ["alpha", *(f"{kind} {name}" for name in result.directions for kind in KINDS)]
-        shown = make_table(header, right=header[1:], title=f"{dataset}, protocol {protocol}: {first} to {second}")
-        for value in result.alphas:
-            cells = [
-                format_value(result.means[kind, value, dataset][name]) for name in result.directions for kind in KINDS
-            ]
-            shown.add_row(f"{value:g}", *cells)
-        print_table(shown)
-    pictures = ", ".join(str(out / name) for name in ("tradeoff.png", "strip.png") if (out / name).is_file())
-    note = "" if len(result.directions) > 1 else "; tradeoff.png needs two metrics, such as --metric psnr,lpips_squeeze"
-    console.print(f"[dim]Pictures: {pictures}{note}[/dim]", soft_wrap=True)
-    for name, reason in result.unavailable.items():
-        errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
-
-
-@reports_errors
-def upscale_command(
-    image: Annotated[Path, typer.Argument(help="An image, or a folder of images.", show_default=False)],
-    entry: Annotated[
-        str, typer.Option("--entry", help="A zoo entry, checkpoint file or run folder.", autocompletion=complete_entry)
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The image to write; for a folder, a folder.", metavar="PATH")],
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            "--tile",
-            help="Side of the tiles in pixels of the input; 0 for none.  \\[default: tiles for large images]",
-            min=0,
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option("--overlap", help="Overlap of the tiles.  \\[default: how far the generator sees]", min=0),
-    ] = None,
-    tile_batch: Annotated[int, typer.Option("--tile-batch", help="Tiles computed at once.", min=1)] = 1,
-    self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Mean over the eight flips and quarter turns; eight times slower.")
-    ] = False,
-) -> None:
-    """Upscale a picture, or every picture in a folder.
-
-    Grey, 16-bit and transparent pictures stay what they are; EXIF and colour profile stay. Large pictures are
-    computed in tiles.
-
-    Example: [bold]srzoo upscale photo.png --entry rrdb-lite-x4 --out photo-x4.png[/bold].
-    """
-    from ..images import SUFFIXES
-    from ..pretrained import load_model
-    from ..upscaling import Settings
-
-    settings = Settings(tile, overlap, self_ensemble, tile_batch)
-    if image.is_dir():
-        files = sorted(p for p in image.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InputError(f"{image} holds no images ({', '.join(SUFFIXES)}).")
-        if out.suffix.lower() in SUFFIXES and not out.is_dir():
-            raise InputError(f"{image} is a folder, so --out must be a folder, not {out}.")
-        targets = [out / f"{file.stem}.png" for file in files]
-        if len(set(targets)) < len(targets):
-            raise InputError(f"{image} holds two images of one name; their outputs would overwrite each other.")
-    else:
-        files = [image]
-        targets = [out / f"{image.stem}.png" if out.is_dir() else out]
-    if not image.exists():
-        raise InputError(f"There is no image or folder {image}.")
-    for target in targets:
-        if target.resolve() in {file.resolve() for file in files}:
-            raise InputError(f"{target} would overwrite its own input; give another --out.")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Cannot write to {target.parent}: {error}.") from None
-    model = load_model(entry)
-    failed = 0
-    with make_progress() as progress:
-        task = progress.add_task("upscaling", total=len(files), values="")
-        for file, target in zip(files, targets, strict=True):
-            try:
-                _upscale_file(model, file, target, settings, progress)
-            except SrzooError as error:
-                print_error(str(error))
-                failed += 1
-                progress.update(task, advance=1, values=f"{failed} failed")
-            else:
-                progress.update(task, advance=1, values=target.name)
-    if failed:
-        raise typer.Exit(2)
-    console.print(f"wrote {targets[0] if len(targets) == 1 else f'{len(targets)} images to {out}'}", soft_wrap=True)
-
-
-def _upscale_file(model: Model, file: Path, target: Path, settings: Settings, progress: Progress) -> None:
-    from ..images import check_writable, read_picture, write_picture
-    from ..upscaling import upscale_picture
-
-    picture = read_picture(file, keep_depth=True)
-    height, width = (side * model.entry.scale for side in picture.rgb.shape[:2])
-    check_writable(target, width, height, picture.alpha is not None)
-    tasks: list[TaskID] = []
-
-    def show(done: int, total: int) -> None:
-        if total > 1 and not tasks:
-            tasks.append(progress.add_task("tiles", total=total, values=file.name))
-        if tasks:
-            progress.update(tasks[0], completed=done, total=total)
-
-    try:
-        write_picture(upscale_picture(model, picture, settings, show), target)
-    finally:
-        for task in tasks:
-            progress.remove_task(task)
-
-
-def checked_protocol(name: str) -> Protocol:
-    """Return a protocol by name, or say which there are."""
-    from ..protocol import PROTOCOLS
-
-    for protocol in PROTOCOLS:
-        if protocol == name:
-            return protocol
-    raise InputError(f"There is no protocol {name!r}; use {', '.join(PROTOCOLS)}.")
-
-
-def split_names(values: list[str] | None) -> list[str]:
-    """Split comma-separated values of an option that may also repeat."""
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
