@@ -63,6 +63,13 @@ class Parts:
             found.append(("discriminator", self.discriminator_optimizer, self.discriminator))
         return found
 
+    def rates(self) -> dict[str, float]:
+        """Return the learning rates that the next step is taken with, by their names in the log."""
+        found = {"lr": self.generator_optimizer.param_groups[0]["lr"]}
+        if self.discriminator_optimizer is not None:
+            found["lr_discriminator"] = self.discriminator_optimizer.param_groups[0]["lr"]
+        return found
+
 
 def seed_stage(recipe: Training, name: str, *, device_specific: bool = False) -> None:
     """Set every random generator to where a stage begins, so that it does not depend on what came before it.
