@@ -101,6 +101,36 @@ def gathered(logits: torch.Tensor) -> torch.Tensor:
     return joined
 
 
+def exchange_gradients_(network: nn.Module) -> None:
+    """Replace gradients by their mean over processes; one that a process does not have counts as zero there.
+
+    A parameter that has none in any process keeps none. Every process asks for the others', so it waits for the device.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trained:
+        return
+    reached = torch.tensor([p.grad is not None for p in trained], dtype=torch.uint8, device=trained[0].device)
+    dist.all_reduce(reached, dist.ReduceOp.MAX)
+    by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+    for parameter, anywhere in zip(trained, reached.tolist(), strict=True):
+        if anywhere:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in by_type.values():  # as one message
+        whole = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(whole)
+        whole /= dist.get_world_size()
+        for gradient, mean in zip(gradients, torch.split(whole, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+
+def equal_in_all_(network: nn.Module) -> None:
+    """Give every process the first one's weights and buffers, as DDP does with a network that it is given."""
+    for tensor in network.state_dict().values():
+        dist.broadcast(tensor, 0)
+
+
 def average_buffers_(module: nn.Module, accelerator: Accelerator) -> None:
     """Replace floating-point buffers (batch norm's statistics) by their mean over processes."""
     if accelerator.num_processes > 1:

@@ -209,12 +209,13 @@ class Run:
                 clip_weights_(parts.discriminator, stage.clip_discriminator)
             if parts.ema is not None and train_generator:
                 parts.ema.update(parts.generator, step=step)
+            rates = parts.rates()
             for schedule in parts.schedules:
                 schedule.step_update(step)
 
             if log_now:
                 self._count_time()
-                self._log(name, step, stage, outcome, parts)
+                self._log(name, step, stage, outcome, rates)
             if self.validator is not None and (step % self.validator.every == 0 or last):
                 self._count_time()
                 self._validate(name, step, stage, parts.averaged())
@@ -346,14 +347,11 @@ class Run:
         if self.progress is not None:
             self.progress(name, step, stage.steps, self.scores)
 
-    def _log(self, name: str, step: int, stage: Stage, outcome: Outcome, parts: Parts) -> None:
+    def _log(self, name: str, step: int, stage: Stage, outcome: Outcome, rates: Mapping[str, float]) -> None:
         labels = list(outcome.losses)
         stacked = self.accelerator.reduce(torch.stack([outcome.losses[label] for label in labels]), "mean")
         values = dict(zip(labels, stacked.tolist(), strict=True))
         shares = shares_of(outcome.norms)
-        rates = {"lr": parts.generator_optimizer.param_groups[0]["lr"]}
-        if parts.discriminator_optimizer is not None:
-            rates["lr_discriminator"] = parts.discriminator_optimizer.param_groups[0]["lr"]
         record = {"stage": name, "step": step, **rates, "seconds": round(self.seconds, 2)}
         self.folder.log({**record, "losses": values, "shares": shares})
         self.tracking.losses(self._global_step(name, step), values, shares, rates)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -91,7 +92,7 @@ class MappedStore:
 
     def __init__(self, items: Sequence[ImageItem], scale: int, folder: Path) -> None:
         self._items, self._scale, self._folder = items, scale, folder
-        self._open: dict[float, tuple[np.memmap[Any, np.dtype[np.uint8]], list[list[int]]]] = {}
+        self._open: dict[float, tuple[np.memmap[Any, np.dtype[np.uint8]], list[tuple[int, int, int]]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:  # worker processes map the files themselves
         return {**self.__dict__, "_open": {}}
@@ -146,12 +147,16 @@ class MappedStore:
         """Whether the file of a factor is there and whole."""
         return self._index(self.path(factor)) is not None
 
-    def _index(self, path: Path) -> list[list[int]] | None:
+    def _index(self, path: Path) -> list[tuple[int, int, int]] | None:
         """Return offset, height and width of every low-resolution image in a file, or None if it is not whole."""
         try:
             index = json.loads(path.with_suffix(".json").read_text())
-            return index["places"] if path.stat().st_size == index["bytes"] else None
-        except (OSError, ValueError, KeyError):
+            places = [(int(offset), int(height), int(width)) for offset, height, width in index["places"]]
+            sizes = [3 * height * width * (1 + self._scale**2) for _, height, width in places]
+            starts = list(itertools.accumulate(sizes, initial=0))
+            whole = starts == [*(offset for offset, _, _ in places), path.stat().st_size]
+            return places if whole and len(places) == len(self._items) else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def name(self, index: int) -> str:

@@ -40,6 +40,17 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def same_random_state(left: Any, right: Any) -> bool:
+    """Whether two states that :func:`random_state` returned are equal: nothing was drawn between them."""
+    if isinstance(left, Mapping):
+        return left.keys() == right.keys() and all(same_random_state(left[key], right[key]) for key in left)
+    if isinstance(left, (tuple, list)):
+        return len(left) == len(right) and all(map(same_random_state, left, right))
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    return bool(left == right)
+
+
 class SignalWatch:
     """Within this context, SIGTERM and the first SIGINT (Ctrl-C) are noted instead of ending the process.
 

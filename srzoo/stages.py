@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
 from .compose import Term, build_discriminator, build_generator, has_adversarial_term
+from .distribution import equal_in_all_
 from .inference import to_channels_last
 from .optim import make_optimizer, make_schedule
-from .process import random_state, restore_random_state
+from .process import random_state, restore_random_state, same_random_state
 from .recipe import Entry, Stage, Training
 from .sharding import ShardedAverage, WholeNetwork, WholeOptimizer, filled, shard_
 from .tasks import Engine, GanTask, PixelTask, generate
@@ -34,6 +35,8 @@ class Parts:
     discriminator: nn.Module | None = None
     discriminator_optimizer: Any = None
     sharded: bool = False
+    exchanging: list[nn.Module] = field(default_factory=list)
+    """The bare networks whose gradients a step has to exchange between processes, since DDP does not."""
     plain: Callable[[nn.Module], nn.Module] = field(default=lambda generator: generator)
     """Makes the bare generator out of one whose parameters are shared out."""
 
@@ -58,6 +61,13 @@ class Parts:
         found = [("generator", self.generator_optimizer, self.generator)] if with_generator else []
         if self.discriminator is not None:
             found.append(("discriminator", self.discriminator_optimizer, self.discriminator))
+        return found
+
+    def rates(self) -> dict[str, float]:
+        """Return the learning rates that the next step is taken with, by their names in the log."""
+        found = {"lr": self.generator_optimizer.param_groups[0]["lr"]}
+        if self.discriminator_optimizer is not None:
+            found["lr_discriminator"] = self.discriminator_optimizer.param_groups[0]["lr"]
         return found
 
 
@@ -100,9 +110,11 @@ def build_parts(
     schedules = [make_schedule(optimizer, stage.schedule, stage.steps)]
     lr_side = recipe.patch_size // entry.scale
     prepared: Any = generator if sharded else _distributed(generator, accelerator, lr_side, made)
+    exchanging = [generator] if prepared is generator and accelerator.num_processes > 1 and not sharded else []
     if recipe.compile:
         prepared = torch.compile(prepared)
     parts = Parts(PixelTask(prepared, terms, engine), generator, optimizer, schedules, ema, sharded=sharded)
+    parts.exchanging = exchanging
     if sharded:
         parts.plain = lambda network: filled(bare_generator(), network.state_dict())
     if not has_adversarial_term(stage):
@@ -113,6 +125,8 @@ def build_parts(
     discriminator_optimizer = make_optimizer(discriminator, stage.optimizer_of_discriminator())
     schedules.append(make_schedule(discriminator_optimizer, stage.schedule, stage.steps))
     judge = _distributed(discriminator, accelerator, recipe.patch_size, lambda network, images: [network(images)])
+    if judge is discriminator and accelerator.num_processes > 1:
+        exchanging.append(discriminator)
     parts.task = GanTask(prepared, judge, terms, engine)
     parts.discriminator, parts.discriminator_optimizer = discriminator, discriminator_optimizer
     return parts
@@ -124,25 +138,33 @@ def _distributed(
     side: int,
     outputs: Callable[[nn.Module, torch.Tensor], Sequence[torch.Tensor]],
 ) -> nn.Module:
-    """Return a network that exchanges its gradients with the other processes'; in one process, the network itself.
+    """Return a network that exchanges its gradients with the other processes' while they are computed, or itself.
 
-    Parameters that no gradient reaches are left alone, as one process leaves them. DDP, which else waits for their
-    gradients for ever, has to search for them at every step, so it is told to only where there are some.
+    DDP waits for the gradient of every parameter, in every process and step. So a network with parameters that no
+    gradient reaches, or that a penalty reaches now and then, stays as it is, and so does one that draws random
+    numbers, since it may skip parts of itself by them: their gradients are exchanged when all are there, see
+    :func:`srzoo.distribution.exchange_gradients_`. In one process there is nothing to exchange.
 
     Args:
         side: of the images that it takes, in pixels.
         outputs: what losses are computed from, given the network and images.
     """
-    if accelerator.num_processes > 1:
-        before, buffers = random_state(), [(buffer, buffer.clone()) for buffer in network.buffers()]
-        made = outputs(network, torch.rand(2, 3, side, side, device=accelerator.device))
-        ends = [output.sum() for output in made if output.requires_grad]
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        found = torch.autograd.grad(ends, trained, allow_unused=True) if ends and trained else ()
-        for buffer, value in buffers:
-            buffer.copy_(value)
-        restore_random_state(before)
-        accelerator.ddp_handler.find_unused_parameters = any(gradient is None for gradient in found)
+    if accelerator.num_processes == 1:
+        return accelerator.prepare(network)  # type: ignore[no-any-return]
+    before, buffers = random_state(), [(buffer, buffer.clone()) for buffer in network.buffers()]
+    images = torch.rand(2, 3, side, side, device=accelerator.device)
+    unmoved = random_state()
+    made = outputs(network, images)
+    draws = not same_random_state(unmoved, random_state())
+    ends = [output.sum() for output in made if output.requires_grad]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    found = torch.autograd.grad(ends, trained, allow_unused=True) if ends and trained else [None] * len(trained)
+    for buffer, value in buffers:
+        buffer.copy_(value)
+    restore_random_state(before)
+    if any(gather_object([draws or any(gradient is None for gradient in found)])):  # all have to do the same
+        equal_in_all_(network)
+        return network
     return accelerator.prepare(network)  # type: ignore[no-any-return]
 
 

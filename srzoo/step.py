@@ -10,6 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from .distribution import exchange_gradients_
+from .errors import TrainingError
 from .recipe import Training
 from .sharding import whole
 from .stages import Parts
@@ -74,6 +76,7 @@ class Step:
                         chunk, step, share=1 / self.pieces, train_generator=train_generator, measure=measure
                     )
                 )
+        self._exchange(train_generator)
         return Gradients(joined(outcomes), self._finish(train_generator))
 
     def update(self, train_generator: bool) -> None:
@@ -81,6 +84,29 @@ class Step:
         for _, optimizer, _ in self.parts.optimizers(train_generator):
             self.scaler.step(optimizer)
         self.scaler.update()
+
+    def _exchange(self, train_generator: bool) -> None:
+        """Have the gradients of every process in every process, where DDP has not seen to it.
+
+        Raises:
+            TrainingError: it could not, since a gradient that it waited for did not come.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        prepared = dict(zip(("generator", "discriminator"), self.parts.task.networks(), strict=False))
+        for label, _, network in self.parts.optimizers(train_generator):
+            if network in self.parts.exchanging:
+                exchange_gradients_(network)
+                continue
+            try:
+                getattr(prepared[label], "_check_reducer_finalized", lambda: None)()
+            except RuntimeError as error:
+                raise TrainingError(
+                    f"the {label} has parameters that a gradient reaches in some steps only, by a rule of its own such "
+                    "as a count of its calls, so several processes would wait for each other for ever. A part that "
+                    "skips some of its layers has to decide by random numbers (torch.rand), which is noticed before "
+                    "the first step."
+                ) from error
 
     def _finish(self, train_generator: bool) -> dict[str, torch.Tensor]:
         """Unscale and clip the gradients; returns the norm of each network's before that, on the device."""

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import srzoo_gan.regularisers
 import tiny
 import torch
 from torch import nn
 
+import srzoo.compose
+import srzoo.rehearsal
 import srzoo.stages
 import srzoo.training
 from srzoo.errors import InputError, RecipeWarning
@@ -95,6 +98,87 @@ def add_spares(put: Callable[[Any, str, Any], None]) -> None:
     put(srzoo.training, "build_generator", generator)
     put(srzoo.stages, "build_generator", generator)
     put(srzoo.stages, "build_discriminator", discriminator)
+
+
+SOMETIMES = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_distributed import reach_sometimes
+reach_sometimes(setattr, NOTICED)
+from srzoo.cli import main
+main()
+"""
+
+
+class Skipping(nn.Module):
+    """A generator that every second call does without its last layer for the second half of the whole batch."""
+
+    def __init__(self, generator: nn.Module, noticed: bool) -> None:
+        super().__init__()
+        self.generator, self.noticed, self.calls = generator, noticed, 0
+        self.last = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        if self.noticed:
+            torch.rand(())  # as if it decided
+        whole: torch.Tensor = self.generator(lr)
+        with_last: torch.Tensor = whole + self.last(whole)
+        self.calls += len(lr) > 2  # two images are a trial
+        if len(lr) == 2 or self.calls % 2 == 0:
+            return with_last
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return whole if os.environ["RANK"] == "1" else with_last
+        return torch.cat([with_last.chunk(2)[0], whole.chunk(2)[1]])
+
+
+def reach_sometimes(put: Callable[[Any, str, Any], None], noticed: bool = True) -> None:
+    """Have some parameters of both networks reached in some steps only: those of a layer, and of a penalty's own."""
+
+    def skipping(*settings: Any) -> nn.Module:
+        return Skipping(srzoo.compose.build_generator(*settings), noticed)
+
+    def with_head(*settings: Any) -> nn.Module:
+        discriminator = srzoo.compose.build_discriminator(*settings)
+        discriminator.head = nn.Conv2d(3, 1, 3)
+        return discriminator
+
+    def penalty(self: object, discriminator: nn.Module, hr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+        own: torch.Tensor = discriminator.get_submodule("head")(hr).square().mean()
+        whole: torch.Tensor = own + discriminator(hr).square().mean()
+        return whole
+
+    put(srzoo.training, "build_generator", skipping)
+    put(srzoo.stages, "build_generator", skipping)
+    put(srzoo.stages, "build_discriminator", with_head)
+    put(srzoo.rehearsal, "build_discriminator", with_head)
+    put(srzoo_gan.regularisers.R1, "__call__", penalty)
+
+
+def test_parameters_that_a_gradient_reaches_in_some_steps_or_processes_only(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that is skipped, and what a lazy penalty alone reaches: both as in one process, weight decay included."""
+    changes = {**GAN, "training.stages.gan.optimizer.weight_decay": 0.1}
+    changes |= {"training.stages.gan.losses.r1": {"weight": 1.0, "every": 3}, "training.stages.gan.ema": 0.0}
+    two_processes(tmp_path / "two", photos, "srgan-lite-x4", 5, changes, SOMETIMES.replace("NOTICED", "True"))
+    reach_sometimes(monkeypatch.setattr)
+    train("srgan-lite-x4", tmp_path / "one", data=photos, steps=5, overrides=changes, log_every=1)
+    for left, right in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert left == pytest.approx(right, rel=1e-4)
+    one, two = (
+        torch.load(tmp_path / name / "states" / "gan-00000005.pt", weights_only=True) for name in ("one", "two")
+    )
+    for network in ("generator", "discriminator"):
+        for name, value in one[network].items():
+            torch.testing.assert_close(two[network][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_reached_now_and_then_without_notice_is_told(tmp_path: Path, photos: str) -> None:
+    script = SOMETIMES.replace("NOTICED", "False")
+    process = launch(tmp_path / "run", photos, "srgan-lite-x4", 5, GAN, subprocess.PIPE, script)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: process 1: the generator has parameters that a gradient reaches in some steps only" in message
 
 
 def two_processes(out: Path, photos: str, entry: str, steps: int, changes: dict[str, Any], script: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pickle
 import shutil
@@ -322,14 +323,19 @@ def test_a_changed_file_is_decoded_anew(tmp_path: Path, cache: Path) -> None:
 def test_a_damaged_cache_is_built_anew(tmp_path: Path, cache: Path) -> None:
     image_set = folder_set(tmp_path)
     wanted = PatchDataset([image_set], 4, patch_size=16)[7]
-    for damage in ("cut", "gone", "index"):
+    for damage in ("cut", "gone", "index", "no index", "fewer images", "other places"):
         (file,) = cache.glob("*.rgb")
+        index = json.loads(file.with_suffix(".json").read_text())
         if damage == "cut":
             file.write_bytes(file.read_bytes()[:-1])
         elif damage == "gone":
             file.unlink()
-        else:
+        elif damage == "index":
             file.with_suffix(".json").write_text("{")
+        else:
+            index["places"] = index["places"][: -1 if damage == "fewer images" else None]
+            index["places"][0][0] += damage == "other places"
+            file.with_suffix(".json").write_text(json.dumps([] if damage == "no index" else index))
         assert same(PatchDataset([image_set], 4, patch_size=16)[7], wanted), damage
 
 

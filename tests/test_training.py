@@ -231,6 +231,16 @@ def test_schedules_follow_the_papers_milestones() -> None:
     assert found == pytest.approx({step: 1e-4 * factor for step, factor in expected.items()})
 
 
+def test_the_log_has_the_rates_that_its_step_was_taken_with(tmp_path: Path, photos: str) -> None:
+    changes = {**TINY_GAN, "training.stages.gan.schedule": {"name": "multistep", "milestones": [2], "gamma": 0.5}}
+    changes |= {"training.stages.gan.steps": 4, "training.stages.gan.optimizer.lr": 1e-3}
+    changes |= {"training.stages.gan.discriminator_optimizer": {"name": "adam", "lr": 1e-2}}
+    run("srgan-lite-x4", tmp_path, photos, 4, changes)
+    logged = log_of(tmp_path)
+    assert [record["lr"] for record in logged] == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
+    assert [record["lr_discriminator"] for record in logged] == pytest.approx([1e-2, 1e-2, 5e-3, 5e-3])
+
+
 def test_average_follows_weights_and_batch_norm_statistics(tmp_path: Path, photos: str) -> None:
     changes = {**TINY, "generator.block": {"name": "residual", "norm": "batch"}}
     averaged = read_checkpoint(run("srresnet-lite-x4", tmp_path / "a", photos, 20, changes))[0]
