@@ -139,22 +139,24 @@ class Harness:
         with self._store() as store:
             if self.out is not None:
                 self._take_in(store)  # what processes left that were killed
+            questions = self._questions(image_sets)
+            self._present_images(store, questions)
             self._cost(store)
             self._note_overlaps(store, image_sets)
-            questions = self._questions(image_sets)
             for image_set, asked in zip(image_sets, questions, strict=True):
                 self._score_set(image_set, asked, store, store)
             self._collect(questions, store)
 
     def together(self, image_sets: Sequence[ImageSet], processes: PartialState) -> None:
         """Do the same, each process for its share of the images and into a file of its own."""
+        questions = self._questions(image_sets)
         if processes.is_main_process:
             with self._store() as store:
-                self._cost(store)
                 self._take_in(store)  # what processes left that were killed
+                self._present_images(store, questions)
+                self._cost(store)
                 self._note_overlaps(store, image_sets)
         processes.wait_for_everyone()
-        questions = self._questions(image_sets)
         rank, world = processes.process_index, processes.num_processes
         with (
             Store(self.out, self.environment, read_only=True) as known,
@@ -242,6 +244,10 @@ class Harness:
         scale = next(iter(self.models.values())).entry.scale
         self._asked = [_questions(image_set, scale, self.settings.protocol) for image_set in image_sets]
         return self._asked
+
+    def _present_images(self, store: Store, questions: Sequence[Mapping[str, Question]]) -> None:
+        scale = next(iter(self.models.values())).entry.scale
+        store.present_images(scale, (question for asked in questions for question in asked.values()))
 
     def _take_in(self, store: Store) -> None:
         assert self.out is not None
@@ -360,8 +366,10 @@ class Harness:
         pairs = [(subject, q) for subject in self.subjects.values() for asked in questions for q in asked.values()]
         store.renew(pairs, self.identities)
         datasets = [next(iter(asked.values())).dataset for asked in questions if asked]
+        there = {(question.dataset, question.image) for asked in questions for question in asked.values()}
         for subject in self.subjects.values():
-            self.findings.remarks += store.remarks(subject, datasets)
+            found = store.remarks(subject, datasets)
+            self.findings.remarks += [r for r in found if not r.image or (r.dataset, r.image) in there]
         for asked in questions:
             for name in self.models:
                 for question in asked.values():
