@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -133,6 +134,8 @@ class Harness:
                 self.models[subject.label] = replace(model, generator=prepare(own, device, precision))
         self.directions = {metric.name: metric.spec.higher_is_better for metric in metrics}
         self._asked: list[dict[str, Question]] = []
+        self._warned: set[tuple[object, ...]] = set()
+        self._computed: Counter[str] = Counter()
 
     def alone(self, image_sets: Sequence[ImageSet]) -> None:
         """Compute what is not known yet, and collect all rows."""
@@ -165,7 +168,7 @@ class Harness:
             for image_set, asked in zip(image_sets, questions, strict=True):
                 share = ImageSet(image_set.name, image_set.items[rank::world])
                 self._score_set(share, asked, known, own)
-        self.findings.computed = sum(gather_object([self.findings.computed]))
+        self._computed = sum(gather_object([self._computed]), Counter())
         for found in (self.findings.failed, self.findings.unavailable):
             for part in gather_object([found]):
                 found.update(part)
@@ -295,7 +298,10 @@ class Harness:
             warnings.simplefilter("always", UpscaleWarning)
             sr = self._enlarged(self.models[name], pair)
         for found in caught:
-            warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
+            kind = (name, question.dataset, found.category, found.filename, found.lineno)
+            if kind not in self._warned:  # the others, one an image, stand in the remarks
+                self._warned.add(kind)
+                warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
         told = [str(found.message) for found in caught if issubclass(found.category, UpscaleWarning)]
         if (told or noted) and missing:
             own.set_remark(subject, question.dataset, question.image, " ".join(told))
@@ -337,7 +343,7 @@ class Harness:
                 continue
             for output, values in zip(alike, found, strict=True):
                 own.add(self.subjects[output.name], pair.question, values, self.identities, self.directions)
-                self.findings.computed += len(values)
+                self._computed.update(values.keys())
 
     def _left(self, metrics: Sequence[str]) -> list[str]:
         return [name for name in metrics if name not in self.findings.unavailable]
@@ -378,6 +384,9 @@ class Harness:
                             continue
                         row = Row(name, question.dataset, question.image, metric, self.settings.protocol, value)
                         self.findings.rows.append(row)
+        self.findings.computed = sum(
+            count for metric, count in self._computed.items() if metric not in self.findings.unavailable
+        )
 
 
 @dataclass(frozen=True)

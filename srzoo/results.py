@@ -77,7 +77,7 @@ def read_scores(folder: Path) -> list[Score]:
 
 
 def _images(database: sqlite3.Connection) -> dict[tuple[str, int], dict[str, str]]:
-    """Return ``(dataset, scale)`` to name and digest of its images; datasets of which that is not known are left out."""
+    """Return ``(dataset, scale)`` to name and digest of its images; of no dataset for which they were not noted."""
     if not database.execute("SELECT name FROM sqlite_master WHERE name = 'images'").fetchone():
         return {}  # written before they were noted
     found: dict[tuple[str, int], dict[str, str]] = {}

@@ -229,7 +229,7 @@ class Store:
         self._insert("current", [row])
 
     def present_images(self, scale: int, questions: Iterable[Question]) -> None:
-        """Make these the images that are meant by their datasets' names from now on, as :meth:`present` does of a model.
+        """Make these the images that are meant by their datasets' names from now on, as :meth:`present` does a model.
 
         A dataset may grow, shrink or be mended: the scores of what is no longer in it remain, but are not read.
 
@@ -257,7 +257,7 @@ class Store:
                 database.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
 
     def _known_images(self, dataset: str, scale: int) -> dict[str, str]:
-        """Return name to digest of the images that a dataset had last; of all that were scored, if that is not known."""
+        """Return name to digest of the images that a dataset had last; or, if not noted, of all that were scored."""
         asked = (dataset, scale)
         found = "SELECT image, image_digest FROM {} WHERE dataset = ? AND scale = ?"
         last = self._database.execute(found.format("images"), asked).fetchall()

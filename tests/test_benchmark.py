@@ -307,6 +307,15 @@ def test_the_report_shows_the_outputs_of_some_images(folder: Path, tmp_path: Pat
     assert len(list(out.rglob("*.png"))) == 3, "what was lost is made again, and nothing is scored"
 
 
+def test_without_pictures_no_report_of_an_earlier_call_is_left(folder: Path, tmp_path: Path) -> None:
+    """It would show other scores than the tables beside it."""
+    bench("nearest", str(folder), "psnr", out=tmp_path, pictures=1)
+    assert (tmp_path / "report.html").is_file()
+    bench("bicubic", str(folder), "psnr", out=tmp_path, pictures=0)
+    assert not (tmp_path / "report.html").exists()
+    assert (tmp_path / "leaderboard.md").is_file()
+
+
 def test_a_page_of_several_runs_has_the_pictures_of_all(folder: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
