@@ -424,7 +424,7 @@ class _Writing:
 
 def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     if read_only:  # nobody writes meanwhile, so that no lock is needed, which a shared disk may not have
-        return sqlite3.connect(f"file:{path.resolve().as_posix()}?immutable=1", uri=True)
+        return sqlite3.connect(f"file:{quote(path.resolve().as_posix())}?immutable=1", uri=True)
     database = sqlite3.connect(path, timeout=30)
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, 1):

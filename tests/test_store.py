@@ -79,6 +79,14 @@ def test_what_was_added_is_found_again_exactly(tmp_path: Path) -> None:
     assert np.isnan(found["ssim"])
 
 
+def test_a_folder_of_any_name_is_read_by_processes_that_share_it(tmp_path: Path) -> None:
+    folder = tmp_path / "bench #1, 50%20?"
+    with Store(folder, HERE) as store:
+        store.add(SUBJECT, QUESTION, {"psnr": 1.0}, METRICS, UP)
+    with Store(folder, HERE, read_only=True) as store:
+        assert store.find(SUBJECT, QUESTION, METRICS) == {"psnr": 1.0}
+
+
 def test_infinite_values_survive(tmp_path: Path) -> None:
     with Store(tmp_path, HERE) as store:
         store.add(SUBJECT, QUESTION, {"psnr": float("inf")}, METRICS, UP)
