@@ -376,14 +376,23 @@ class Harness:
         for subject in self.subjects.values():
             found = store.remarks(subject, datasets)
             self.findings.remarks += [r for r in found if not r.image or (r.dataset, r.image) in there]
+        missing = 0
         for asked in questions:
             for name in self.models:
                 for question in asked.values():
-                    for metric, value in store.find(self.subjects[name], question, self.identities).items():
+                    known = store.find(self.subjects[name], question, self.identities)
+                    if name not in self.findings.failed:
+                        missing += sum(metric not in known for metric in self._left(list(self.identities)))
+                    for metric, value in known.items():
                         if metric in self.findings.unavailable:  # what is not whole is not compared
                             continue
                         row = Row(name, question.dataset, question.image, metric, self.settings.protocol, value)
                         self.findings.rows.append(row)
+        if missing:  # another benchmark in the folder takes in, and deletes, what a process is still writing
+            raise DataError(
+                f"{missing} values were computed and are not in {store.path}, as where two benchmarks run in one "
+                "folder at a time; run the same command again, which computes just these."
+            )
         self.findings.computed = sum(
             count for metric, count in self._computed.items() if metric not in self.findings.unavailable
         )

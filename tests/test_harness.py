@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from srzoo.pretrained import Model, load_model
 from srzoo.report import unsteady
 from srzoo.scoring import Metric, available_metrics
 from srzoo.specs import MetricSpec
-from srzoo.store import CostRow
+from srzoo.store import CostRow, Question, Store, Subject
 
 torch.set_num_threads(1)
 
@@ -123,6 +124,23 @@ def test_a_metric_that_fails_on_an_image_is_left_out_and_not_counted(
     result = bench("bicubic,nearest", str(folder), "ssim,psnr", out=tmp_path, pictures=0)
     assert list(result.unavailable) == ["psnr"] and "long" in result.unavailable["psnr"]
     assert result.computed == len(result.rows) == 4, "of ssim: all that are shown were computed now"
+
+
+def test_values_that_are_lost_on_the_way_are_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process whose file another benchmark in the folder deleted: else the table is of fewer images, unsaid."""
+    add = Store.add
+
+    def forgetful(self: Store, subject: Subject, question: Question, *rest: Any) -> None:
+        if question.image == "a":
+            add(self, subject, question, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "add", forgetful)
+        with pytest.raises(DataError, match=r"2 values were computed and are not in .*run the same command again"):
+            bench("bicubic", str(folder), "psnr,ssim", out=tmp_path, pictures=0)
+    assert bench("bicubic", str(folder), "psnr,ssim", out=tmp_path, pictures=0).computed == 2
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------
