@@ -108,7 +108,8 @@ def bench(
         batch: how many outputs of one image are scored at once; by default 8 on a GPU, and 1 on a CPU, where it is
             faster.
         out: folder for ``results.sqlite``, ``results.csv``, ``leaderboard.md`` and ``report.html``.
-        pictures: of how many images the report shows the outputs, 0 writes none; or ``(dataset, image)`` of each.
+        pictures: of how many images the report shows the outputs; or ``(dataset, image)`` of each. With 0 there is no
+            report, and one of an earlier call is removed.
         resume: False computes everything anew.
         progress: called as ``progress(entry, dataset, images done, images)``.
 
@@ -117,6 +118,8 @@ def bench(
 
     Warns:
         RecipeWarning: a model was trained on some of the images, as far as its weight file or its recipe tells.
+        UpscaleWarning: an image was upscaled in tiles that may show, or memory ran out; of each model and dataset the
+            first time only. All of them are in the result's remarks.
     """
     settings = _checked(Settings(protocol, listed(precision), _several(sizes), tile, batch, resume))
     processes = joined()
@@ -212,9 +215,12 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
         (result.out / "leaderboard.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"Cannot write {result.out / 'leaderboard.md'}: {error}.") from error
-    if pictures and ranked:
+    page = result.out / "report.html"
+    if not pictures or not ranked:
+        _remove(page)  # one of an earlier call would stand beside tables that say something else
+    else:
         write_page(
-            result.out / "report.html",
+            page,
             PageData(
                 ranked,
                 result.directions,
@@ -230,6 +236,13 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
             ),
             max_images=max(MAX_IMAGES, sum(map(len, pictures.values()))),
         )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot remove {path}, which is of an earlier benchmark: {error}.") from error
 
 
 def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet]) -> dict[str, dict[str, Overlap]]:

@@ -78,10 +78,11 @@ def _undefined(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _notes(by_metric: dict[str, _Images]) -> tuple[str, ...]:
-    """Return a sentence for each set of metrics of which entries lack the same number of images."""
+    """Return a sentence for each set of metrics of which entries lack the same number of the dataset's images."""
+    every = set[str]().union(*(own for images in by_metric.values() for own in images.values()))
     said: dict[str, list[str]] = {}
     for metric, images in by_metric.items():
-        said.setdefault(_lacking(images), []).append(metric)
+        said.setdefault(_lacking(images, every), []).append(metric)
     sentences = []
     for sentence, metrics in said.items():
         if sentence:
@@ -90,14 +91,16 @@ def _notes(by_metric: dict[str, _Images]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _lacking(images: _Images) -> str:
-    every, common = set.union(*images.values()), set.intersection(*images.values())
+def _lacking(images: _Images, every: set[str]) -> str:
+    common = set.intersection(*images.values())
     if not common:
         return f"not compared, since {_apart(images)} have no image in common."
     counts = {entry: len(every - own) for entry, own in images.items() if own != every}
     if not counts:
         return ""
     listed = ", ".join(f"{entry} lacks {count}" for entry, count in counts.items())
+    if len(images) > 1 and all(own == common for own in images.values()):
+        listed = f"none has the other {len(every - common)}"
     return f"ranked on the {len(common)} of {len(every)} images that all entries have; {listed}."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -133,28 +134,32 @@ class Harness:
                 self.models[subject.label] = replace(model, generator=prepare(own, device, precision))
         self.directions = {metric.name: metric.spec.higher_is_better for metric in metrics}
         self._asked: list[dict[str, Question]] = []
+        self._warned: set[tuple[object, ...]] = set()
+        self._computed: Counter[str] = Counter()
 
     def alone(self, image_sets: Sequence[ImageSet]) -> None:
         """Compute what is not known yet, and collect all rows."""
         with self._store() as store:
             if self.out is not None:
                 self._take_in(store)  # what processes left that were killed
+            questions = self._questions(image_sets)
+            self._present_images(store, questions)
             self._cost(store)
             self._note_overlaps(store, image_sets)
-            questions = self._questions(image_sets)
             for image_set, asked in zip(image_sets, questions, strict=True):
                 self._score_set(image_set, asked, store, store)
             self._collect(questions, store)
 
     def together(self, image_sets: Sequence[ImageSet], processes: PartialState) -> None:
         """Do the same, each process for its share of the images and into a file of its own."""
+        questions = self._questions(image_sets)
         if processes.is_main_process:
             with self._store() as store:
-                self._cost(store)
                 self._take_in(store)  # what processes left that were killed
+                self._present_images(store, questions)
+                self._cost(store)
                 self._note_overlaps(store, image_sets)
         processes.wait_for_everyone()
-        questions = self._questions(image_sets)
         rank, world = processes.process_index, processes.num_processes
         with (
             Store(self.out, self.environment, read_only=True) as known,
@@ -163,7 +168,7 @@ class Harness:
             for image_set, asked in zip(image_sets, questions, strict=True):
                 share = ImageSet(image_set.name, image_set.items[rank::world])
                 self._score_set(share, asked, known, own)
-        self.findings.computed = sum(gather_object([self.findings.computed]))
+        self._computed = sum(gather_object([self._computed]), Counter())
         for found in (self.findings.failed, self.findings.unavailable):
             for part in gather_object([found]):
                 found.update(part)
@@ -243,6 +248,10 @@ class Harness:
         self._asked = [_questions(image_set, scale, self.settings.protocol) for image_set in image_sets]
         return self._asked
 
+    def _present_images(self, store: Store, questions: Sequence[Mapping[str, Question]]) -> None:
+        scale = next(iter(self.models.values())).entry.scale
+        store.present_images(scale, (question for asked in questions for question in asked.values()))
+
     def _take_in(self, store: Store) -> None:
         assert self.out is not None
         for other in sorted(self.out.glob("results.*.sqlite")):
@@ -289,7 +298,10 @@ class Harness:
             warnings.simplefilter("always", UpscaleWarning)
             sr = self._enlarged(self.models[name], pair)
         for found in caught:
-            warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
+            kind = (name, question.dataset, found.category, found.filename, found.lineno)
+            if kind not in self._warned:  # the others, one an image, stand in the remarks
+                self._warned.add(kind)
+                warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
         told = [str(found.message) for found in caught if issubclass(found.category, UpscaleWarning)]
         if (told or noted) and missing:
             own.set_remark(subject, question.dataset, question.image, " ".join(told))
@@ -331,7 +343,7 @@ class Harness:
                 continue
             for output, values in zip(alike, found, strict=True):
                 own.add(self.subjects[output.name], pair.question, values, self.identities, self.directions)
-                self.findings.computed += len(values)
+                self._computed.update(values.keys())
 
     def _left(self, metrics: Sequence[str]) -> list[str]:
         return [name for name in metrics if name not in self.findings.unavailable]
@@ -360,16 +372,30 @@ class Harness:
         pairs = [(subject, q) for subject in self.subjects.values() for asked in questions for q in asked.values()]
         store.renew(pairs, self.identities)
         datasets = [next(iter(asked.values())).dataset for asked in questions if asked]
+        there = {(question.dataset, question.image) for asked in questions for question in asked.values()}
         for subject in self.subjects.values():
-            self.findings.remarks += store.remarks(subject, datasets)
+            found = store.remarks(subject, datasets)
+            self.findings.remarks += [r for r in found if not r.image or (r.dataset, r.image) in there]
+        missing = 0
         for asked in questions:
             for name in self.models:
                 for question in asked.values():
-                    for metric, value in store.find(self.subjects[name], question, self.identities).items():
+                    known = store.find(self.subjects[name], question, self.identities)
+                    if name not in self.findings.failed:
+                        missing += sum(metric not in known for metric in self._left(list(self.identities)))
+                    for metric, value in known.items():
                         if metric in self.findings.unavailable:  # what is not whole is not compared
                             continue
                         row = Row(name, question.dataset, question.image, metric, self.settings.protocol, value)
                         self.findings.rows.append(row)
+        if missing:  # another benchmark in the folder takes in, and deletes, what a process is still writing
+            raise DataError(
+                f"{missing} values were computed and are not in {store.path}, as where two benchmarks run in one "
+                "folder at a time; run the same command again, which computes just these."
+            )
+        self.findings.computed = sum(
+            count for metric, count in self._computed.items() if metric not in self.findings.unavailable
+        )
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
 
     Raises:
         InputError: a folder holds no results; they have no protocol or scale in common; two folders have different
-            images under one name.
+            images, or datasets without a common image, under one name.
     """
     by_folder = {folder: read_scores(folder) for folder in folders}
     everything = [score for scores in by_folder.values() for score in scores]
@@ -98,11 +98,11 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
     remarks: list[Remark] = []
     for folder, scores in by_folder.items():
         named = {labelled(entry, p): label for (where, entry, p), label in labels.items() if where == folder}
-        there = {score.dataset for score in scores}
+        there = {(s.dataset, image) for s in scores for image in ("", s.image)}
         remarks += [
             remark._replace(entry=named[remark.entry])
             for remark in read_remarks(folder)
-            if remark.entry in named and remark.dataset in there
+            if remark.entry in named and (remark.dataset, remark.image) in there
         ]
         for (metric, dataset, of_protocol), raters in read_panels(folder).items():
             if of_protocol == wanted:
@@ -182,6 +182,26 @@ def _refuse_mixtures(by_folder: Mapping[Path, Sequence[Score]]) -> None:
     if len(scales) > 1:
         named = " and ".join(f"x{scale} ({entry})" for scale, entry in sorted(scales.items()))
         raise InputError(f"Scores of different scales are not comparable: {named}.")
+    _refuse_other_datasets(by_folder)
+
+
+def _refuse_other_datasets(by_folder: Mapping[Path, Sequence[Score]]) -> None:
+    """Refuse two folders' datasets of one name that share no image and are not parts of one, as after a run that broke.
+
+    Entries that are in both folders would be averaged over the two as if they were one dataset.
+    """
+    seen: dict[str, list[tuple[Path, set[str], set[str]]]] = {}
+    for folder, scores in by_folder.items():
+        for dataset in dict.fromkeys(score.dataset for score in scores):
+            own = [score for score in scores if score.dataset == dataset]
+            images, digests = {score.image for score in own}, {score.dataset_digest for score in own}
+            for where, others, other_digests in seen.setdefault(dataset, []):
+                if not images & others and not digests & other_digests:
+                    raise InputError(
+                        f"{where} and {folder} have different datasets under the name {dataset!r}, without a common "
+                        "image; leave one out, or rename one and benchmark it again."
+                    )
+            seen[dataset].append((folder, images, digests))
 
 
 def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, str], str]:

@@ -51,7 +51,8 @@ class Score:
 def read_scores(folder: Path) -> list[Score]:
     """Return the newest value of every (entry, dataset, image, metric, protocol) of a run folder.
 
-    Where an entry's weights or composition changed between runs, only what belongs to the last one counts.
+    Where an entry's weights or composition, or the images of a dataset, changed between runs, only what belongs to the
+    last one counts.
 
     Raises:
         InputError: the folder holds no results.
@@ -64,11 +65,25 @@ def read_scores(folder: Path) -> list[Score]:
     )
     with closing(_open_existing(folder)) as database:
         rows = database.execute(query).fetchall()
+        images = _images(database)
     current: dict[tuple[str, ...], Score] = {}
     for row in rows:
         score = Score(**dict(zip(names, _typed(names, row), strict=True)))
+        meant = images.get((score.dataset, score.scale))
+        if meant is not None and meant.get(score.image) != score.image_digest:
+            continue
         current[score.entry, score.precision, score.dataset, score.image, score.metric, score.protocol] = score
     return list(current.values())
+
+
+def _images(database: sqlite3.Connection) -> dict[tuple[str, int], dict[str, str]]:
+    """Return ``(dataset, scale)`` to name and digest of its images; of no dataset for which they were not noted."""
+    if not database.execute("SELECT name FROM sqlite_master WHERE name = 'images'").fetchone():
+        return {}  # written before they were noted
+    found: dict[tuple[str, int], dict[str, str]] = {}
+    for dataset, scale, image, digest in database.execute("SELECT dataset, scale, image, image_digest FROM images"):
+        found.setdefault((dataset, scale), {})[image] = digest
+    return found
 
 
 def read_scores_of(folder: Path, rows: Iterable[Row]) -> list[tuple[str, Score]]:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from .errors import DataError
+from .errors import DataError, InputError
 from .remarks import Remark
 
 FILE = "results.sqlite"
@@ -57,6 +57,9 @@ CREATE TABLE IF NOT EXISTS remarks (
     entry TEXT NOT NULL, precision TEXT NOT NULL, configuration TEXT NOT NULL, weights TEXT NOT NULL,
     dataset TEXT NOT NULL, image TEXT NOT NULL, text TEXT NOT NULL,
     PRIMARY KEY (entry, precision, configuration, weights, dataset, image));
+CREATE TABLE IF NOT EXISTS images (
+    dataset TEXT NOT NULL, scale INTEGER NOT NULL, image TEXT NOT NULL, image_digest TEXT NOT NULL,
+    PRIMARY KEY (dataset, scale, image));
 PRAGMA user_version = 1;
 """
 
@@ -225,6 +228,41 @@ class Store:
         row = {name: getattr(subject, name) for name in ("entry", "precision", "configuration", "weights")}
         self._insert("current", [row])
 
+    def present_images(self, scale: int, questions: Iterable[Question]) -> None:
+        """Make these the images that are meant by their datasets' names from now on, as :meth:`present` does a model.
+
+        A dataset may grow, shrink or be mended: the scores of what is no longer in it remain, but are not read.
+
+        Args:
+            scale: of the models that are asked.
+
+        Raises:
+            InputError: what is known under a dataset's name has no image in common with it, not even by name, so the
+                two are different datasets.
+        """
+        by_dataset: dict[str, dict[str, str]] = {}
+        for question in questions:
+            by_dataset.setdefault(question.dataset, {})[question.image] = question.image_digest
+        for dataset, images in by_dataset.items():
+            known = self._known_images(dataset, scale)
+            if known and not known.keys() & images.keys() and not set(known.values()) & set(images.values()):
+                raise InputError(
+                    f"{self.path.parent} holds scores on other images under the name {dataset!r} ({_some(known)}) than "
+                    f"those given now ({_some(images)}), with none in common; rename a folder, or give another --out."
+                )
+        with self._writing() as database:
+            for dataset, images in by_dataset.items():
+                database.execute("DELETE FROM images WHERE dataset = ? AND scale = ?", (dataset, scale))
+                rows = [(dataset, scale, image, digest) for image, digest in images.items()]
+                database.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
+
+    def _known_images(self, dataset: str, scale: int) -> dict[str, str]:
+        """Return name to digest of the images that a dataset had last; or, if not noted, of all that were scored."""
+        asked = (dataset, scale)
+        found = "SELECT image, image_digest FROM {} WHERE dataset = ? AND scale = ?"
+        last = self._database.execute(found.format("images"), asked).fetchall()
+        return dict(last or self._database.execute(found.format("scores") + " ORDER BY rowid", asked).fetchall())
+
     def add(
         self,
         subject: Subject,
@@ -386,7 +424,7 @@ class _Writing:
 
 def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     if read_only:  # nobody writes meanwhile, so that no lock is needed, which a shared disk may not have
-        return sqlite3.connect(f"file:{path.resolve().as_posix()}?immutable=1", uri=True)
+        return sqlite3.connect(f"file:{quote(path.resolve().as_posix())}?immutable=1", uri=True)
     database = sqlite3.connect(path, timeout=30)
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, 1):
@@ -415,6 +453,11 @@ def output_path(
 def labelled(entry: str, precision: str) -> str:
     """Return the name of an entry with its precision, unless that is fp32."""
     return entry if precision == "fp32" else f"{entry} ({precision})"
+
+
+def _some(images: Iterable[str]) -> str:
+    names = sorted(images)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _now() -> str:

@@ -87,7 +87,8 @@ def choose_layout(field: Field, tile: int | None = None, overlap: int | None = N
         raise InputError(f"a tile of {tile} pixels is too small; give at least {least}, or 0 for no tiles.")
     if overlap is None:
         candidates = [field.radius if (field.radius or 0) <= side // 8 else None, field.effective, field.radius]
-        fitting = [radius for radius in candidates if radius is not None and radius <= limit]
+        bounded = [radius for radius in candidates if radius is not None and radius <= limit]
+        fitting = [radius for radius in bounded if side > 2 * _round_up(radius + 1, size_multiple)]
         overlap = fitting[0] if fitting else side // 8
     rounded = _round_up(overlap + 1, size_multiple)
     if side <= 2 * rounded:
@@ -241,6 +242,9 @@ class _Work:
         overlap, sees = self.layout.overlap, self.layout.sees
         if overlap > 3 * tile // 8:
             overlap = _round_up(sees + 1 if sees is not None and sees < 3 * tile // 8 else tile // 8, self.multiple)
+            if tile <= 2 * overlap:  # rounded up to where nothing of the tile is left
+                overlap = _round_up(tile // 8, self.multiple)
+        assert tile > 2 * overlap > 0, (tile, overlap)  # else cutting would never end
         self.layout = Layout(tile, overlap, sees)
         self.rows, self.columns = min(tile, self.height), min(tile, self.width)
         self.pending = [part for box in self.pending for part in self._cut(box)]

@@ -83,9 +83,9 @@ def test_metrics_that_entries_lack_images_of_are_named() -> None:
     rows += [Row("a", "d", image, "mos", "y", 3.0) for image in "12"] + [Row("b", "d", "2", "mos", "y", 4.0)]
     (board,) = leaderboards(rows, {"psnr": True, "mos": True}, {})
     lacking, untested = board.notes
-    assert lacking == "mos: ranked on the 1 of 2 images that all entries have; b lacks 1."
+    assert lacking == "mos: ranked on the 1 of 3 images that all entries have; a lacks 1, b lacks 2."
     assert "too few to test" in untested
-    assert "- mos: ranked on the 1 of 2" in leaderboard_markdown([board], {"psnr": True, "mos": True}, "y", "", 128)
+    assert "- mos: ranked on the 1 of 3" in leaderboard_markdown([board], {"psnr": True, "mos": True}, "y", "", 128)
     (board,) = leaderboards(
         [*rows, Row("c", "d", "2", "psnr", "y", 1.0), Row("c", "d", "4", "mos", "y", 1.0)],
         {"psnr": True, "mos": True},
@@ -93,6 +93,16 @@ def test_metrics_that_entries_lack_images_of_are_named() -> None:
     )
     assert board.notes[1] == "mos: not compared, since a and c have no image in common."
     assert list(board.rankings) == ["psnr"]
+
+
+def test_a_metric_that_no_entry_has_on_all_images_says_so() -> None:
+    """As one that failed on an image, or was asked for before the dataset grew: its means are of fewer images."""
+    rows = [Row(entry, "d", image, "psnr", "y", 30.0) for entry in "ab" for image in "1234567"]
+    rows += [Row(entry, "d", image, "lpips", "y", 0.1) for entry in "ab" for image in "123456"]
+    (board,) = leaderboards(rows, {"psnr": True, "lpips": False}, {})
+    assert board.notes == ("lpips: ranked on the 6 of 7 images that all entries have; none has the other 1.",)
+    (alone,) = leaderboards([row for row in rows if row.entry == "a"], {"psnr": True, "lpips": False}, {})
+    assert alone.notes == ("lpips: ranked on the 6 of 7 images that all entries have; a lacks 1.",)
 
 
 def test_undefined_values_are_left_out_of_means_and_shown_as_a_dash() -> None:
@@ -295,6 +305,15 @@ def test_the_report_shows_the_outputs_of_some_images(folder: Path, tmp_path: Pat
     again = bench("bicubic,nearest", str(folder), "psnr", out=out, pictures=1)
     assert again.computed == 0
     assert len(list(out.rglob("*.png"))) == 3, "what was lost is made again, and nothing is scored"
+
+
+def test_without_pictures_no_report_of_an_earlier_call_is_left(folder: Path, tmp_path: Path) -> None:
+    """It would show other scores than the tables beside it."""
+    bench("nearest", str(folder), "psnr", out=tmp_path, pictures=1)
+    assert (tmp_path / "report.html").is_file()
+    bench("bicubic", str(folder), "psnr", out=tmp_path, pictures=0)
+    assert not (tmp_path / "report.html").exists()
+    assert (tmp_path / "leaderboard.md").is_file()
 
 
 def test_a_page_of_several_runs_has_the_pictures_of_all(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,15 @@ from typer.testing import CliRunner
 
 from srzoo import benchmark, latency
 from srzoo.benchmark import BenchResult, bench
+from srzoo.cli import app
 from srzoo.errors import DataError, UpscaleWarning
 from srzoo.leaderboard import leaderboard_markdown
 from srzoo.merged import merge
 from srzoo.pretrained import Model, load_model
 from srzoo.report import unsteady
-from srzoo.scoring import Metric
+from srzoo.scoring import Metric, available_metrics
 from srzoo.specs import MetricSpec
-from srzoo.store import CostRow
+from srzoo.store import CostRow, Question, Store, Subject
 
 torch.set_num_threads(1)
 
@@ -102,6 +104,45 @@ def test_when_scoring_together_fails_the_one_it_fails_for_is_named(
     assert [s.entry for s in result.standings] == ["bicubic", "nearest"]
 
 
+def test_a_metric_that_fails_on_an_image_is_left_out_and_not_counted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails:
+        def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+            if 192 in hr.shape:
+                raise ArithmeticError("long")
+            return (sr - hr).abs().mean(dim=(1, 2, 3))
+
+    real = available_metrics
+    spec = MetricSpec("psnr", Fails(), summary="of another package", higher_is_better=False, domain="rgb")
+
+    def available(names: list[str], device: torch.device) -> tuple[list[Metric], dict[str, str]]:
+        found, missing = real(["ssim"], device)
+        return [*found, Metric("psnr", spec=spec, function=Fails())], missing
+
+    monkeypatch.setattr(benchmark, "available_metrics", available)
+    result = bench("bicubic,nearest", str(folder), "ssim,psnr", out=tmp_path, pictures=0)
+    assert list(result.unavailable) == ["psnr"] and "long" in result.unavailable["psnr"]
+    assert result.computed == len(result.rows) == 4, "of ssim: all that are shown were computed now"
+
+
+def test_values_that_are_lost_on_the_way_are_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process whose file another benchmark in the folder deleted: else the table is of fewer images, unsaid."""
+    add = Store.add
+
+    def forgetful(self: Store, subject: Subject, question: Question, *rest: Any) -> None:
+        if question.image == "a":
+            add(self, subject, question, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "add", forgetful)
+        with pytest.raises(DataError, match=r"2 values were computed and are not in .*run the same command again"):
+            bench("bicubic", str(folder), "psnr,ssim", out=tmp_path, pictures=0)
+    assert bench("bicubic", str(folder), "psnr,ssim", out=tmp_path, pictures=0).computed == 2
+
+
 # --- tiles ------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +164,18 @@ def test_what_was_computed_in_tiles_does_not_stand_for_whole_images(folder: Path
 def test_seams_are_told_where_tiles_overlap_by_less_than_the_generator_sees(folder: Path) -> None:
     with pytest.warns(UpscaleWarning, match="where tiles meet, they differ"):
         bench("srresnet-lite-x4", str(folder), "psnr", tile=16)
+
+
+def test_seams_are_a_warning_once_a_model_and_a_remark_on_every_image(folder: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = bench("srresnet-lite-x4,rrdb-lite-x4", str(folder), "psnr", tile=16, out=tmp_path, pictures=0)
+    assert [w.category for w in caught if "where tiles meet" in str(w.message)] == [UpscaleWarning] * 2
+    asked = {(entry, image) for entry in ("srresnet-lite-x4", "rrdb-lite-x4") for image in "ab"}
+    assert {(remark.entry, remark.image) for remark in found.remarks if remark.image} == asked
+    command = ["bench", "srresnet-lite-x4", "--data", str(folder), "--metric", "psnr", "--tile", "16"]
+    again = CliRunner().invoke(app, [*command, "--out", str(tmp_path), "--pictures", "0"])
+    assert "That is the worst of 2 such images." in " ".join(again.output.split()), "told by a resumed run too"
 
 
 def test_where_memory_runs_out_tiles_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

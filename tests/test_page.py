@@ -140,6 +140,17 @@ def test_a_plot_of_two_metrics_of_distortion_is_named_by_them(directions: dict[s
     assert ("Perception" in text) == ("lpips" in directions)
 
 
+def test_what_a_plot_has_no_place_for_is_named_under_it() -> None:
+    """One image that an entry gets exactly makes its mean infinite; it would be missing from the plot unsaid."""
+    rows = [Row("exact", "set", "1", "psnr", "y", math.inf), Row("exact", "set", "1", "lpips", "y", 0.1)]
+    rows += [Row(entry, "set", "1", metric, "y", 0.5) for entry in "ab" for metric in DIRECTIONS]
+    costs = {"exact": EntryCost(1.0), "a": EntryCost(2.0)}
+    text = render_page(PageData(rows, DIRECTIONS, costs), build_gallery({}))
+    captions = re.findall("<figcaption>(.*?)</figcaption>", text)
+    found = [re.findall("Not drawn, without a finite (.*)[.]$", caption) for caption in captions]
+    assert found == [["score: exact"], ["score or time: exact, b"], ["score or time: b"]]
+
+
 def test_the_precisions_of_the_times_are_said() -> None:
     """On the page and in Markdown: what was measured, and nothing where nothing was."""
     rows = [Row(entry, "set", "1", "psnr", "y", 30.0) for entry in ("a", "a (bf16)", "b (bf16)")]

@@ -113,6 +113,15 @@ def test_wilcoxon_against_published_scores() -> None:
     assert not found.tied
 
 
+@pytest.mark.parametrize("unequal", [1, 5, 6])
+def test_equal_images_are_left_out_and_the_test_stays_exact(unequal: int) -> None:
+    """Of twenty images five differ, all for one entry: p is 2/32, not the 0.043 of the normal approximation."""
+    better = [30.0 + 0.1 * (image + 1) * (image < unequal) for image in range(20)]
+    (found,) = compare(rows({"a": better, "b": [30.0] * 20}), True)
+    assert found.p == pytest.approx(2 / 2**unequal)
+    assert found.tied == (unequal < 6)
+
+
 def test_wilcoxon_of_six_images_with_one_winner_is_two_in_sixty_four() -> None:
     (found,) = compare(rows({"a": [2, 3, 4, 5, 6, 8], "b": [1, 1, 1, 1, 1, 1]}), True)
     assert found.p == pytest.approx(2 / 64)

@@ -79,6 +79,14 @@ def test_what_was_added_is_found_again_exactly(tmp_path: Path) -> None:
     assert np.isnan(found["ssim"])
 
 
+def test_a_folder_of_any_name_is_read_by_processes_that_share_it(tmp_path: Path) -> None:
+    folder = tmp_path / "bench #1, 50%20?"
+    with Store(folder, HERE) as store:
+        store.add(SUBJECT, QUESTION, {"psnr": 1.0}, METRICS, UP)
+    with Store(folder, HERE, read_only=True) as store:
+        assert store.find(SUBJECT, QUESTION, METRICS) == {"psnr": 1.0}
+
+
 def test_infinite_values_survive(tmp_path: Path) -> None:
     with Store(tmp_path, HERE) as store:
         store.add(SUBJECT, QUESTION, {"psnr": float("inf")}, METRICS, UP)
@@ -402,6 +410,45 @@ def test_different_images_of_one_name_are_not_ranked_together(folder: Path, two_
     bench("nearest", str(folder), "psnr", out=two_runs[1], pictures=0)
     with pytest.raises(InputError, match="different images under the name photographs/00"):
         merge(two_runs)
+
+
+def pictures_in(folder: Path, names: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        colour = tuple(int(c) for c in np.random.default_rng(ord(name)).integers(0, 256, 3))
+        Image.new("RGB", (32, 32 + number), colour).save(folder / f"{name}.png")
+    return str(folder)
+
+
+def test_another_dataset_of_one_name_is_refused(tmp_path: Path) -> None:
+    """Two folders called alike would else become one dataset, of which means are taken over both."""
+    ours, theirs = (pictures_in(tmp_path / whose / "faces", names) for whose, names in (("a", "ab"), ("b", "cdef")))
+    bench("bicubic", ours, "psnr", out=tmp_path / "out", pictures=0)
+    with pytest.raises(InputError, match=r"'faces' \(a, b\) than those given now \(c, d, e, \.\.\.\).*another --out"):
+        bench("bicubic", theirs, "psnr", out=tmp_path / "out", pictures=0)
+    bench("bicubic", theirs, "psnr", out=tmp_path / "other", pictures=0)
+    result = cli("leaderboard", str(tmp_path / "out"), str(tmp_path / "other"))
+    assert result.exit_code == 2
+    assert "different datasets under the name 'faces', without a common image" in " ".join(result.stderr.split())
+
+
+def test_parts_of_one_dataset_from_two_runs_are_ranked_together(tmp_path: Path) -> None:
+    """As of two runs that broke: the digest of the dataset says that it is one."""
+    folders = [run_of(tmp_path / name, SUBJECT, images) for name, images in (("x", "ab"), ("y", "cd"))]
+    assert {row.image for row in merge(folders).rows} == set("abcd")
+
+
+def test_images_that_left_a_dataset_leave_its_leaderboard(tmp_path: Path) -> None:
+    out, data = tmp_path / "out", pictures_in(tmp_path / "faces", "abcd")
+    bench("bicubic,nearest", data, "psnr,ssim", out=out, pictures=0)
+    (tmp_path / "faces" / "b.png").unlink()
+    Image.new("RGB", (48, 48), (7, 7, 7)).save(tmp_path / "faces" / "c.png")
+    found = bench("bicubic", data, "psnr", out=out, pictures=0)
+    assert {row.image for row in found.rows} == set("acd")
+    there = {(s.entry, s.image, s.metric) for s in read_scores(out)}
+    psnr = {("bicubic", image, "psnr") for image in "acd"} | {("nearest", image, "psnr") for image in "ad"}
+    ssim = {(entry, image, "ssim") for entry in ("bicubic", "nearest") for image in "ad"}
+    assert there == psnr | ssim, "neither what is gone nor a score of what the file was before"
 
 
 def test_two_models_of_one_name_are_told_apart(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

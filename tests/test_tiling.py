@@ -22,7 +22,7 @@ from srzoo.errors import InputError, MemoryShortageError, PluginError, UpscaleWa
 from srzoo.pretrained import Model
 from srzoo.receptive import Field, measure_field, receptive_radius
 from srzoo.recipe import ComponentRef, Entry
-from srzoo.tiling import Layout, choose_layout, is_out_of_memory, self_ensemble, upscale_tiled
+from srzoo.tiling import Layout, _Work, choose_layout, is_out_of_memory, self_ensemble, upscale_tiled
 from srzoo.upscaling import Settings, upscale, upscale_picture
 
 torch.set_num_threads(1)
@@ -396,6 +396,22 @@ def test_overlap_gives_way_before_the_work_does() -> None:
         upscale(image, model_of(Limited(20 * 20), 2, radius=7), tile=64, overlap=12)
     said = str(caught[-1].message)
     assert "16 pixels overlap by 2, and how far the generator sees is 7; where tiles meet, they differ by up" in said
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 4, 6, 8, 16])
+def test_tiles_keep_something_whatever_overlap_and_multiple(multiple: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An overlap that is rounded up to a multiple may fill half a tile; cutting an image by that would never end."""
+    monkeypatch.setattr("srzoo.tiling.gc.collect", lambda: 0)
+    tile = max(16, 4 * multiple)
+    for sees in range(tile // 2 + 2):
+        for layout in (choose_layout(Field(sees), tile, None, multiple), Layout(4 * tile, tile, sees)):
+            work = _Work(6 * tile, 6 * tile, layout, multiple, batch=1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UpscaleWarning)
+                while max(work.rows, work.columns) > tile:
+                    work.shrink()
+            assert work.layout.tile > 2 * work.layout.overlap > 0
+            assert work.layout.overlap % multiple == 0
 
 
 def test_no_memory_at_all_is_one_clear_error() -> None:

@@ -87,7 +87,7 @@ def bench_command(
         typer.Option("--out", help="Folder for the results, leaderboard.md and report.html.", metavar="DIR"),
     ] = Path("bench"),
     pictures: Annotated[
-        int, typer.Option("--pictures", help="Images whose outputs report.html shows; 0 writes no report.", min=0)
+        int, typer.Option("--pictures", help="Images whose outputs report.html shows; 0 leaves no report.", min=0)
     ] = 12,
     resume: Annotated[
         bool,
@@ -105,6 +105,7 @@ def bench_command(
     from ..coverage import comparable
     from ..harness import LATENCY_SIZE
     from ..precisions import automatic
+    from ..remarks import remark_notes
     from ..report import unsteady
 
     chosen = checked_protocol(protocol)
@@ -145,12 +146,15 @@ def bench_command(
     size = sizes[0] if sizes else LATENCY_SIZE
     known = len(result.rows) - result.computed
     note = f", {known} of {len(result.rows)} known from before" if known else ""
-    note += f". To look at: {out / 'report.html'}" if pictures else ""
+    note += f". To look at: {out / 'report.html'}" if (out / "report.html").is_file() else ""
     console.print(
         f"[dim]ms: median for one {size}x{size} input. Rows: {out / 'results.csv'}{note}[/dim]",
         soft_wrap=True,
         highlight=False,
     )
+    of_images = [remark for remark in result.remarks if remark.image and remark.entry not in result.failed]
+    for text in remark_notes(of_images):  # what holds of a whole dataset was a warning before the first image
+        console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True, highlight=False)
     if caution := unsteady(result.costs):
         console.print(f"[dim]{escape(caution)}[/dim]", soft_wrap=True, highlight=False)
     if result.left_out:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from ..plots import Axis, Point, scatter_svg
 from ..report import format_value, short_number
@@ -37,6 +38,13 @@ def dataset_plots(
             found.append(Point(name, x[entry], y[entry], indices[entry], sizes[entry] / largest, note))
         return found
 
+    def undrawn(metrics: Sequence[str], what: str) -> str:
+        """Name the scored entries that have no place in a plot, as whose mean is infinite by one equal image."""
+        axes = [means[metric] for metric in metrics] + ([times] if len(metrics) == 1 else [])
+        scored = [entry for entry in indices if any(entry in means[metric] for metric in metrics)]
+        names = [entry for entry in scored if not all(math.isfinite(axis.get(entry, math.nan)) for axis in axes)]
+        return f" Not drawn, without a finite {what}: {', '.join(names)}." if names else ""
+
     def axis(metric: str) -> Axis:
         up = data.directions[metric]
         return Axis(f"{metric}, {'higher' if up else 'lower'} is better", up)
@@ -49,11 +57,13 @@ def dataset_plots(
         # two that point the same way, such as PSNR and SSIM, mostly measure the same
         differ = data.tradeoff is not None or data.directions[distortion] != data.directions[perception]
         title = f"{'Perception and distortion' if differ else f'{distortion} and {perception}'} on {dataset}"
+        missing = undrawn(pair, "score")
         svg = scatter_svg(points(distortion, perception), axis(distortion), axis(perception), f"{anchor}-pd", title)
-        found.append((f"{title}. Marker area: {what}, at most {short_number(largest)}.{numbers}", svg))
+        found.append((f"{title}. Marker area: {what}, at most {short_number(largest)}.{numbers}{missing}", svg))
     speed = Axis(f"milliseconds for {data.latency_size}x{data.latency_size}, lower is better", False, True)
     for metric in [m for m in dict.fromkeys(pair or list(means)[:1]) if m in means]:
         title = f"Quality and speed on {dataset}: {metric}"
         svg = scatter_svg(points(None, metric), speed, axis(metric), f"{anchor}-speed-{len(found)}", title)
-        found.append((f"{title}, against the time of one image.{numbers}", svg))
+        missing = undrawn([metric], "score or time")
+        found.append((f"{title}, against the time of one image.{numbers}{missing}", svg))
     return [(caption, svg) for caption, svg in found if svg]
