@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from .allocator import keep_freed_memory
 from .confinement import Name
@@ -17,7 +20,8 @@ from .costs import cost_of
 from .coverage import comparable
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
-from .errors import DataError, RecipeWarning, SrzooError, labelled
+from .errors import DataError, InputError, RecipeWarning, SrzooError, labelled
+from .files import acquired
 from .gallery import MAX_IMAGES
 from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
 from .inference import PRECISIONS, best_device
@@ -33,8 +37,7 @@ from .report import RowWriter, panel_notes
 from .results import read_opinions, read_scores_of
 from .scoring import available_metrics
 from .statistics import group_seeds
-from .store import Pictures
-from .store import labelled as labelled_precision
+from .store import Pictures, label_of
 from .tiling import SMALLEST_TILE
 from .zoo import get_zoo
 
@@ -133,7 +136,7 @@ def bench(
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(result.unavailable.values()))
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
-    _refuse_duplicates("models", [labelled_precision(m.name, p) for m in models for p in settings.precisions])
+    _refuse_duplicates("models", [label_of(m.name, p) for m in models for p in settings.precisions])
     _refuse_mixed_scales(models)
     overlaps = _warn_of_known_images(models, image_sets)
     if processes is not None and result.out is None:
@@ -141,16 +144,52 @@ def bench(
     result.directions = {metric.name: metric.spec.higher_is_better for metric in found}
     outputs = Outputs(result.out, image_sets, pictures, anew=not resume) if result.out is not None else None
     run = Harness(models, settings, found, device, result, result.out, outputs, progress, overlaps)
-    if processes is None:
-        run.alone(image_sets)
-    else:
-        run.together(image_sets, processes)
-    if processes is None or processes.is_main_process:
-        _recall_opinions(result)
-        result.bases = float32_of(run.subjects)
-        result.recipes = group_recipes({name: s for name, s in run.subjects.items() if name not in result.failed})
-        _write(result, settings, device_name(device), run.pictures())
+    with _held(result.out, processes):
+        if processes is None:
+            run.alone(image_sets)
+        else:
+            run.together(image_sets, processes)
+        if processes is None or processes.is_main_process:
+            _recall_opinions(result)
+            result.bases = float32_of(run.subjects)
+            result.recipes = group_recipes({name: s for name, s in run.subjects.items() if name not in result.failed})
+            _write(result, settings, device_name(device), run.pictures())
     return result
+
+
+@contextlib.contextmanager
+def _held(out: Path | None, processes: PartialState | None) -> Iterator[None]:
+    """Keep other benchmarks out of a folder; it is free again after this context, or when the process ends.
+
+    Raises:
+        InputError: another one is at work in it.
+    """
+    if out is None:
+        yield
+        return
+    lock = filelock.FileLock(out / ".lock")
+    told: list[SrzooError | None] = [None]
+    if processes is None or processes.is_main_process:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            acquired(lock, timeout=0)
+        except filelock.Timeout:
+            told = [
+                InputError(
+                    f"Another benchmark is at work in {out}; two would take each other's results for those of a killed "
+                    "process. Give another --out, or wait for it or stop it; what it has scored is kept."
+                )
+            ]
+        except OSError as error:
+            told = [DataError(f"Cannot write {lock.lock_file}: {error}.")]
+    if processes is not None:
+        broadcast_object_list(told)  # else the others would wait for one that gave up
+    if told[0] is not None:
+        raise told[0]
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _several(sizes: int | Sequence[int]) -> list[int]:
@@ -340,4 +379,8 @@ def _refuse_mixed_scales(models: Sequence[Model]) -> None:
     scales = {model.entry.scale: model.name for model in models}
     if len(scales) > 1:
         named = " and ".join(f"x{scale} ({name})" for scale, name in sorted(scales.items()))
-        raise DataError(f"Scores of different scales are not comparable: {named}; benchmark one scale at a time.")
+        hint = ""
+        if any(model.name == "bicubic" for model in models):
+            other = next(scale for scale, name in scales.items() if name != "bicubic")
+            hint = f" Bicubic at another scale is an entry of your own, {{extends: bicubic, scale: {other}}}."
+        raise DataError(f"Scores of different scales are not comparable: {named}; benchmark one scale at a time.{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import time
@@ -35,8 +36,19 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # which is what people asked to write
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remedy(error: BaseException) -> str:
+    """Say what to do about a file that cannot be written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space and run the same command again."
+    return "Make it writable and run the same command again, or give another --out."
 
 
 def acquired(lock: filelock.BaseFileLock, timeout: float) -> bool:

@@ -13,7 +13,7 @@ from .errors import InputError
 from .remarks import Remark, other_weights, provenance_note, remark_notes
 from .report import Row
 from .results import Score, read_costs, read_panels, read_remarks, read_scores
-from .store import FILE, REFERENCE, CostRow, Pictures, Subject, labelled, output_path
+from .store import FILE, REFERENCE, CostRow, Pictures, Subject, label_of, output_path
 from .timing import Timing, compared_times
 
 
@@ -97,7 +97,7 @@ def merge(folders: Sequence[Path], protocol: str | None = None) -> Merged:
     panels: dict[str, dict[str, int]] = {}
     remarks: list[Remark] = []
     for folder, scores in by_folder.items():
-        named = {labelled(entry, p): label for (where, entry, p), label in labels.items() if where == folder}
+        named = {label_of(entry, p): label for (where, entry, p), label in labels.items() if where == folder}
         there = {(s.dataset, image) for s in scores for image in ("", s.image)}
         remarks += [
             remark._replace(entry=named[remark.entry])
@@ -125,7 +125,7 @@ def _pictures(by_folder: Mapping[Path, Sequence[Score]], labels: Mapping[tuple[P
                 score.dataset,
                 score.image,
                 score.image_digest,
-                labelled(score.entry, score.precision),
+                label_of(score.entry, score.precision),
                 (score.configuration, score.weights, score.precision),
             )
             if path.is_file():
@@ -219,7 +219,7 @@ def _labels(by_folder: Mapping[Path, Sequence[Score]]) -> dict[tuple[Path, str, 
     meant: dict[str, tuple[str, str, str]] = {}
     for folder, scores in by_folder.items():
         for score in scores:
-            label = labelled(score.entry, score.precision)
+            label = label_of(score.entry, score.precision)
             if len(by_folder) > 1 and len(models[score.entry]) > 1:
                 label += f" [{titles[folder]}]"
             labels[folder, score.entry, score.precision] = label

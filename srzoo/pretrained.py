@@ -107,7 +107,10 @@ def load_model(reference: str | Path) -> Model:
             raise UnknownNameError(
                 f"{reference} {found}; write a zoo entry, a checkpoint file, or the folder of a run."
             )
-    entry = get_zoo().entry(str(reference))
+    try:
+        entry = get_zoo().entry(str(reference))
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error} A checkpoint file or the folder of a run may stand there too.") from None
     if not generator_spec(entry).trainable:
         return _model(entry.name, entry, build_generator(entry), None, {})
     return _load_entry(entry, weights_path(entry))
@@ -395,8 +398,10 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
         else:
             load_pretrained(generator, get_zoo().entry(reference), target)
     except (UnknownNameError, WeightsError) as error:
-        unnamed = isinstance(reference, Name) and isinstance(error, UnknownNameError)
-        hint = " A file or folder is for the command line, training.start_from=PATH." if unnamed else ""
+        hint = ""
+        if isinstance(error, UnknownNameError):
+            hint = " A run folder or a .safetensors file may stand there too"
+            hint += ", given on the command line, training.start_from=PATH." if isinstance(reference, Name) else "."
         raise type(error)(
             f"entry {target.name!r}: training.start_from: {error}{hint} "
             "With training.start_from=null the training starts from fresh weights."

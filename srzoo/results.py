@@ -18,7 +18,7 @@ from .errors import DataError, InputError
 from .files import replacing
 from .remarks import Remark
 from .report import Row
-from .store import FILE, CostRow, labelled
+from .store import FILE, CostRow, label_of
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def read_remarks(folder: Path) -> list[Remark]:
             "SELECT entry, precision, dataset, image, text FROM remarks "
             "JOIN current USING (entry, precision, configuration, weights) ORDER BY remarks.rowid"
         ).fetchall()
-    return [Remark(labelled(entry, precision), *rest) for entry, precision, *rest in rows]
+    return [Remark(label_of(entry, precision), *rest) for entry, precision, *rest in rows]
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def read_opinions(folder: Path, rows: Iterable[Row]) -> Opinions:
 
 
 def _place(score: Score) -> tuple[str, str, str, str]:
-    return labelled(score.entry, score.precision), score.dataset, score.image, score.protocol
+    return label_of(score.entry, score.precision), score.dataset, score.image, score.protocol
 
 
 def _open_existing(folder: Path) -> sqlite3.Connection:
@@ -205,11 +205,13 @@ def _open_existing(folder: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise InputError(f"{folder} holds no {FILE}; name folders that srzoo bench wrote.")
     # Readers of a store share its index of what is not merged yet. Where none can be made, as nobody may write there,
-    # nobody does, and what has been merged is all there is.
-    is_still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    # nobody does, and what has been merged is all there is. One that may not write cannot clear the index away again.
+    mode = "mode=rw"
+    if not (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)):
+        mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
-        mode = "immutable=1" if is_still else "mode=ro"
         database = sqlite3.connect(f"file:{quote(path.resolve().as_posix())}?{mode}", uri=True, timeout=30)
+        database.execute("PRAGMA query_only = ON")
         database.execute("SELECT count(*) FROM scores").fetchone()
     except sqlite3.Error as error:
         raise InputError(f"{path} is no store of srzoo's results: {error}.") from error

@@ -19,7 +19,7 @@ from torch import nn
 
 from .data import ImageItem, load_image_set
 from .errors import InputError, RecipeWarning, SrzooError, TrainingError
-from .files import acquired, replacing
+from .files import acquired, remedy, replacing
 from .inference import prepare
 from .recipe import Entry, Validation
 from .registry import get_registry
@@ -70,7 +70,7 @@ class RunFolder:
         obstacle = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
         if obstacle is not None:
             raise InputError(f"The run folder {path} cannot be made: {obstacle} is a file. Give another --out.")
-        if self._states():
+        if any((path / "states").glob("*.pt")):  # even of stages that this entry does not have
             self._check_same()
 
     @contextmanager
@@ -107,12 +107,13 @@ class RunFolder:
                 "Give another --out, or wait for it or stop it."
             )
         except OSError as error:
-            return TrainingError(f"Cannot use the run folder {self.path}: {error}.")
+            return TrainingError(f"Cannot use the run folder {self.path}: {error}. {remedy(error)}")
         return None
 
     def _set_aside(self) -> None:
         """Move the weights of an earlier run, which left no states, so that they do not pass for those of this one."""
-        weights = [path for path in (self.path / "checkpoints", self._weights()) if path.exists()]
+        checkpoints = self.path / "checkpoints"
+        weights = [*([checkpoints] if checkpoints.exists() else []), *self.path.glob("*.safetensors")]
         if not weights:
             return
         aside = next(path for n in itertools.count(1) if not (path := self.path / f"earlier-{n}").exists())
@@ -170,8 +171,7 @@ class RunFolder:
                 file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
         except OSError as error:
             raise TrainingError(
-                f"Cannot write to {self.path / 'log.jsonl'}: {error}. The last state is untouched; "
-                "free some space and run the same command again."
+                f"Cannot write to {self.path / 'log.jsonl'}: {error}. The last state is untouched. {remedy(error)}"
             ) from error
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -203,7 +203,7 @@ class RunFolder:
             with replacing(path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         except OSError as error:
-            raise TrainingError(f"Cannot write {path}: {error}. Free some space and run it again.") from error
+            raise TrainingError(f"Cannot write {path}: {error}. {remedy(error)}") from error
 
     # --- states -------------------------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             raise TrainingError(
                 f"Cannot write a checkpoint to {self.path}: {_reason(error)}. {self.what_is_saved()} "
-                "To go on, free some space and run the same command again."
+                f"{remedy(_reason(error))}"
             ) from error
         for old in self._states()[self._keep :]:
             old.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ class Subject:
     @property
     def label(self) -> str:
         """How results name it: the entry, with its precision where that is not the usual one."""
-        return labelled(self.entry, self.precision)
+        return label_of(self.entry, self.precision)
 
 
 @dataclass(frozen=True)
@@ -417,8 +417,8 @@ class _Writing:
             error = failure
         if isinstance(error, sqlite3.Error):
             raise DataError(
-                f"Cannot write to {self._path}: {error}. What was finished before is there; "
-                "free some space and run the same command again."
+                f"Cannot write to {self._path}: {error}. What was finished before is there; free some space, or make "
+                "the folder writable, and run the same command again."
             ) from error
 
 
@@ -450,7 +450,7 @@ def output_path(
     return folder / "pictures" / parts[0] / parts[1] / f"{parts[2]}-{digest}.png"
 
 
-def labelled(entry: str, precision: str) -> str:
+def label_of(entry: str, precision: str) -> str:
     """Return the name of an entry with its precision, unless that is fp32."""
     return entry if precision == "fp32" else f"{entry} ({precision})"
 

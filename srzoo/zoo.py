@@ -340,8 +340,9 @@ def _other_stage(path: KeyPath, fault: str, tree: Node) -> str:
     """Return a hint where what is missing of a stage may be that of another, whose name was meant."""
     if fault != "missing" or len(path) != 4 or path[:2] != ("training", "stages"):
         return ""
-    stages = tree.at(path[:2]).content
-    return did_you_mean(str(path[2]), [str(name) for name in stages if name != path[2]])
+    others = [str(name) for name in tree.at(path[:2]).content if name != path[2]]
+    known = f" The recipe's other stages: {', '.join(others)}." if others else ""
+    return did_you_mean(str(path[2]), others) or known
 
 
 @functools.cache
@@ -354,9 +355,13 @@ def get_zoo() -> Zoo:
         for path in record.zoo_files
     ]
     extra = [Path(path) for path in os.environ.get("SRZOO_ZOO", "").split(os.pathsep) if path]
+    missing = [InputError(f"SRZOO_ZOO names {path}, which is no file.") for path in extra if not path.is_file()]
+    extra = [path for path in extra if path.is_file()]
     for number, path in enumerate(extra, start=1):
         sources.append(Source(path, "local", "local" if number == 1 else f"local{number}", (path.parent,)))
-    return Zoo(sources, registry)
+    zoo = Zoo(sources, registry)
+    zoo.file_problems += missing
+    return zoo
 
 
 def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from srzoo.cli import app
-from srzoo.errors import InterruptedRunError, UpscaleWarning
+from srzoo.cli import _zoo_first, app
+from srzoo.cli.values import split_names
+from srzoo.errors import InputError, InterruptedRunError, UpscaleWarning
 from srzoo.images import read_picture
 from srzoo.png16 import write_png16
 from srzoo.pretrained import load_model
@@ -354,3 +355,29 @@ def test_images_to_validate_on_that_are_not_there_are_told_before_torch_is_loade
 ) -> None:
     monkeypatch.setitem(sys.modules, "srzoo.training", None)  # importing it would fail
     assert_clear(srzoo("train", "mine", "training.validation={data: nix}"), 2, "No dataset is called 'nix'")
+
+
+def test_a_zoo_file_may_be_named_after_the_command() -> None:
+    assert _zoo_first(["train", "mine", "--zoo", "a.yaml", "--steps", "3"]) == [
+        *("--zoo", "a.yaml", "train", "mine", "--steps", "3")
+    ]
+    assert _zoo_first(["list", "--zoo=a.yaml"]) == ["--zoo=a.yaml", "list"]
+    assert _zoo_first(["list", "--", "--zoo"]) == ["list", "--", "--zoo"]
+    assert _zoo_first(["train", "--help"]) == ["train", "--help"]
+
+
+def test_an_option_of_names_that_names_nothing_is_refused() -> None:
+    assert split_names(None) == [] and split_names(["a, b", "c"]) == ["a", "b", "c"]
+    with pytest.raises(InputError, match="was given none"):
+        split_names([""])
+
+
+def test_a_run_at_another_scale_is_not_to_be_compared_with_bicubic(here: Path) -> None:
+    """There is no bicubic at that scale but one of one's own, which the error says how to write."""
+    result = srzoo("train", "mine", "scale=2", "--steps", "1", "--out", "x2")
+    assert "srzoo bench x2 --data" in result.output
+    compared = srzoo("bench", "x2", "bicubic", "--metric", "psnr")
+    assert compared.exit_code == 2 and "{extends: bicubic, scale: 2}" in compared.output
+    (here / "zoo.yaml").write_text(ZOO + "bicubic-x2: {extends: bicubic, scale: 2}\n")
+    get_zoo.cache_clear()
+    assert srzoo("bench", "x2", "bicubic-x2", "--metric", "psnr", "--data", "photos[:1]").exit_code == 0

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -628,3 +629,14 @@ def test_costs_are_stated_with_their_spread(two_runs: tuple[Path, Path]) -> None
     assert cost.peak_bytes is not None
     assert cost.peak_bytes >= 3 * 512 * 512 * 4, "its output alone is that large"
     assert cost.parameters == 0
+
+
+def test_two_benchmarks_at_a_time_do_not_share_a_folder(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with filelock.FileLock(out / ".lock"), pytest.raises(InputError, match=r"Another benchmark is at work in .*out"):
+        bench("bicubic", str(folder), "psnr", out=out)
+    assert not (out / "results.sqlite").exists()
+    assert bench("bicubic", str(folder), "psnr", out=out).computed > 0, "it is free again"
+    read_scores(out)
+    assert [path.name for path in out.glob("results.sqlite*")] == ["results.sqlite"], "nothing else belongs to it"

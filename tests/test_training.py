@@ -266,7 +266,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         save(state, file)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match=r"No space left.*free some space"):
+    with pytest.raises(TrainingError, match=r"No space left.*[Ff]ree some space"):
         run("srresnet-lite-x4", tmp_path / "pieces", photos, 8, TINY, checkpoint_every=4)
     assert [p.name for p in (tmp_path / "pieces" / "states").iterdir()] == ["psnr-00000004.pt"]
     monkeypatch.undo()
@@ -276,7 +276,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
 
 def test_a_log_that_cannot_be_written_says_so(tmp_path: Path, photos: str) -> None:
     (tmp_path / "log.jsonl").mkdir()
-    with pytest.raises(TrainingError, match=r"Cannot write to .*log.jsonl.*free some space"):
+    with pytest.raises(TrainingError, match=r"Cannot write to .*log.jsonl.*[Ff]ree some space"):
         run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
 
 
@@ -838,6 +838,19 @@ def test_weights_of_an_earlier_run_do_not_pass_for_those_of_a_new_one(tmp_path: 
     assert load_model(tmp_path / "earlier-1").path.read_bytes() == left
     run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
     assert not (tmp_path / "earlier-2").exists()
+
+
+def test_a_run_of_other_stages_does_not_take_a_folder_over(tmp_path: Path, photos: str) -> None:
+    weights = run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        run("srgan-lite-x4", tmp_path, photos, 2, TINY_GAN)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    shutil.rmtree(tmp_path / "states")
+    with pytest.warns(RecipeWarning, match=r"what it left is in .*earlier-1 now"):
+        run("srgan-lite-x4", tmp_path, photos, 2, TINY_GAN)
+    assert (tmp_path / "earlier-1" / weights.name).is_file()
+    assert load_model(tmp_path).path.name == "srgan-lite-x4.safetensors", "one finished run is in the folder"
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,8 @@ def _options(
     ] = False,
 ) -> None:
     if zoo and not Path(zoo).is_file():
-        print_error(f"There is no zoo file {zoo}.")
+        what = f"{zoo} is a folder; give the zoo file in it" if Path(zoo).is_dir() else f"There is no zoo file {zoo}"
+        print_error(f"{what}.")
         raise typer.Exit(2)
     if zoo:
         before = os.environ.get("SRZOO_ZOO", "")
@@ -86,7 +87,7 @@ def main() -> None:
     warnings.filterwarnings("always", category=UpscaleWarning)
     warnings.showwarning = _show_warning
     try:
-        app()
+        app(_zoo_first(sys.argv[1:]))
     except BrokenPipeError:  # 'srzoo list | head'
         sys.stderr.close()
         sys.exit(0)
@@ -96,6 +97,17 @@ def main() -> None:
 
             leave_distribution(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
+
+
+def _zoo_first(arguments: list[str]) -> list[str]:
+    """Return arguments with ``--zoo FILE``, an option of every command, before the command, where typer wants it."""
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == "--zoo" or argument.startswith("--zoo="):
+            end = position + (2 if argument == "--zoo" else 1)
+            return [*arguments[position:end], *arguments[:position], *_zoo_first(arguments[end:])]
+    return arguments
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -35,8 +35,14 @@ def ablate_command(
         ),
     ] = None,
     budget: Annotated[
-        str, typer.Option("--budget", help="What to spend: smoke, cpu, gpu, paper, or what the recipe has.")
-    ] = "smoke",
+        str | None,
+        typer.Option(
+            "--budget",
+            help="What to spend: smoke, cpu, gpu, paper, or what the recipe has.  \\[default: smoke, or the only one]",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option("--seeds", help="Runs of every column.  \\[default: the budget's]", min=1, show_default=False),
@@ -78,7 +84,10 @@ def ablate_command(
     if recipe is None:
         _list_ablations()
         return
-    plan = make_plan(read_recipe(recipe), budget, seeds)  # before torch is imported, so that a typo answers at once
+    source = read_recipe(recipe)
+    if budget is None:
+        budget = next(iter(source.ablation.budgets)) if len(source.ablation.budgets) == 1 else "smoke"
+    plan = make_plan(source, budget, seeds)  # before torch is imported, so that a typo answers at once
     if plan_only:
         _show_plan(recipe, budget, seeds)
         return
@@ -121,12 +130,20 @@ def ablate_command(
         return
     _print_findings(result.findings)
     fresh = f"{len(result.trained)} runs trained and {result.computed} scores computed now"
+    is_drawn = (result.out / "figure.png").is_file()
     console.print(
-        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also table.md, table.csv, changes.csv, figure.png "
-        f"and bench/report.html there.[/dim]",
+        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also table.md, table.csv, changes.csv"
+        f"{', figure.png' if is_drawn else ''} and bench/report.html there.[/dim]",
         soft_wrap=True,
         highlight=False,
     )
+    if plan.ablation.figure and not figure and not is_drawn:
+        wanted = ", ".join(dict.fromkeys(exhibit.dataset for exhibit in plan.ablation.figure))
+        console.print(
+            f"[dim]No figure: its images are of {wanted}; the benchmark was on {', '.join(plan.budget.data)}.[/dim]",
+            soft_wrap=True,
+            highlight=False,
+        )
     for label, reason in result.findings.failed.items():
         print_error(f"column {label}: {reason}")
     if result.findings.failed:

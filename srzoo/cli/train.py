@@ -157,8 +157,9 @@ def train_command(
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     assert result.entry.training is not None
+    peer = " bicubic" if result.entry.scale == get_zoo().entry("bicubic").scale else ""
     console.print(
-        f"[dim]srzoo bench {escape(str(result.out))} bicubic{escape(_unseen(result.entry.training.data))} compares it; "
+        f"[dim]srzoo bench {escape(str(result.out))}{peer}{escape(_unseen(result.entry.training.data))} compares it; "
         f"its curves: {escape(str(result.out / 'training.png'))}[/dim]",
         soft_wrap=True,
         highlight=False,

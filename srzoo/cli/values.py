@@ -21,5 +21,12 @@ def checked_protocol(name: str) -> Protocol:
 
 
 def split_names(values: list[str] | None) -> list[str]:
-    """Split comma-separated values of an option that may also repeat."""
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+    """Split comma-separated values of an option that may also repeat.
+
+    Raises:
+        InputError: there are values, and none says anything, as of a shell variable that is not set.
+    """
+    found = [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+    if values and not found:
+        raise InputError("An option that takes names was given none; leave it out for its default.")
+    return found
