@@ -30,7 +30,7 @@ from .merged import group_recipes
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .precisions import automatic, float32_of, precision_losses
-from .pretrained import Model, is_ready, load_model
+from .pretrained import Model, generator_spec, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .remarks import Overlap, provenance_note, remark_notes
 from .report import RowWriter, panel_notes
@@ -380,7 +380,11 @@ def _refuse_mixed_scales(models: Sequence[Model]) -> None:
     if len(scales) > 1:
         named = " and ".join(f"x{scale} ({name})" for scale, name in sorted(scales.items()))
         hint = ""
-        if any(model.name == "bicubic" for model in models):
-            other = next(scale for scale, name in scales.items() if name != "bicubic")
-            hint = f" Bicubic at another scale is an entry of your own, {{extends: bicubic, scale: {other}}}."
+        untrained = next((m for m in models if not generator_spec(m.entry).trainable), None)
+        if untrained is not None:
+            other = next(scale for scale in scales if scale != untrained.entry.scale)
+            hint = (
+                f" {untrained.name} at another scale is an entry of your own, "
+                f"{{extends: {untrained.name}, scale: {other}}}."
+            )
         raise DataError(f"Scores of different scales are not comparable: {named}; benchmark one scale at a time.{hint}")

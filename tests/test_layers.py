@@ -31,6 +31,7 @@ ROWS = [
     {"registry"},
     {"options", "recipe", "yamlio", "layouts", "unpickling"},
     {"confinement", "composition", "exif", "png16", "merging"},
+    {"named"},
     {"zoo", "reference"},
     {"scaffold", "sharding"},
     {
