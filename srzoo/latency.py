@@ -61,7 +61,8 @@ def _take_turn(call: Callable[[], object], device: torch.device, budget: float, 
     """Add up to four times in milliseconds to those of a call; return the seconds that the turn took.
 
     A turn begins with warm-up: the first with two calls, later ones with one, unless that takes a good part of the
-    budget; what another call left in the caches is nothing beside it then. A GPU, which lowers its clock when it has
+    budget; what another call left in the caches is nothing beside it then. One that takes several turns' time needs
+    none, since what is done but once is nothing beside it either. A GPU, which lowers its clock when it has
     nothing to do, is kept busy for ``SPIN_UP`` first.
     """
     if device.type != "cpu":
@@ -75,7 +76,7 @@ def _take_turn(call: Callable[[], object], device: torch.device, budget: float, 
         _synchronise(device)
         now = time.perf_counter()
         is_slow = now - before > budget / 4
-        if repeat >= warm_up or (is_slow and (times or repeat > 0)):
+        if repeat >= warm_up or (is_slow and (times or repeat > 0)) or now - before > ROUNDS * budget:
             times.append(1000 * (now - before))
             if now - start > budget:
                 break

@@ -281,6 +281,7 @@ def test_a_call_is_repeated_as_often_as_its_budget_allows(
     monkeypatch.setattr(latency, "time", machine)
     found = latency.measure_latency(machine.call("call", milliseconds), torch.device("cpu"))
     assert (found.median, found.repeats) == (pytest.approx(milliseconds), repeats)
+    assert (len(machine.turns) == repeats) is (milliseconds == 5000), "what takes seconds needs no warm-up"
 
 
 def test_entries_of_one_composition_share_a_measurement(folder: Path) -> None:
