@@ -1213,7 +1213,7 @@ def test_every_zoo_entry_trains_on_the_photographs(name: str, tmp_path: Path) ->
     assert entry.training is not None
     (stage,) = entry.training.stages
     adversarial = "adversarial" in entry.training.stages[stage].losses
-    steps = 6 if adversarial else 2
+    steps = 3 if adversarial else 2
     result = train(name, tmp_path, data="photos", steps=steps, overrides=changes, log_every=1)
     records = log_of(tmp_path)
     assert len(records) == steps
