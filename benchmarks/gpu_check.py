@@ -36,7 +36,7 @@ from unittest import mock
 import torch
 
 import srzoo
-from srzoo import benchmark, harness, scoring
+from srzoo import benchmark, measuring, scoring
 from srzoo.compose import build_discriminator, build_generator, build_terms
 from srzoo.graphs import SWITCH
 from srzoo.inference import best_device
@@ -57,7 +57,7 @@ def rows_on(device: str) -> dict[tuple[str, str, str], float]:
         mock.patch.object(
             benchmark, "best_device", return_value=torch.device(device)
         ),  # the harness itself always takes the best device
-        mock.patch.object(harness, "measure_latencies", partial(measure_latencies, budget=0.1)),
+        mock.patch.object(measuring, "measure_latencies", partial(measure_latencies, budget=0.1)),
     ):
         result = srzoo.bench(["bicubic", *TRAINED], metrics=list(TOLERANCES))
     return {(row.entry, row.image, row.metric): row.value for row in result.rows}
@@ -231,7 +231,7 @@ def time_steps(steps: dict[str, int], tiny: bool = False) -> dict[str, Any]:
 
 def time_inference() -> dict[str, Any]:
     """Latency and memory of the shipped entries in each precision."""
-    with mock.patch.object(harness, "measure_latencies", partial(measure_latencies, budget=1.0)):
+    with mock.patch.object(measuring, "measure_latencies", partial(measure_latencies, budget=1.0)):
         result = srzoo.bench(list(TIMED), metrics="psnr", precision=["fp32", "bf16", "fp16"], sizes=[128, 256])
     means = {standing.entry: standing.means["psnr"] for standing in result.standings}
     return {

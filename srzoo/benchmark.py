@@ -21,10 +21,10 @@ from .coverage import comparable
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
 from .errors import DataError, InputError, RecipeWarning, SrzooError, labelled
-from .files import acquired
+from .files import acquired, remedy
 from .gallery import MAX_IMAGES
-from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings, device_name
-from .inference import PRECISIONS, best_device
+from .harness import LATENCY_SIZE, Findings, Harness, Progress, Settings
+from .inference import PRECISIONS, best_device, device_name
 from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboards
 from .merged import group_recipes
 from .outputs import Outputs
@@ -181,7 +181,7 @@ def _held(out: Path | None, processes: PartialState | None) -> Iterator[None]:
                 )
             ]
         except OSError as error:
-            told = [DataError(f"Cannot write {lock.lock_file}: {error}.")]
+            told = [DataError(f"Cannot write to {out}: {error}. {remedy(error)}")]
     if processes is not None:
         broadcast_object_list(told)  # else the others would wait for one that gave up
     if told[0] is not None:

@@ -19,12 +19,11 @@ from accelerate.utils import gather_object
 
 from . import __version__
 from .composition import built_digest, composition_digest, plugin_versions
-from .costs import cost_of, count
 from .data import ImageItem, ImageSet
 from .errors import DataError, SrzooError, UpscaleWarning
 from .images import UInt8Array, to_tensor
-from .inference import prepare, run_generator
-from .latency import measure_latencies, measure_peak_memory
+from .inference import device_name, prepare
+from .measuring import measure_costs
 from .outputs import Outputs
 from .pretrained import Model, generator_spec
 from .protocol import Protocol
@@ -204,44 +203,15 @@ class Harness:
             known = {name: store.cost(self.subjects[name], size) for name in names if self.settings.resume}
             costs = {name: cost for name, cost in known.items() if cost is not None}
             if len(costs) < len(names):
-                costs = self._measured(names, size)
+                asked = {name: (self.subjects[name], self.models[name]) for name in names}
+                costs, failed = measure_costs(asked, size, self.device)
+                self.findings.failed |= failed
                 for name, cost in costs.items():
                     store.add_cost(self.subjects[name], cost)
             for name, cost in costs.items():
                 self.findings.costs.setdefault(name, []).append(cost)
         for name, found in self.findings.costs.items():  # the first size is the leaderboard's, also when read again
             store.add_cost(self.subjects[name], found[0])
-
-    def _measured(self, names: Sequence[str], size: int) -> dict[str, CostRow]:
-        """Measure models at an input size; those of one composition, whose weights alone differ, once for all."""
-        alike: dict[tuple[str, str], list[str]] = {}
-        for name in names:
-            alike.setdefault((self.subjects[name].configuration, self.subjects[name].precision), []).append(name)
-        passes = [_Pass(self.models[members[0]], self.device, size) for members in alike.values()]
-        latencies = measure_latencies(passes, self.device)
-        costs: dict[str, CostRow] = {}
-        for members, call, latency in zip(alike.values(), passes, latencies, strict=True):
-            peak = measure_peak_memory(call, self.device)
-            if call.problem:
-                self.findings.failed |= dict.fromkeys(members, call.problem)
-                continue
-            # what was built from a file alone cannot be built again for its cost to be looked up
-            is_file = generator_spec(call.model.entry).reads
-            counted = count(call.model.generator, call.model.entry.scale) if is_file else cost_of(call.model.entry)
-            for name in members:
-                costs[name] = CostRow(
-                    self.subjects[name].entry,
-                    size,
-                    latency.median,
-                    latency.quartile_low,
-                    latency.quartile_high,
-                    peak,
-                    counted.parameters,
-                    counted.multiply_adds,
-                    self.subjects[name].precision,
-                    self.environment.device,
-                )
-        return {name: costs[name] for name in names if name in costs}
 
     def _questions(self, image_sets: Sequence[ImageSet]) -> list[dict[str, Question]]:
         scale = next(iter(self.models.values())).entry.scale
@@ -449,31 +419,3 @@ def _questions(image_set: ImageSet, scale: int, protocol: Protocol) -> dict[str,
     digests = {item.name: item.digest(scale) for item in image_set}
     whole = hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
     return {name: Question(image_set.name, whole, name, digest, protocol) for name, digest in digests.items()}
-
-
-class _Pass:
-    """A forward pass of a model on one square low-resolution input; one that fails is not tried again.
-
-    Attributes:
-        problem: what it failed with, or an empty string.
-    """
-
-    def __init__(self, model: Model, device: torch.device, size: int) -> None:
-        self.model, self.problem = model, ""
-        self._image = torch.rand(1, 3, size, size, device=device)
-
-    def __call__(self) -> None:
-        if self.problem:
-            return
-        try:
-            run_generator(self.model.generator, self._image, self.model.entry.scale, self.model.size_multiple)
-        except SrzooError as error:
-            self.problem = str(error)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads != 1 else ''}"

@@ -21,8 +21,7 @@ from .compose import build_generator, build_terms, cautions, has_adversarial_ter
 from .data import ImageSet, image_record, load_image_set, shared_images
 from .distribution import deterministic, launched
 from .errors import InputError, RecipeWarning
-from .harness import device_name
-from .inference import best_device
+from .inference import best_device, device_name
 from .loop import Intervals, Progress, Run
 from .patches import as_batch, patches_for
 from .pretrained import load_start

@@ -19,9 +19,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from srzoo.data import ImageItem, ImageSet, load_image_set
+from srzoo.decoded import MappedStore, MemoryStore
 from srzoo.errors import DataError
 from srzoo.images import downscale_bicubic, shrink_bicubic
-from srzoo.patches import MappedStore, MemoryStore, PatchDataset, Reported, StepSampler, whole_batch
+from srzoo.patches import PatchDataset, Reported, StepSampler, whole_batch
 
 torch.set_num_threads(1)
 
@@ -306,7 +307,7 @@ def test_files_are_decoded_once_for_all_runs(tmp_path: Path, cache: Path, monkey
     seen: list[tuple[int, int]] = []
     first = PatchDataset([image_set], 4, patch_size=16, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(k, 5) for k in range(1, 6)]
-    monkeypatch.setattr("srzoo.patches.decode_pair", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("srzoo.decoded.decode_pair", lambda *_: pytest.fail("decoded again"))
     again = PatchDataset([load_image_set(str(tmp_path / "set"))], 4, patch_size=16)
     assert all(same(first[k], again[k]) for k in range(10))
 
@@ -409,17 +410,18 @@ def test_a_worker_maps_the_cache_instead_of_copying_it(tmp_path: Path, cache: Pa
 BUILD = """
 import os, sys
 os.getpid = lambda: 7  # as in two containers
-import srzoo.patches as patches
+import srzoo.decoded as decoded
 from srzoo.data import load_image_set
-decode = patches.decode_pair
+from srzoo.patches import PatchDataset
+decode = decoded.decode_pair
 def wait_for_the_other(*arguments):
     open(sys.argv[2], "w").close()
     while not os.path.exists(sys.argv[3]):
         pass
     return decode(*arguments)
-patches.decode_pair = wait_for_the_other
-dataset = patches.PatchDataset([load_image_set(sys.argv[1])], 4, patch_size=16)
-assert isinstance(dataset._stores[0], patches.MappedStore)
+decoded.decode_pair = wait_for_the_other
+dataset = PatchDataset([load_image_set(sys.argv[1])], 4, patch_size=16)
+assert isinstance(dataset._stores[0], decoded.MappedStore)
 dataset[0]
 """
 

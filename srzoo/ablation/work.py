@@ -24,8 +24,7 @@ from ..composition import full_composition
 from ..data import load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean, labelled
 from ..files import acquired, replacing
-from ..harness import device_name
-from ..inference import best_device
+from ..inference import best_device, device_name
 from ..merged import merge
 from ..recipe import Training
 from ..registry import get_registry
