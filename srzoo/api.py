@@ -40,6 +40,7 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
         MissingWeightsError, WeightsError: the weights are missing, damaged, or not for this composition.
     """
     from .compose import build_generator
+    from .inference import SelfEnsemble
     from .pretrained import generator_spec, load_model, load_pretrained
 
     if str(entry) not in get_zoo() and Path(entry).exists():
@@ -55,7 +56,7 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
     if pretrained and generator_spec(resolved).trainable:
         load_pretrained(generator, get_zoo().entry(entry), resolved)
         generator.eval()
-    return generator
+    return SelfEnsemble(generator) if pretrained and resolved.self_ensemble else generator
 
 
 def create(kind: str, name: str, **options: Any) -> Any:

@@ -97,8 +97,8 @@ def bench(
     ``torchrun`` the images are shared out over the processes, and the first returns all rows.
 
     Args:
-        entries: zoo entries, checkpoint files or run folders; by default all entries that are ready, on a CPU those
-            of at most 100 G multiply-adds for an output of 1280x720.
+        entries: zoo entries, checkpoint files or run folders, with a ``+`` for their self-ensembles; by default
+            all entries that are ready, on a CPU those of at most 100 G multiply-adds for an output of 1280x720.
         data: datasets or folders.
         metrics: names of metrics; one whose backbone is missing is reported and left out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.

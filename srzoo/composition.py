@@ -54,8 +54,13 @@ def _written_out(kind: str, ref: ComponentRef, where: str) -> dict[str, Any]:
 
 
 def composition_digest(entry: Entry) -> str:
-    """Return the SHA-256 of the full composition and of the source files its parts are defined in."""
+    """Return the SHA-256 of what decides an entry's output beside weights.
+
+    That is its full composition, the source files its parts are defined in, and whether it is a self-ensemble.
+    """
     digest = hashlib.sha256(json.dumps(full_composition(entry), sort_keys=True).encode())
+    if entry.self_ensemble:
+        digest.update(b"self-ensemble")
     for component in _parts("generator", entry.generator):
         path = source_file(component)
         digest.update(path.read_bytes() if path is not None else component.owner.version.encode())

@@ -45,7 +45,7 @@ def remembered_cost(entry: Entry) -> Cost | None:
 
 
 def cost_of(entry: Entry) -> Cost:
-    """Return the cost of an entry's generator, counting it without memory or arithmetic if it is not known yet.
+    """Return the cost of what an entry computes, counting it without memory or arithmetic if it is not known yet.
 
     Raises:
         CompositionError: the entry does not compose.
@@ -56,9 +56,11 @@ def cost_of(entry: Entry) -> Cost:
     import torch
 
     from .compose import build_generator
+    from .inference import SelfEnsemble
 
     with torch.device("meta"):
         generator = build_generator(entry).eval()
+        generator = SelfEnsemble(generator) if entry.self_ensemble else generator
     cost = count(generator, entry.scale)
     _remember(entry, cost)
     return cost

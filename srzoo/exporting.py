@@ -79,8 +79,8 @@ def export(
         licence: of the weights, for the card, where the zoo does not say.
 
     Raises:
-        InputError: there is no such format, the layout cannot stand for the composition, or the folder holds a zoo file
-            of something else; says why.
+        InputError: there is no such format, the layout cannot stand for the composition, the folder holds a zoo file
+            of something else, or the model is a self-ensemble; says why.
         MissingLibraryError: ONNX needs an extra.
         CompositionError: the generator cannot be exported, or the exported one computes something else.
         TrainingError: a file cannot be written.
@@ -88,6 +88,11 @@ def export(
     names = list(dict.fromkeys([formats] if isinstance(formats, str) else formats))
     _check_asked(names, layout)
     loaded = model if isinstance(model, Model) else load_model(model)
+    if loaded.entry.self_ensemble:
+        raise InputError(
+            f"{loaded.name!r} is a self-ensemble, the mean of eight outputs of one generator. Export the generator "
+            "alone, and let the program that runs it take the mean."
+        )
     folder = Path(out) if out is not None else Path("exports") / loaded.name
     for name in names:
         _check_weights(loaded, name)

@@ -128,6 +128,8 @@ def interpolate(
         raise DataError(f"There is no protocol {protocol!r}; use {', '.join(PROTOCOLS)}.")
     device = best_device()
     one, two = load_model(first), load_model(second)
+    if ensembles := [model.name for model in (one, two) if model.entry.self_ensemble]:
+        raise InputError(f"{' and '.join(ensembles)}: weights are interpolated of generators, not of self-ensembles.")
     for model in (one, two):
         if not any(True for _ in model.generator.parameters()):
             raise InputError(f"{model.name} has no weights to interpolate; name two models of one architecture.")

@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from .composition import changed_sources, full_composition
 from .confinement import Name, check_paths, lies_within
 from .errors import (
     CompositionError,
+    InputError,
     MissingWeightsError,
     PluginError,
     RecipeWarning,
@@ -28,6 +29,7 @@ from .errors import (
     UnknownNameError,
     WeightsError,
 )
+from .inference import SelfEnsemble
 from .pickles import load_pickle
 from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
@@ -48,6 +50,8 @@ from .zoo import get_zoo, shared_entry
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
 """Endings of checkpoint files."""
+ENSEMBLE = "+"
+"""What stands after a model's name for its self-ensemble."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ class Model:
 
 
 def load_model(reference: str | Path) -> Model:
-    """Return the model a name or a path stands for.
+    """Return the model a name or a path stands for; with a ``+`` after it, its self-ensemble.
+
+    So are they called in the field's tables (EDSR+, RCAN+).
 
     Args:
         reference: a zoo entry, a ``.safetensors`` file that ``srzoo train`` wrote, the folder of its run, finished or
@@ -86,12 +92,20 @@ def load_model(reference: str | Path) -> Model:
 
     Raises:
         UnknownNameError: there is no such entry or file.
+        InputError: a ``+`` after what is a self-ensemble already.
         MissingWeightsError, WeightsError: the weights are missing, damaged, or of another model.
 
     Warns:
         RecipeWarning: a run is not finished; says of which step the weights are.
     """
     path = Path(reference)
+    plain = str(reference).removesuffix(ENSEMBLE)
+    if plain not in ("", str(reference)) and str(reference) not in get_zoo() and not path.exists():
+        model = load_model(plain)
+        if model.entry.self_ensemble:
+            raise InputError(f"{model.name} is a self-ensemble already; leave out the {ENSEMBLE!r}.")
+        entry = model.entry.model_copy(update={"name": model.name + ENSEMBLE, "self_ensemble": True})
+        return _ensembled(replace(model, name=entry.name, entry=entry))
     if str(reference) not in get_zoo():  # an entry's name wins over a folder that happens to be called so
         if (path / "zoo.yaml").is_file():
             return _load_shared(path)
@@ -114,6 +128,11 @@ def load_model(reference: str | Path) -> Model:
     if not generator_spec(entry).trainable:
         return _model(entry.name, entry, build_generator(entry), None, {})
     return _load_entry(entry, weights_path(entry))
+
+
+def _ensembled(model: Model) -> Model:
+    recipe = model.recipe + ENSEMBLE if model.recipe else ""  # seeds of a recipe are compared with their like
+    return replace(model, generator=SelfEnsemble(model.generator), recipe=recipe)
 
 
 def _weight_file(path: Path) -> tuple[Path, bytes | None]:
@@ -289,7 +308,8 @@ def _model(
     spec = generator_spec(entry)
     generator = generator.eval()
     radius, multiple = spec.receptive_radius, int(getattr(generator, "size_multiple", spec.size_multiple))
-    return Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path)
+    model = Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path)
+    return _ensembled(model) if entry.self_ensemble else model
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:

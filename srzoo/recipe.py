@@ -416,6 +416,8 @@ class Entry(Model):
     """One entry of the zoo: a composition and, where it is trained, its recipe and weights.
 
     Args:
+        self_ensemble: whether its output is the mean over the eight flips and quarter turns of the input
+            (arXiv:1707.02921, sec. 3.3), at eight times the cost; what is trained is the generator alone.
         requires: packages that bring its parts, ``name`` or ``name version``, for whoever has them not.
     """
 
@@ -424,6 +426,7 @@ class Entry(Model):
     paper: Text = ""
     scale: PositiveInt = 4
     generator: ComponentRef
+    self_ensemble: bool = False
     discriminator: ComponentRef | None = None
     training: Training | None = None
     weights: WeightsRef | None = None
@@ -431,9 +434,10 @@ class Entry(Model):
     requires: tuple[Package, ...] = ()
 
     @pydantic.model_serializer(mode="wrap")
-    def _leave_out_no_requirements(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave entries without requirements as they were before there were any, so that their runs go on."""
-        return {key: value for key, value in serialise(self).items() if key != "requires" or value}
+    def _leave_out_what_is_not_asked_for(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave entries without these as they were before there were any, so that their runs go on."""
+        asked = {"requires": self.requires, "self_ensemble": self.self_ensemble}
+        return {key: value for key, value in serialise(self).items() if asked.get(key, True)}
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Entry:

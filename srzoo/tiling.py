@@ -352,23 +352,3 @@ def _to_pixels(sr: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
         peak = _peak(dtype)
         values = values.mul(peak).clamp(0, peak).round().to(torch.uint8 if peak == 255 else torch.int32)
     return values.cpu().numpy().astype(dtype, copy=False)
-
-
-def self_ensemble(enlarge: Enlarge) -> Enlarge:
-    """Return the mean over the eight flips and quarter turns of the input, each result turned back.
-
-    EDSR's self-ensemble (arXiv:1707.02921, sec. 3.3).
-    """
-
-    def mean(lr: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor | None = None
-        for turned in (False, True):
-            view = lr.transpose(2, 3) if turned else lr
-            for axes in ((), (2,), (3,), (2, 3)):
-                sr = enlarge(view.flip(axes)).flip(axes)
-                sr = sr.transpose(2, 3) if turned else sr
-                total = sr if total is None else total + sr
-        assert total is not None
-        return total / 8
-
-    return mean

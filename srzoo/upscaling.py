@@ -18,10 +18,10 @@ from torch import nn
 
 from .errors import DataError, InputError, MemoryShortageError, UpscaleWarning
 from .images import Picture, picture_from_pil, picture_to_pil, read_picture, upscale_bicubic
-from .inference import best_device, prepare, run_generator
+from .inference import best_device, prepare, run_generator, self_ensemble
 from .pretrained import Model, load_model
 from .receptive import Field, measure_field
-from .tiling import AUTOMATIC_TILE, SMALLEST_TILE, Layout, Report, choose_layout, self_ensemble, upscale_tiled
+from .tiling import AUTOMATIC_TILE, SMALLEST_TILE, Layout, Report, choose_layout, upscale_tiled
 
 WHOLE_PIXELS = 2 * AUTOMATIC_TILE**2
 """Images of up to so many pixels are enlarged at once, unless a tile size is given."""
@@ -181,7 +181,7 @@ def enlarge_pixels(
 
     run: Callable[[Layout], tuple[NDArray[Any], Report]] = partial(
         upscale_tiled,
-        self_ensemble(enlarge) if settings.self_ensemble else enlarge,
+        self_ensemble(enlarge) if settings.self_ensemble and not model.entry.self_ensemble else enlarge,
         image,
         scale,
         size_multiple=model.size_multiple,

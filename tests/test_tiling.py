@@ -19,10 +19,11 @@ from torch import nn
 
 import srzoo
 from srzoo.errors import InputError, MemoryShortageError, PluginError, UpscaleWarning
+from srzoo.inference import self_ensemble
 from srzoo.pretrained import Model
 from srzoo.receptive import Field, measure_field, receptive_radius
 from srzoo.recipe import ComponentRef, Entry
-from srzoo.tiling import Layout, _Work, choose_layout, is_out_of_memory, self_ensemble, upscale_tiled
+from srzoo.tiling import Layout, _Work, choose_layout, is_out_of_memory, upscale_tiled
 from srzoo.upscaling import Settings, upscale, upscale_picture
 
 torch.set_num_threads(1)

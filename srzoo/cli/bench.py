@@ -29,7 +29,8 @@ def bench_command(
     entries: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Entries, checkpoint files or run folders; all that are ready by default.",
+            help="Entries, checkpoint files or run folders; all that are ready by default. NAME+ is its "
+            "self-ensemble, the mean over eight flips and turns.",
             metavar="[ENTRY]...",
             autocompletion=complete_entry,
         ),
