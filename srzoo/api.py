@@ -29,7 +29,8 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
     It maps RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W), in evaluation mode if pretrained.
 
     Args:
-        entry: a zoo entry; or the path of a checkpoint, of a run's folder or of one that ``srzoo pull`` made.
+        entry: a zoo entry; or the path of a checkpoint, of a run's folder or of one that ``srzoo pull`` made. With a
+            ``+`` after it, and pretrained, its self-ensemble.
         pretrained: load the weights, an entry's checked by hash. With False a path stands for what was trained,
             beginning from fresh weights.
         overrides: ``scale``, or options of the generator, e.g. ``num_blocks=8``; not for a path.
@@ -41,11 +42,11 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
     """
     from .compose import build_generator
     from .inference import SelfEnsemble
-    from .pretrained import generator_spec, load_model, load_pretrained
+    from .pretrained import ENSEMBLE, generator_spec, load_model, load_pretrained
 
-    if str(entry) not in get_zoo() and Path(entry).exists():
+    if str(entry) not in get_zoo() and (Path(entry).exists() or str(entry).endswith(ENSEMBLE)):
         if overrides:
-            raise InputError(f"{entry} is composed as its file says; {', '.join(overrides)} can be given for an entry.")
+            raise InputError(f"{entry} is composed already; {', '.join(overrides)} can be given for an entry.")
         model = load_model(entry)
         is_file = bool(generator_spec(model.entry).reads)  # which is built by its file alone
         return model.generator if pretrained or is_file else build_generator(model.entry)

@@ -30,7 +30,7 @@ from .merged import group_recipes
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .precisions import automatic, float32_of, precision_losses
-from .pretrained import Model, generator_spec, is_ready, load_model
+from .pretrained import ENSEMBLE, Model, generator_spec, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .remarks import Overlap, provenance_note, remark_notes
 from .report import RowWriter, panel_notes
@@ -385,6 +385,6 @@ def _refuse_mixed_scales(models: Sequence[Model]) -> None:
             other = next(scale for scale in scales if scale != untrained.entry.scale)
             hint = (
                 f" {untrained.name} at another scale is an entry of your own, "
-                f"{{extends: {untrained.name}, scale: {other}}}."
+                f"{{extends: {untrained.name.removesuffix(ENSEMBLE)}, scale: {other}}}."
             )
         raise DataError(f"Scores of different scales are not comparable: {named}; benchmark one scale at a time.{hint}")

@@ -114,6 +114,8 @@ def _composition(model: Model) -> str:
             f"\n\n{counted.parameters:,} parameters; {counted.multiply_adds / 1e9:,.1f} G multiply-adds for an output "
             f"of {HR_SIZE[1]}x{HR_SIZE[0]}."
         )
+        if model.entry.self_ensemble:
+            cost += " A self-ensemble: the mean over the eight flips and quarter turns of the input, eight passes."
     except SrzooError:  # of a generator that is built from its file alone
         pass
     if packages := packages_of(model):

@@ -22,7 +22,7 @@ from .errors import InputError, UnknownNameError, did_you_mean
 from .layouts import Layout, renamed
 from .named import file_options
 from .pickles import load_pickle
-from .pretrained import Model, generator_spec, load_model
+from .pretrained import ENSEMBLE, Model, generator_spec, load_model
 from .programs import Program
 from .registry import get_registry
 from .specs import LayoutSpec
@@ -89,9 +89,11 @@ def export(
     _check_asked(names, layout)
     loaded = model if isinstance(model, Model) else load_model(model)
     if loaded.entry.self_ensemble:
+        plain = loaded.name.removesuffix(ENSEMBLE)
+        alone = plain if plain != loaded.name else loaded.path
         raise InputError(
-            f"{loaded.name!r} is a self-ensemble, the mean of eight outputs of one generator. Export the generator "
-            "alone, and let the program that runs it take the mean."
+            f"{loaded.name!r} is a self-ensemble, the mean of eight outputs of one generator. Give the generator "
+            f"alone, {alone}, and let the program that runs it take the mean."
         )
     folder = Path(out) if out is not None else Path("exports") / loaded.name
     for name in names:

@@ -56,7 +56,7 @@ def self_ensemble(enlarge: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[
             for axes in ((), (2,), (3,), (2, 3)):
                 sr = enlarge(view.flip(axes)).flip(axes)
                 sr = sr.transpose(2, 3) if turned else sr
-                total = sr if total is None else total + sr
+                total = sr.float() if total is None else total + sr  # float32, whatever the generator computes in
         assert total is not None
         return total / 8
 
@@ -69,6 +69,7 @@ class SelfEnsemble(nn.Module):
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
+        self.train(generator.training)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         return self_ensemble(self.generator)(lr)

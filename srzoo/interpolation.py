@@ -129,7 +129,10 @@ def interpolate(
     device = best_device()
     one, two = load_model(first), load_model(second)
     if ensembles := [model.name for model in (one, two) if model.entry.self_ensemble]:
-        raise InputError(f"{' and '.join(ensembles)}: weights are interpolated of generators, not of self-ensembles.")
+        raise InputError(
+            f"{' and '.join(ensembles)}: weights are interpolated of generators, not of self-ensembles; leave out the "
+            "'+', or give the weight file."
+        )
     for model in (one, two):
         if not any(True for _ in model.generator.parameters()):
             raise InputError(f"{model.name} has no weights to interpolate; name two models of one architecture.")

@@ -99,12 +99,12 @@ def load_model(reference: str | Path) -> Model:
         RecipeWarning: a run is not finished; says of which step the weights are.
     """
     path = Path(reference)
-    plain = str(reference).removesuffix(ENSEMBLE)
-    if plain not in ("", str(reference)) and str(reference) not in get_zoo() and not path.exists():
+    plain = str(path).removesuffix(ENSEMBLE)
+    if plain not in ("", str(path)) and str(path) not in get_zoo() and (plain in get_zoo() or not path.exists()):
         model = load_model(plain)
         if model.entry.self_ensemble:
             raise InputError(f"{model.name} is a self-ensemble already; leave out the {ENSEMBLE!r}.")
-        entry = model.entry.model_copy(update={"name": model.name + ENSEMBLE, "self_ensemble": True})
+        entry = model.entry.model_copy(update={"name": model.name + ENSEMBLE, "self_ensemble": True, "recorded": None})
         return _ensembled(replace(model, name=entry.name, entry=entry))
     if str(reference) not in get_zoo():  # an entry's name wins over a folder that happens to be called so
         if (path / "zoo.yaml").is_file():

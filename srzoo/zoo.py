@@ -408,4 +408,4 @@ def training_entry(
             recipe = recipe.shortened(steps)
         except ValueError as error:
             raise InputError(f"{error}.") from None
-    return entry.model_copy(update={"training": recipe})
+    return entry.model_copy(update={"training": recipe, "self_ensemble": False})  # what is trained is the generator

@@ -12,16 +12,21 @@ import torch
 import yaml
 from pictures import photographs
 from PIL import Image
+from typer.testing import CliRunner
 
 from srzoo import create_generator, upscale
+from srzoo.ablation.plan import make_plan
+from srzoo.ablation.recipe import read_recipe
 from srzoo.benchmark import BenchResult, bench
+from srzoo.cli import app
 from srzoo.composition import composition_digest
 from srzoo.data import load_image_set
 from srzoo.errors import InputError, UnknownNameError
 from srzoo.exporting import export
-from srzoo.inference import SelfEnsemble
+from srzoo.inference import SelfEnsemble, prepare, self_ensemble
 from srzoo.interpolation import interpolate
 from srzoo.merged import group_recipes
+from srzoo.mos.making import _at_scale
 from srzoo.pretrained import load_model, weights_path
 from srzoo.store import Subject
 from srzoo.zoo import get_zoo
@@ -126,6 +131,49 @@ def test_a_file_and_a_run_folder_may_have_a_plus(tmp_path: Path) -> None:
     assert not isinstance(load_model(f"{run}+").generator, SelfEnsemble)
 
 
+def test_the_sum_is_in_float32_whatever_the_generator_ends_in() -> None:
+    torch.manual_seed(0)
+    generator = torch.nn.Conv2d(3, 3, 3, padding=1)
+    network = prepare(SelfEnsemble(generator), "cpu", "bf16")
+    image = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        found = network(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted = self_ensemble(lambda lr: generator(lr).float())(image)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert not SelfEnsemble(generator).training  # as the generator is, which was put into evaluation mode
+
+
+def test_training_an_ensemble_trains_its_generator(entry: str, photos: str, tmp_path: Path) -> None:
+    small = ["training.patch_size=24", "training.batch_size=2", "training.validation=null"]
+    run = ["train", entry, "--data", photos, "--steps", "2", "--out", str(tmp_path / "run"), *small]
+    found = CliRunner().invoke(app, run)
+    assert found.exit_code == 0, found.output
+    assert "the generator alone" in " ".join(found.output.split())
+    assert "self_ensemble" not in (tmp_path / "run" / "entry.json").read_text()
+    assert not load_model(tmp_path / "run").entry.self_ensemble
+
+
+def test_an_ablation_of_ensembles_is_refused(entry: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    named = {"title": "t", "summary": "s"}
+    budget = {"summary": "s", "data": ["photos"], "metrics": ["psnr"]}
+    columns, rows = (
+        [{"label": "a", "entry": PLAIN}, {"label": "b", "entry": entry}],
+        [{"label": "Generator", "key": "generator.name"}],
+    )
+    recipe.write_text(yaml.safe_dump({**named, "columns": columns, "rows": rows, "budgets": {"tiny": budget}}))
+    with pytest.raises(InputError, match="'own-plus' is a self-ensemble, which is not trained"):
+        make_plan(read_recipe(recipe), "tiny")
+
+
+def test_people_are_shown_the_ensemble_at_another_scale(tmp_path: Path) -> None:
+    model = _at_scale(load_model("bicubic+"), 2)
+    assert (model.name, model.entry.scale, model.entry.self_ensemble) == ("bicubic+", 2, True)
+    assert isinstance(model.generator, SelfEnsemble)
+
+
 def test_seeds_of_one_are_none_of_the_other() -> None:
     plain, plus = load_model("srresnet-lite-x4"), load_model("srresnet-lite-x4+")
     assert plain.recipe
@@ -142,8 +190,10 @@ def test_what_makes_no_sense_is_told(entry: str, tmp_path: Path) -> None:
         load_model("own-plus+")
     with pytest.raises(UnknownNameError, match=r"'espcn-lite-x5'.*espcn-lite-x4"):
         load_model("espcn-lite-x5+")
-    with pytest.raises(InputError, match=r"'espcn-lite-x4\+' is a self-ensemble.*Export the generator alone"):
+    with pytest.raises(InputError, match=r"'espcn-lite-x4\+' is a self-ensemble.*generator alone, espcn-lite-x4, and"):
         export(PLUS, tmp_path / "exported")
+    with pytest.raises(InputError, match=r"'own-plus' is a self-ensemble.*generator alone, .*w.safetensors, and"):
+        export(entry, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
     with pytest.raises(InputError, match=r"espcn-lite-x4\+: weights are interpolated of generators"):
         interpolate(PLAIN, PLUS, out=tmp_path / "between")

@@ -166,6 +166,11 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
     for name, entry in entries.items():
         if entry.training is None:
             raise InputError(f"{source.path}: entry {name!r} has no training recipe, so it cannot be a column.")
+        if entry.self_ensemble:
+            raise InputError(
+                f"{source.path}: entry {name!r} is a self-ensemble, which is not trained, so it cannot be a column. "
+                "Make the entry without it one; 'srzoo bench RUN+' then compares the self-ensembles of the runs."
+            )
     _check_stages(source, budget_name, entries)
     written = {name: written_out(entry) for name, entry in entries.items()}
     first = next(iter(written.values()))

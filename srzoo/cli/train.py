@@ -164,6 +164,12 @@ def train_command(
         soft_wrap=True,
         highlight=False,
     )
+    if resolved.self_ensemble:
+        console.print(
+            f"[dim]What was trained is the generator alone; {escape(str(result.out))}+ is its self-ensemble.[/dim]",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _better_before(result: TrainResult) -> str:
