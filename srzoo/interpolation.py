@@ -20,8 +20,9 @@ from .images import round_to_uint8, to_tensor
 from .inference import best_device, prepare, run_generator
 from .pretrained import Model, load_model
 from .protocol import PROTOCOLS, Protocol
-from .report import Row, RowWriter
+from .report import Row, RowWriter, format_value
 from .scoring import Reference, available_metrics, image_to_device, mean_scores
+from .statistics import compare_pairs, select
 from .weights import differences, save_checkpoint, shown
 
 KINDS = ("network", "image")
@@ -117,7 +118,7 @@ def interpolate(
         alphas: weights of the second.
         data: datasets or folders.
         metrics: at least one; the first two that can be computed span the trade-off.
-        out: folder for ``results.csv``, ``tradeoff.png`` and ``strip.png``.
+        out: folder for ``results.csv``, ``table.md``, ``tradeoff.png`` and ``strip.png``.
         save_weights: write every interpolated generator into ``out`` as well.
         progress: called as ``progress(dataset, images done, images)``.
 
@@ -177,6 +178,7 @@ def interpolate(
             for (kind, alpha), values_of in scores.items():
                 result.means[kind, alpha, image_set.name] = mean_scores(values_of)
     if folder is not None:
+        (folder / "table.md").write_text(table_markdown(result, protocol), encoding="utf-8")
         if len(found) > 1:
             draw_tradeoff(result, folder / "tradeoff.png")
         draw_strip(result, strip, folder / "strip.png")
@@ -206,6 +208,33 @@ def _crop(sr: torch.Tensor, item: ImageItem, side: int = 128) -> np.ndarray[Any,
                 best, place = value, (top, left)
     top, left = place
     return sr[0, :, top : top + side, left : left + side].permute(1, 2, 0).cpu().numpy()
+
+
+def table_markdown(result: Interpolation, protocol: Protocol) -> str:
+    """Return what networks and images score at each weight, and what separates the two between the ends."""
+    parts = [
+        f"# From {result.first} (0) to {result.second} (1)",
+        "Interpolated networks against mixed output images (ESRGAN, sec. 3.4). Difference: network minus image, mean "
+        "over the images with its 95 % bootstrap interval; p: Wilcoxon's signed-rank test with Holm's adjustment for "
+        "the weights between the ends.",
+    ]
+    between = [alpha for alpha in result.alphas if 0 < alpha < 1]
+    pairs = [(f"{KINDS[0]} {alpha:g}", f"{KINDS[1]} {alpha:g}") for alpha in between]
+    for dataset in dict.fromkeys(dataset for _, _, dataset in result.means):
+        for metric, higher in result.directions.items():
+            compared = compare_pairs(select(result.rows, dataset, metric), pairs)
+            differences = {
+                alpha: f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}] | {c.verdict}"
+                for alpha, c in zip(between, compared, strict=True)
+            }
+            lines = ["| weight | network | image | difference | p |", "|--:|--:|--:|---|---|"]
+            for alpha in result.alphas:
+                network, image = (format_value(result.means[kind, alpha, dataset][metric]) for kind in KINDS)
+                lines.append(f"| {alpha:g} | {network} | {image} | {differences.get(alpha, ' | ')} |")
+            better = "higher" if higher else "lower"
+            parts.append(f"## {metric} on {dataset}, protocol {protocol}; {better} is better")
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def draw_tradeoff(result: Interpolation, path: Path) -> None:

@@ -399,10 +399,12 @@ class Recorded(Model):
 
     Args:
         log: file of the run's log, relative to the zoo file.
+        seed: that it was trained with.
         scores: dataset to metric to mean value, under ``protocol``.
     """
 
     command: Text = ""
+    seed: Annotated[int, Strict(), Field(ge=0)] | None = None
     log: Text = ""
     device: Text = ""
     date: Text = ""

@@ -58,6 +58,14 @@ def test_ends_are_the_models_and_image_scores_are_those_of_mixed_outputs(photos:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 3 * 2 * 2
     assert {row["entry"] for row in rows} == {f"{k} {a}" for k in ("network", "image") for a in ("0", "0.5", "1")}
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "## psnr on photos, protocol y; higher is better" in table
+    cells = [f"{result.means[kind, 0.5, 'photos']['ssim']:.4f}" for kind in ("network", "image")]
+    between = float(cells[0]) - float(cells[1])
+    (line,) = [line for line in table.partition("## ssim")[2].splitlines() if line.startswith("| 0.5 ")]
+    assert line.startswith(f"| 0.5 | {cells[0]} | {cells[1]} | ")
+    assert float(line.split(" | ")[3].split()[0]) == pytest.approx(between, abs=2e-4)
+    assert line.endswith("| too few images (2) |")
     for name in ("tradeoff.png", "strip.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert picture.width > 300

@@ -122,6 +122,39 @@ def test_the_tables_of_the_page_on_ablations_are_the_results(name: str) -> None:
     assert checked >= 3
 
 
+def test_the_table_of_gan_criteria_is_the_result() -> None:
+    (section,) = [text for text in ABLATIONS.split("\n## ") if "results/gan-criteria-ablation-cpu)" in text]
+    with open(ROOT / "benchmarks" / "results" / "gan-criteria-ablation-cpu" / "table.csv", newline="") as file:
+        found = {
+            (row["dataset"], row["metric"], int(row["column"])): float(row["mean"])
+            for row in csv.DictReader(file)
+            if row["column"].isdigit()
+        }
+    rows = [line.split(" | ") for line in section.splitlines() if re.match(r"\| (cross|LSGAN|hinge|WGAN)", line)]
+    assert len(rows) == 8
+    for number, (label, *cells) in enumerate(rows):
+        for column, cell in enumerate(cells, start=number % 4 * 3 + 1):
+            for text, metric in zip(cell.strip(" |").split(" / "), ("psnr", "lpips_squeeze"), strict=True):
+                dataset = ("set14", "bsd100")[number // 4]
+                assert_rounded(text, found[dataset, metric, column], f"{label}, {dataset}, column {column}")
+
+
+def test_the_table_of_interpolation_is_the_result() -> None:
+    (section,) = [text for text in ABLATIONS.split("\n## ") if "results/interpolation)" in text]
+    values: dict[tuple[str, str], list[float]] = {}
+    with open(ROOT / "benchmarks" / "results" / "interpolation" / "results.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["dataset"] == "set14":
+                values.setdefault((row["entry"], row["metric"]), []).append(float(row["value"]))
+    for kind in ("network", "image"):
+        (line,) = [line for line in section.splitlines() if line.startswith(f"| {kind}s | ")]
+        cells = line.strip("| ").split(" | ")[1:]
+        for weight, cell in zip(("0", "0.2", "0.4", "0.6", "0.8", "1"), cells, strict=True):
+            for text, metric in zip(cell.split(" / "), ("psnr", "lpips_squeeze"), strict=True):
+                of_images = values[f"{kind} {weight}", metric]
+                assert_rounded(text, sum(of_images) / len(of_images), f"{kind}, {weight}, {metric}")
+
+
 def test_every_file_the_docs_link_to_exists() -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

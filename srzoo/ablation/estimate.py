@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..compose import Term, build_discriminator, build_generator, build_terms
 from ..composition import composition_digest
 from ..files import replacing
-from ..inference import best_device
+from ..inference import REDUCED, best_device
 from ..latency import measure_latency, measure_peak_memory
 from ..optim import precision_for
 from ..recipe import Entry
@@ -41,7 +41,8 @@ def measure_step(entry: Entry, budget: float = 2.0) -> StepCost:
     side = recipe.patch_size // entry.scale
     images = torch.rand(max(1, recipe.batch_size // recipe.accumulate), 3, side, side, device=device)
     images = images.to(memory_format=torch.channels_last)
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision_for(recipe.precision, device))
+    precision = precision_for(recipe.precision, device)
+    kind = REDUCED.get(precision)
 
     def step() -> None:
         generator.zero_grad(set_to_none=True)
@@ -51,7 +52,7 @@ def measure_step(entry: Entry, budget: float = 2.0) -> StepCost:
 
     latency = measure_latency(step, device, budget)
     generator.zero_grad(set_to_none=True)
-    return StepCost(latency.median * recipe.accumulate, measure_peak_memory(step, device))
+    return StepCost(latency.median * recipe.accumulate, measure_peak_memory(step, device), precision)
 
 
 class StepCosts:

@@ -50,7 +50,7 @@ def interpolate_command(
     ] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="y, y-matlab or rgb.")] = "y",
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for results.csv, tradeoff.png and strip.png.", metavar="DIR")
+        Path, typer.Option("--out", help="Folder for results.csv, table.md, tradeoff.png and strip.png.", metavar="DIR")
     ] = Path("interpolation"),
     save_weights: Annotated[
         bool, typer.Option("--save-weights", help="Write every interpolated generator as well.")
