@@ -180,6 +180,8 @@ class Run:
         if self.progress is not None and start < stage.steps:
             self.progress(name, start, stage.steps, {})
         self.clock = time.perf_counter()
+        if self.validator is not None and saved is not None and not saved.get("validated", True):
+            self._validate_or_save(name, start, stage, parts)
         scale = self.scaler.get_scale()
         for step, crops in enumerate(batches, start + 1):
             if isinstance(crops, SrzooError):
@@ -218,8 +220,7 @@ class Run:
                 self._log(name, step, stage, outcome, rates)
             if self.validator is not None and (step % self.validator.every == 0 or last):
                 self._count_time()
-                self._validate(name, step, stage, parts.averaged())
-                self.clock = time.perf_counter()  # validation is not training
+                self._validate_or_save(name, step, stage, parts)
             if save_now or stop:
                 self._save(name, step, parts)
             if stop:
@@ -335,6 +336,21 @@ class Run:
         changes = shlex.join(["--out", f"{folder}-2", f"training.start_from={folder}", *done, rate])
         return f"{saved} To go on from it, repeat the command with {changes}, or with a lower weight of a term."
 
+    def _validate_or_save(self, name: str, step: int, stage: Stage, parts: Parts) -> None:
+        """Validate; where that fails, as on images that were taken away, save the state before saying so."""
+        try:
+            self._validate(name, step, stage, parts.averaged())
+        except SrzooError as error:
+            if self.accelerator.num_processes > 1:  # the others may not have failed, and would be waited for
+                raise
+            self.clock = time.perf_counter()
+            self._save(name, step, parts, validated=False)
+            raise TrainingError(
+                f"validation after step {step} of stage {name!r}: {error} The state is saved in {self.folder.path}; "
+                "once this is mended, the same command goes on with the validation."
+            ) from error
+        self.clock = time.perf_counter()  # validation is not training
+
     def _validate(self, name: str, step: int, stage: Stage, generator: nn.Module) -> None:
         assert self.validator is not None
         average_buffers_(generator, self.accelerator)
@@ -362,7 +378,7 @@ class Run:
         earlier = self.order[: self.order.index(name)]
         return sum(self.recipe.stages[stage].steps for stage in earlier) + step
 
-    def _save(self, name: str, step: int, parts: Parts) -> None:
+    def _save(self, name: str, step: int, parts: Parts, validated: bool = True) -> None:
         self._count_time()
         if not parts.sharded:
             for network in (parts.averaged(), parts.generator):
@@ -378,6 +394,8 @@ class Run:
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
         state["images"] = self.images
+        if not validated:
+            state["validated"] = False
         state |= self.sources
         self.folder.write_state(state)
 

@@ -331,6 +331,29 @@ def test_a_score_that_is_not_a_number_is_never_the_best(
     assert read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[1]["step"] == 2
 
 
+def test_a_validation_that_fails_loses_nothing(tmp_path: Path, photos: str) -> None:
+    held_out = tmp_path / "held_out"
+    shutil.copytree(photos, held_out)
+    validation = {"data": [str(held_out)], "every": 3, "metrics": ["psnr"]}
+    changes = {**TINY, "training.validation": validation}
+    whole = run("srresnet-lite-x4", tmp_path / "whole", photos, 6, changes)
+
+    def take_away(stage: str, step: int, total: int, values: Any) -> None:
+        if (stage, step) == ("psnr", 1):
+            held_out.rename(tmp_path / "elsewhere")
+
+    def again() -> Path:
+        return run("srresnet-lite-x4", tmp_path / "mine", photos, 6, changes, progress=take_away, checkpoint_every=100)
+
+    with pytest.raises(TrainingError, match=r"validation after step 3 of stage 'psnr': .*The state is saved in "):
+        again()
+    (tmp_path / "elsewhere").rename(held_out)
+    assert same_tensors(again(), whole)
+    assert [r["step"] for r in log_of(tmp_path / "mine") if "validation" in r] == [3, 6]
+    best = "checkpoints/best.safetensors"
+    assert same_tensors(tmp_path / "mine" / best, tmp_path / "whole" / best)
+
+
 def test_the_log_of_a_resumed_run_tells_every_step_once(tmp_path: Path, photos: str) -> None:
     def stop(stage: str, step: int, total: int, values: object) -> None:
         if step == 8 and stage != "decoding":
