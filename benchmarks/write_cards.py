@@ -13,7 +13,7 @@ from srzoo.zoo import get_zoo
 def main() -> None:
     for name in get_zoo().names():
         entry = get_zoo().entry(name)
-        if entry.weights is not None:
+        if entry.weights is not None and not entry.self_ensemble:  # which shares the file, and so the card, of another
             path = weights_path(entry)
             path.with_suffix(".md").write_text(
                 model_card(load_model(name), {"safetensors": Written(path.name, "srzoo")})
