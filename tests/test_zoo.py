@@ -704,7 +704,15 @@ def walk(node: Any, path: tuple[str, ...] = (), line: int = 1) -> Iterator[tuple
         yield "value", Written(path, node, line)
 
 
-WALKED = list(walk(yaml.compose(ZOO_TEXT, Loader=yaml.SafeLoader)))
+ALIKE = ("weights", "recorded")
+"""What is written in the same form for every trained entry; the first one's stands for all."""
+
+
+def is_of_a_form_seen(written: Written) -> bool:
+    return len(written.path) > 1 and written.path[1] in ALIKE and written.entry != "srresnet-lite-x4"
+
+
+WALKED = [pair for pair in walk(yaml.compose(ZOO_TEXT, Loader=yaml.SafeLoader)) if not is_of_a_form_seen(pair[1])]
 KEYS = [
     (written, part) for what, written in WALKED if what == "key" for part in range(written.node.value.count(".") + 1)
 ]
