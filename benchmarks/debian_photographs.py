@@ -23,6 +23,8 @@ import yaml
 from PIL import Image
 from rich.progress import track
 
+from srzoo.files import replacing
+
 MIRRORS = ("https://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20230801T000000Z")
 """Debian's packages of today, and as they were while these versions were its current ones."""
 LARGE, REDUCED = 1400, 1280
@@ -44,9 +46,8 @@ def main() -> None:
             for path, stem in images.items():
                 member = tree.extractfile(path)
                 assert member is not None, f"{name} has no {path}"
-                partial = folder / f"{stem}.part"
-                prepared(member.read()).save(partial, "JPEG", quality=90, subsampling=0)
-                partial.replace(folder / f"{stem}.jpg")
+                with replacing(folder / f"{stem}.jpg") as temporary:
+                    prepared(member.read()).save(temporary, "JPEG", quality=90, subsampling=0)
     print(f"{len(list(folder.glob('*.jpg')))} photographs in {folder}")
 
 

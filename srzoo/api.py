@@ -40,8 +40,7 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
         InputError: overrides are given for a path.
         MissingWeightsError, WeightsError: the weights are missing, damaged, or not for this composition.
     """
-    from .compose import build_generator
-    from .inference import SelfEnsemble
+    from .compose import build_generator, output_network
     from .pretrained import ENSEMBLE, generator_spec, load_model, load_pretrained
 
     if str(entry) not in get_zoo() and (Path(entry).exists() or str(entry).endswith(ENSEMBLE)):
@@ -57,7 +56,7 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
     if pretrained and generator_spec(resolved).trainable:
         load_pretrained(generator, get_zoo().entry(entry), resolved)
         generator.eval()
-    return SelfEnsemble(generator) if pretrained and resolved.self_ensemble else generator
+    return output_network(resolved, generator) if pretrained else generator
 
 
 def create(kind: str, name: str, **options: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .errors import CompositionError, SrzooError, did_you_mean
+from .inference import SelfEnsemble
 from .layers import constrain_spectrally
 from .options import SLOTS, check_options, signature_of
 from .plugins import FAULTS, describe_exception
@@ -163,6 +164,11 @@ def _check_part(part: _Part, module: nn.Module, features: torch.Tensor, output: 
         raise CompositionError(
             f"{where}: {part.label} maps {tuple(features.shape)} to {tuple(output.shape)}, not {wanted}: {rule}."
         )
+
+
+def output_network(entry: Entry, generator: nn.Module) -> nn.Module:
+    """Return what computes an entry's output, given its generator: that itself, or its self-ensemble."""
+    return SelfEnsemble(generator) if entry.self_ensemble else generator
 
 
 def build_generator(entry: Entry) -> nn.Module:

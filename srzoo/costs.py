@@ -55,13 +55,11 @@ def cost_of(entry: Entry) -> Cost:
         return cost
     import torch
 
-    from .compose import build_generator
-    from .inference import SelfEnsemble
+    from .compose import build_generator, output_network
 
     with torch.device("meta"):
-        generator = build_generator(entry).eval()
-        generator = SelfEnsemble(generator) if entry.self_ensemble else generator
-    cost = count(generator, entry.scale)
+        network = output_network(entry, build_generator(entry).eval())
+    cost = count(network, entry.scale)
     _remember(entry, cost)
     return cost
 

@@ -20,7 +20,7 @@ from .images import round_to_uint8, to_tensor
 from .inference import best_device, prepare, run_generator
 from .pretrained import Model, load_model
 from .protocol import PROTOCOLS, Protocol
-from .report import Row, RowWriter, format_value
+from .report import Row, RowWriter, format_value, signed_interval
 from .scoring import Reference, available_metrics, image_to_device, mean_scores
 from .statistics import compare_pairs, select
 from .weights import differences, save_checkpoint, shown
@@ -178,7 +178,10 @@ def interpolate(
             for (kind, alpha), values_of in scores.items():
                 result.means[kind, alpha, image_set.name] = mean_scores(values_of)
     if folder is not None:
-        (folder / "table.md").write_text(table_markdown(result, protocol), encoding="utf-8")
+        try:
+            (folder / "table.md").write_text(table_markdown(result, protocol), encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"Cannot write {folder / 'table.md'}: {error}.") from error
         if len(found) > 1:
             draw_tradeoff(result, folder / "tradeoff.png")
         draw_strip(result, strip, folder / "strip.png")
@@ -224,7 +227,7 @@ def table_markdown(result: Interpolation, protocol: Protocol) -> str:
         for metric, higher in result.directions.items():
             compared = compare_pairs(select(result.rows, dataset, metric), pairs)
             differences = {
-                alpha: f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}] | {c.verdict}"
+                alpha: f"{signed_interval(c.difference, c.low, c.high)} | {c.verdict}"
                 for alpha, c in zip(between, compared, strict=True)
             }
             lines = ["| weight | network | image | difference | p |", "|--:|--:|--:|---|---|"]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from .compose import build_generator, component_factory
+from .compose import build_generator, component_factory, output_network
 from .composition import changed_sources, full_composition
 from .confinement import Name, check_paths, lies_within
 from .errors import (
@@ -29,7 +29,6 @@ from .errors import (
     UnknownNameError,
     WeightsError,
 )
-from .inference import SelfEnsemble
 from .pickles import load_pickle
 from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
@@ -105,7 +104,7 @@ def load_model(reference: str | Path) -> Model:
         if model.entry.self_ensemble:
             raise InputError(f"{model.name} is a self-ensemble already; leave out the {ENSEMBLE!r}.")
         entry = model.entry.model_copy(update={"name": model.name + ENSEMBLE, "self_ensemble": True, "recorded": None})
-        return _ensembled(replace(model, name=entry.name, entry=entry))
+        return _computing(replace(model, name=entry.name, entry=entry))
     if str(reference) not in get_zoo():  # an entry's name wins over a folder that happens to be called so
         if (path / "zoo.yaml").is_file():
             return _load_shared(path)
@@ -130,9 +129,10 @@ def load_model(reference: str | Path) -> Model:
     return _load_entry(entry, weights_path(entry))
 
 
-def _ensembled(model: Model) -> Model:
-    recipe = model.recipe + ENSEMBLE if model.recipe else ""  # seeds of a recipe are compared with their like
-    return replace(model, generator=SelfEnsemble(model.generator), recipe=recipe)
+def _computing(model: Model) -> Model:
+    """Return a model whose network computes what its entry says."""
+    recipe = model.recipe + ENSEMBLE if model.recipe and model.entry.self_ensemble else model.recipe
+    return replace(model, generator=output_network(model.entry, model.generator), recipe=recipe)
 
 
 def _weight_file(path: Path) -> tuple[Path, bytes | None]:
@@ -308,8 +308,7 @@ def _model(
     spec = generator_spec(entry)
     generator = generator.eval()
     radius, multiple = spec.receptive_radius, int(getattr(generator, "size_multiple", spec.size_multiple))
-    model = Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path)
-    return _ensembled(model) if entry.self_ensemble else model
+    return _computing(Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path))
 
 
 def generator_spec(entry: Entry) -> GeneratorSpec:

@@ -37,6 +37,22 @@ def format_value(value: float, among: Iterable[float] = (), *, opinion: bool = F
     return f"{value:.2f}" if opinion or any(abs(other) >= 10 for other in (value, *among)) else f"{value:.4f}"
 
 
+def signed_interval(difference: float, low: float, high: float) -> str:
+    """Return a difference with its interval, in three to six decimals: as many as show its first three digits.
+
+    The interval is left out where it is NaN; a difference of NaN is ``-``.
+    """
+    if math.isnan(difference):
+        return "-"
+    digits = 4 if difference == 0 else min(6, max(3, 2 - math.floor(math.log10(abs(difference)))))
+
+    def signed(value: float) -> str:
+        text = f"{value:+.{digits}f}"
+        return text[1:] if float(text) == 0 else text
+
+    return signed(difference) + ("" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]")
+
+
 def format_milliseconds(value: float) -> str:
     """Return a time without digits that no measurement has: ``13,345``, ``828``, ``50.1``; ``-`` for NaN."""
     if math.isnan(value):

@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 from srzoo.ablation.plan import Plan, lineage, make_plan
 from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
-from srzoo.ablation.results import duration, find_changes, signed_interval, student_interval, what_changed
+from srzoo.ablation.results import duration, find_changes, student_interval, what_changed
 from srzoo.ablation.table import change_sentences, fewest_images
 from srzoo.ablation.work import _Work, ablate
 from srzoo.cli import app
 from srzoo.data import load_image_set
 from srzoo.errors import DataError, EntryError, InputError, UnknownNameError
-from srzoo.report import Row
+from srzoo.report import Row, signed_interval
 from srzoo.training import train
 from srzoo.weights import read_checkpoint, save_checkpoint
 from srzoo.zoo import get_zoo

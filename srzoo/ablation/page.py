@@ -11,8 +11,9 @@ from pathlib import Path
 from ..errors import DataError
 from ..files import replacing
 from ..page import TEMPLATES
+from ..report import signed_interval
 from .figure import Strip, enlarged
-from .results import Change, Findings, signed_interval
+from .results import Change, Findings
 from .table import build_table, change_sentences, method_sentences, p_value
 
 

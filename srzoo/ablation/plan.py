@@ -169,7 +169,7 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
         if entry.self_ensemble:
             raise InputError(
                 f"{source.path}: entry {name!r} is a self-ensemble, which is not trained, so it cannot be a column. "
-                "Make the entry without it one; 'srzoo bench RUN+' then compares the self-ensembles of the runs."
+                "Name an entry without self_ensemble; 'srzoo bench RUN+' compares the self-ensembles of runs."
             )
     _check_stages(source, budget_name, entries)
     written = {name: written_out(entry) for name, entry in entries.items()}

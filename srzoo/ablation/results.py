@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..report import Row, format_value
+from ..report import Row, format_value, signed_interval
 from ..statistics import CONFIDENCE, LEVEL, Comparison, compare_pairs, mean_interval, select
 from ..store import CostRow
 from .plan import Plan, Planned, Run
@@ -262,22 +262,6 @@ def _by_seed(rows: Sequence[Row], first: Sequence[str], second: Sequence[str]) -
 def interval_text(value: Value) -> str:
     """Return a score's interval, or an empty string where it has none."""
     return "" if math.isnan(value.low) else f"{format_value(value.low)} to {format_value(value.high)}"
-
-
-def signed_interval(difference: float, low: float, high: float) -> str:
-    """Return a difference with its interval, in three to six decimals: as many as show its first three digits.
-
-    The interval is left out where it is NaN; a difference of NaN is ``-``.
-    """
-    if math.isnan(difference):
-        return "-"
-    digits = 4 if difference == 0 else min(6, max(3, 2 - math.floor(math.log10(abs(difference)))))
-
-    def signed(value: float) -> str:
-        text = f"{value:+.{digits}f}"
-        return text[1:] if float(text) == 0 else text
-
-    return signed(difference) + ("" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]")
 
 
 def duration(seconds: float) -> str:

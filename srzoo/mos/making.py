@@ -19,12 +19,12 @@ from PIL import Image
 
 from .. import __version__
 from ..benchmark import listed
-from ..compose import build_generator
+from ..compose import build_generator, output_network
 from ..composition import composition_digest
 from ..data import ImageItem, ImageSet, load_image_set
 from ..errors import DataError, InputError
 from ..images import UInt8Array, to_tensor
-from ..inference import SelfEnsemble, best_device, prepare
+from ..inference import best_device, prepare
 from ..pretrained import ENSEMBLE, Model, generator_spec, load_model
 from ..scoring import upscaled
 from ..store import REFERENCE
@@ -204,8 +204,7 @@ def _models(names: Sequence[str]) -> tuple[dict[str, Model], list[str]]:
 def _at_scale(model: Model, scale: int) -> Model:
     entry = get_zoo().entry(model.name.removesuffix(ENSEMBLE), {"scale": scale})
     entry = entry.model_copy(update={"name": model.name, "self_ensemble": model.entry.self_ensemble})
-    generator = build_generator(entry).eval()
-    return replace(model, entry=entry, generator=SelfEnsemble(generator) if entry.self_ensemble else generator)
+    return replace(model, entry=entry, generator=output_network(entry, build_generator(entry).eval()))
 
 
 def _version(label: str, models: Mapping[str, Model]) -> Version:
