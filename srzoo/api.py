@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .ablation.work import AblationResult
     from .benchmark import BenchResult
-    from .recipe import Entry
+    from .entry import Entry
     from .training import TrainResult
 
 

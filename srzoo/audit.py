@@ -14,13 +14,14 @@ from torch import nn
 
 from .compose import build_discriminator, build_generator, build_terms, has_adversarial_term, preflight
 from .data import load_image_set
+from .entry import Entry
 from .errors import InputError
 from .inference import best_device
 from .optim import autocast_in
 from .patches import as_batch, patches_for
 from .pretrained import load_start
 from .process import restore_random_state
-from .recipe import Entry, Training
+from .recipe import Training
 from .rehearsal import AuditRow, measure_terms
 from .stages import seed_stage
 from .tasks import Engine, GanTask, PixelTask

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .entry import Entry
 from .errors import InputError, UnknownNameError, WeightsError, did_you_mean
 from .files import replacing
 from .pickles import MAX_BYTES
-from .recipe import Entry
 from .registry import get_registry
 from .specs import KINDS, WeightFile
 from .weights import check_hash, fetched_path, file_sha256, weights_folders

@@ -14,10 +14,11 @@ import yaml
 from .composition import third_party_parts
 from .confinement import leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
+from .entry import Entry, Recorded
 from .errors import SrzooError
 from .named import file_options
 from .pretrained import Model
-from .recipe import Entry, Recorded, Training
+from .recipe import Training
 from .report import format_value
 from .zoo import get_zoo
 

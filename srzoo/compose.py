@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
+from .entry import ComponentRef, Entry
 from .errors import CompositionError, SrzooError, did_you_mean
 from .inference import SelfEnsemble
 from .layers import constrain_spectrally
 from .options import SLOTS, check_options, signature_of
 from .plugins import FAULTS, describe_exception
-from .recipe import ComponentRef, Entry, LossTerm, Optimizer, Stage, lies_in
+from .recipe import LossTerm, Optimizer, Stage, lies_in
 from .registry import Component, get_registry
 from .specs import DiscriminatorSpec, GeneratorSpec, LossSpec, UpsamplerSpec
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from .entry import ComponentRef, Entry
 from .options import SLOTS, check_options, signature_of, source_file
-from .recipe import ComponentRef, Entry
 from .registry import Component, get_registry
 
 

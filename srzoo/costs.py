@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .composition import composition_digest
+from .entry import Entry
 from .errors import PluginError
 from .files import replacing
 from .plugins import FAULTS
-from .recipe import Entry
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,11 +18,11 @@ from typing import Any
 import filelock
 
 from .confinement import lies_within
+from .entry import Entry
 from .errors import DataError, InputError, WeightsError
 from .exporting import composing_files, export
 from .files import acquired
 from .pretrained import load_model
-from .recipe import Entry
 from .staging import staged
 from .weights import check_hash
 from .zoo import shared_entry

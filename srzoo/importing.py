@@ -13,11 +13,11 @@ from torch import nn
 from .compose import build_generator, create
 from .composition import full_composition, source_record
 from .confinement import check_paths
+from .entry import ComponentRef, Entry
 from .errors import CompositionError, InputError, SrzooError, UnknownNameError, WeightsError, did_you_mean
 from .layouts import Ask, Layout, answered, asks_in, renamed
 from .options import check_options
 from .pickles import load_pickle, refuse_opaque
-from .recipe import ComponentRef, Entry
 from .registry import get_registry
 from .specs import LayoutSpec
 from .unpickling import Opaque

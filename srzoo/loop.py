@@ -23,13 +23,14 @@ from .compose import Term
 from .composition import changed_sources, full_composition, plugin_versions, source_record
 from .curves import draw_curves
 from .distribution import average_buffers_, gathered
+from .entry import Entry
 from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
 from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
 from .optim import autocast_in, clip_weights_, precision_for
 from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
-from .recipe import Entry, Stage, Training
+from .recipe import Stage, Training
 from .rehearsal import broken_terms
 from .runs import RunFolder, Validator
 from .stages import Parts, build_parts, seed_stage

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .confinement import is_confined
+from .entry import ComponentRef, Entry
 from .errors import EntryError, InputError, OptionError, SrzooError
 from .options import SLOTS, check_options, signature_of
-from .recipe import ComponentRef, Entry, LossTerm
+from .recipe import LossTerm
 from .registry import Component, Registry, get_registry
 from .yamlio import KeyPath, Node
 

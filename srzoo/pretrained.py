@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from .compose import build_generator, component_factory, output_network
 from .composition import changed_sources, full_composition
 from .confinement import Name, check_paths, lies_within
+from .entry import PACKAGE, ComponentRef, Entry
 from .errors import (
     CompositionError,
     InputError,
@@ -30,7 +31,6 @@ from .errors import (
     WeightsError,
 )
 from .pickles import load_pickle
-from .recipe import PACKAGE, ComponentRef, Entry
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .states import newest_weights

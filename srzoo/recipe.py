@@ -1,85 +1,26 @@
-"""Typed, frozen models of what a zoo entry says: composition, training recipe, weights, recorded scores."""
+"""Typed, frozen models of how an entry is trained: stages, their loss terms, optimizers and schedules."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, Strict
-from pydantic_core import PydanticCustomError
 
-from .errors import did_you_mean
-
-# Scalars are strict ("16" is no integer, 1 no boolean); a YAML list may fill a tuple.
-Text = Annotated[str, Strict()]
-Flag = Annotated[bool, Strict()]
-Count = Annotated[int, Strict(), Field(ge=0)]
-PositiveInt = Annotated[int, Strict(), Field(gt=0)]
-PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
-Probability = Annotated[float, Strict(), Field(ge=0, le=1)]
-PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}( [A-Za-z0-9.+!_-]{1,50})?$"
-"""A package as it is named to people: its name, and its version if that is known."""
-Package = Annotated[str, Strict(), Field(pattern=PACKAGE)]
-
-
-class Model(pydantic.BaseModel):
-    """Frozen; an unknown key is an error that names the near miss."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise PydanticCustomError(
-                        "unknown_key",
-                        "unknown key '{key}'.{near} Keys here: {known}",
-                        {
-                            "key": str(key),
-                            "near": did_you_mean(str(key), cls.model_fields),
-                            "known": ", ".join(cls.model_fields),
-                        },
-                    )
-        return data
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the canonical JSON of this model, as hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-class ComponentRef(Model):
-    """A component by name with its options; written ``rrdb`` or ``{name: rrdb, growth: 32}``."""
-
-    name: Text
-    options: dict[str, Any] = {}
-
-    @classmethod
-    def of(cls, name: str, options: Mapping[str, Any]) -> ComponentRef:
-        """Return a reference to a component with options."""
-        return cls.model_validate({**options, "name": name})
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            return {"name": data}
-        if isinstance(data, Mapping):
-            return _split_options(data, ("name",))
-        return data
-
-    @pydantic.model_serializer
-    def flat(self) -> dict[str, Any]:
-        """Return the mapping a zoo file would hold."""
-        return {"name": self.name, **self.options}
+from .fields import (
+    Count,
+    Flag,
+    Fraction,
+    Model,
+    NonNegative,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Text,
+    split_options,
+)
 
 
 class LossTerm(Model):
@@ -104,7 +45,7 @@ class LossTerm(Model):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            return _split_options(data, ("name", "weight", "every", "weight_end", "supervises"))
+            return split_options(data, ("name", "weight", "every", "weight_end", "supervises"))
         return data
 
     @pydantic.model_validator(mode="after")
@@ -126,11 +67,6 @@ class LossTerm(Model):
         if self.weight_end is None:
             return self.weight
         return self.weight + (self.weight_end - self.weight) * min(1.0, step / max(1, steps - 1))
-
-
-def _split_options(data: Mapping[str, Any], own: tuple[Text, ...]) -> dict[str, Any]:
-    options = {key: value for key, value in data.items() if key not in own}
-    return {**{key: data[key] for key in own if key in data}, "options": options}
 
 
 class Optimizer(Model):
@@ -370,87 +306,3 @@ class Training(Model):
         return self.model_copy(
             update={"stages": {name: stage.shortened(shares[name]) for name, stage in self.stages.items()}}
         )
-
-
-class WeightsRef(Model):
-    """The weight file of an entry.
-
-    Args:
-        file: path relative to the zoo file.
-        sha256: digest of the file; checked on every load.
-        url: where ``srzoo weights pull`` gets the file if it is not beside the zoo file; never fetched unasked.
-    """
-
-    file: Text
-    sha256: Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{64}$")]
-    url: Text = ""
-    licence: Text = ""
-
-    @pydantic.field_validator("file")
-    @classmethod
-    def _inside(cls, file: str) -> str:
-        if file.startswith(("/", "\\", "~")) or ".." in file.replace("\\", "/").split("/") or ":" in file:
-            raise ValueError("must be a path below the zoo file's folder")
-        return file
-
-
-class Recorded(Model):
-    """What a training run and a benchmark of the shipped weights gave, as it came out.
-
-    Args:
-        log: file of the run's log, relative to the zoo file.
-        seed: that it was trained with.
-        scores: dataset to metric to mean value, under ``protocol``.
-    """
-
-    command: Text = ""
-    seed: Annotated[int, Strict(), Field(ge=0)] | None = None
-    log: Text = ""
-    device: Text = ""
-    date: Text = ""
-    steps: PositiveInt | None = None
-    hours: NonNegative | None = None
-    protocol: Literal["y", "y-matlab", "rgb"] = "y"
-    scores: dict[str, dict[str, Annotated[float, Strict()]]] = {}
-
-
-class Entry(Model):
-    """One entry of the zoo: a composition and, where it is trained, its recipe and weights.
-
-    Args:
-        self_ensemble: whether its output is the mean over the eight flips and quarter turns of the input
-            (arXiv:1707.02921, sec. 3.3), at eight times the cost; what is trained is the generator alone.
-        requires: packages that bring its parts, ``name`` or ``name version``, for whoever has them not.
-    """
-
-    name: Text
-    summary: Text
-    paper: Text = ""
-    scale: PositiveInt = 4
-    generator: ComponentRef
-    self_ensemble: bool = False
-    discriminator: ComponentRef | None = None
-    training: Training | None = None
-    weights: WeightsRef | None = None
-    recorded: Recorded | None = None
-    requires: tuple[Package, ...] = ()
-
-    @pydantic.model_serializer(mode="wrap")
-    def _leave_out_what_is_not_asked_for(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave entries without these as they were before there were any, so that their runs go on."""
-        asked = {"requires": self.requires, "self_ensemble": self.self_ensemble}
-        return {key: value for key, value in serialise(self).items() if asked.get(key, True)}
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> Entry:
-        if self.training is not None and self.training.patch_size % self.scale:
-            raise PydanticCustomError(
-                "misfit",
-                "{size} is not a multiple of the scale {scale}",
-                {"path": "training.patch_size", "size": self.training.patch_size, "scale": self.scale},
-            )
-        return self
-
-    def composition(self) -> dict[str, Any]:
-        """Return what decides the generator's function: scale and generator with its options."""
-        return {"scale": self.scale, "generator": self.generator.flat()}

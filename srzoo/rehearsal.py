@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from .compose import Term, build_discriminator, has_adversarial_term
+from .entry import Entry
 from .errors import InputError, RecipeWarning, TrainingError
 from .optim import make_schedule, try_optimizer
 from .process import random_state, restore_random_state
-from .recipe import Entry
 from .tasks import Batch, GanTask, Losses, Outputs, PixelTask, generate, image_losses, norm_of
 
 

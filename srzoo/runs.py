@@ -18,10 +18,11 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from .data import ImageItem, load_image_set
+from .entry import Entry
 from .errors import InputError, RecipeWarning, SrzooError, TrainingError
 from .files import acquired, remedy, replacing
 from .inference import prepare
-from .recipe import Entry, Validation
+from .recipe import Validation
 from .registry import get_registry
 from .scoring import Reference, available_metrics, image_to_device, mean_scores, score_set
 from .specs import GeneratorSpec

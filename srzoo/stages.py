@@ -15,10 +15,11 @@ from torch import nn
 
 from .compose import Term, build_discriminator, build_generator, has_adversarial_term
 from .distribution import equal_in_all_
+from .entry import Entry
 from .inference import to_channels_last
 from .optim import make_optimizer, make_schedule
 from .process import random_state, restore_random_state, same_random_state
-from .recipe import Entry, Stage, Training
+from .recipe import Stage, Training
 from .sharding import ShardedAverage, WholeNetwork, WholeOptimizer, filled, shard_
 from .tasks import Engine, GanTask, PixelTask, generate
 

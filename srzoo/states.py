@@ -13,9 +13,10 @@ import safetensors.torch
 import torch
 
 from .composition import full_composition
+from .entry import Entry
 from .errors import InputError, RecipeWarning, WeightsError
 from .pickles import load_pickle
-from .recipe import Entry, Training
+from .recipe import Training
 from .weights import METADATA_KEY
 
 

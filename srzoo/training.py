@@ -20,12 +20,13 @@ from .allocator import keep_freed_memory
 from .compose import build_generator, build_terms, cautions, has_adversarial_term, preflight
 from .data import ImageSet, image_record, load_image_set, shared_images
 from .distribution import deterministic, launched
+from .entry import Entry
 from .errors import InputError, RecipeWarning
 from .inference import best_device, device_name
 from .loop import Intervals, Progress, Run
 from .patches import as_batch, patches_for
 from .pretrained import load_start
-from .recipe import Entry, Training
+from .recipe import Training
 from .rehearsal import rehearse, try_optimizers
 from .runs import RunFolder, Validator
 from .sharding import can_shard_on_cpus

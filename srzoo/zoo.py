@@ -15,11 +15,11 @@ from typing import Any
 import pydantic
 
 from .confinement import Name, check_paths, confined, is_confined
+from .entry import Entry
 from .errors import CompositionError, EntryError, InputError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
 from .named import ComponentCheck, named_components
 from .options import SLOTS
-from .recipe import Entry
 from .registry import Registry, get_registry
 from .specs import GeneratorSpec
 from .yamlio import KeyPath, Node, locate, read_yaml

@@ -9,8 +9,8 @@ from torch import nn
 
 import srzoo
 from srzoo.compose import build_generator, create
+from srzoo.entry import ComponentRef, Entry
 from srzoo.errors import CompositionError
-from srzoo.recipe import ComponentRef, Entry
 from srzoo.registry import get_registry
 from srzoo.specs import DiscriminatorSpec, UpsamplerSpec
 from srzoo.zoo import get_zoo

@@ -11,9 +11,9 @@ from torch import nn
 
 import srzoo
 from srzoo.compose import build_generator
+from srzoo.entry import ComponentRef, Entry
 from srzoo.errors import CompositionError
 from srzoo.options import signature_of
-from srzoo.recipe import ComponentRef, Entry
 from srzoo.registry import get_registry
 from srzoo.specs import DiscriminatorSpec
 

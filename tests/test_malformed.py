@@ -38,11 +38,11 @@ from typer.testing import CliRunner
 
 from srzoo.cli import app
 from srzoo.data import load_image_set
+from srzoo.entry import Entry
 from srzoo.errors import InputError, SrzooError, UnknownNameError, WeightsError
 from srzoo.importing import import_checkpoint, states_in
 from srzoo.pickles import load_pickle
 from srzoo.pretrained import load_model, load_start
-from srzoo.recipe import Entry
 from srzoo.registry import get_registry
 from srzoo.unpickling import unpickle
 from srzoo.verification import verify

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import srzoo
+from srzoo.entry import ComponentRef, Entry
 from srzoo.errors import InputError, MemoryShortageError, PluginError, UpscaleWarning
 from srzoo.inference import self_ensemble
 from srzoo.pretrained import Model
 from srzoo.receptive import Field, measure_field, receptive_radius
-from srzoo.recipe import ComponentRef, Entry
 from srzoo.tiling import Layout, _Work, choose_layout, is_out_of_memory, upscale_tiled
 from srzoo.upscaling import Settings, upscale, upscale_picture
 
@@ -455,7 +455,7 @@ from pathlib import Path
 import torch
 import srzoo
 from srzoo.pretrained import Model
-from srzoo.recipe import ComponentRef, Entry
+from srzoo.entry import ComponentRef, Entry
 from srzoo.images import read_picture, write_picture
 from srzoo.upscaling import Settings, upscale_picture
 

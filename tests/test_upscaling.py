@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 import srzoo
+from srzoo.entry import ComponentRef, Entry
 from srzoo.errors import DataError, InputError, PluginError, SrzooError, UnknownNameError
 from srzoo.images import Picture, upscale_bicubic, write_picture
 from srzoo.inference import prepare, run_generator
 from srzoo.pretrained import Model, load_model
-from srzoo.recipe import ComponentRef, Entry
 from srzoo.upscaling import upscale, upscale_picture
 
 torch.set_num_threads(1)

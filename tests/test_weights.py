@@ -21,9 +21,9 @@ import srzoo
 from srzoo import pretrained
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
+from srzoo.entry import Entry
 from srzoo.errors import InputError, MissingWeightsError, TrainingError, UnknownNameError, WeightsError
 from srzoo.pretrained import is_ready, load_model, load_start
-from srzoo.recipe import Entry
 from srzoo.specs import WeightFile
 from srzoo.weights import (
     METADATA_KEY,

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from srzoo.composition import full_composition, written_out
+from srzoo.entry import ComponentRef, Entry
 from srzoo.errors import CompositionError, EntryError, OptionError, SrzooError, UnknownNameError
-from srzoo.recipe import ComponentRef, Entry
 from srzoo.registry import get_registry
 from srzoo.zoo import NOT_INHERITED, Source, Zoo, diff_entries, get_zoo
 

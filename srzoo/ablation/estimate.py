@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..compose import Term, build_discriminator, build_generator, build_terms
 from ..composition import composition_digest
+from ..entry import Entry
 from ..files import replacing
 from ..inference import REDUCED, best_device
 from ..latency import measure_latency, measure_peak_memory
 from ..optim import precision_for
-from ..recipe import Entry
 from .plan import Run
 from .results import StepCost
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from ..composition import written_out
 from ..confinement import Name
+from ..entry import Entry
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
-from ..recipe import Entry, Stage
+from ..recipe import Stage
 from ..registry import get_registry
 from ..specs import LossSpec
 from ..zoo import Source as ZooSource

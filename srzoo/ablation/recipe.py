@@ -13,7 +13,7 @@ import pydantic
 from pydantic import Strict
 
 from ..errors import EntryError, InputError, UnknownNameError, did_you_mean
-from ..recipe import Count, Flag, Model, NonNegative, PositiveInt, Text
+from ..fields import Count, Flag, Model, NonNegative, PositiveInt, Text
 from ..registry import get_registry
 from ..yamlio import Node, read_yaml
 from ..zoo import explain

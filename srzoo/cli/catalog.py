@@ -13,9 +13,9 @@ from rich.markup import escape
 
 from ..composition import full_composition
 from ..costs import HR_SIZE, cost_of, remembered_cost
+from ..entry import ComponentRef, Entry
 from ..errors import InputError, SrzooError, UnknownNameError, did_you_mean
 from ..options import signature_of
-from ..recipe import ComponentRef, Entry
 from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
 from ..zoo import Source, diff_entries, get_zoo

@@ -8,8 +8,8 @@ from typing import Any
 
 import pydantic
 
+from ..entry import Entry
 from ..errors import InputError
-from ..recipe import Entry
 from ..zoo import Source, shared_entry
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt")
