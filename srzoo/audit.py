@@ -25,6 +25,7 @@ from .recipe import Training
 from .rehearsal import AuditRow, measure_terms
 from .stages import seed_stage
 from .tasks import Engine, GanTask, PixelTask
+from .teaching import teacher_of
 from .zoo import training_entry
 
 
@@ -87,6 +88,9 @@ def audit(
     engine = Engine(autocast=lambda: autocast_in(precision, device))
     crops = failure["batch"] if failure is not None else _first_batch(entry, recipe)
     batch = {key: images.to(device) for key, images in crops.items()}
+    teacher = teacher_of(entry, device, engine.autocast) if "teacher" not in batch else None
+    if teacher is not None:
+        batch = teacher.added_to(batch, step)
     rows: list[AuditRow] = []
     unreached: dict[str, list[str]] = {}
     for name, stage in stages.items():

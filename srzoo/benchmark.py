@@ -20,6 +20,7 @@ from .costs import cost_of
 from .coverage import comparable
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
+from .entry import ENSEMBLE
 from .errors import DataError, InputError, RecipeWarning, SrzooError, labelled
 from .files import acquired, remedy
 from .gallery import MAX_IMAGES
@@ -30,7 +31,7 @@ from .merged import group_recipes
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
 from .precisions import automatic, float32_of, precision_losses
-from .pretrained import ENSEMBLE, Model, generator_spec, is_ready, load_model
+from .pretrained import Model, generator_spec, is_ready, load_model
 from .protocol import PROTOCOLS, Protocol
 from .remarks import Overlap, provenance_note, remark_notes
 from .report import RowWriter, panel_notes
@@ -318,7 +319,7 @@ def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet
 
 
 def _training_data(model: Model) -> list[str]:
-    """Return the datasets that a model was trained on, with those of the entries that its weights started from.
+    """Return the datasets that a model was trained on, with those of the entries that it started from or was taught by.
 
     The weight file tells, and where it does not, the recipe.
     """
@@ -326,15 +327,16 @@ def _training_data(model: Model) -> list[str]:
     if not isinstance(recipe, Mapping) or not recipe:
         recipe = model.entry.training.model_dump() if model.entry.training is not None else {}
     names: dict[str, None] = {}
-    seen = {model.name}
-    while recipe:
+    seen, recipes = {model.name}, [recipe]
+    while recipes:
+        recipe = recipes.pop()
         names.update((given if isinstance(given, Name) else str(given), None) for given in recipe.get("data") or ())
-        start = recipe.get("start_from")
-        if start in seen or start not in get_zoo().names():
-            break
-        seen.add(start)
-        with_recipe = get_zoo().entry(start).training
-        recipe = with_recipe.model_dump() if with_recipe is not None else {}
+        for key in ("start_from", "teacher"):
+            used = str(recipe.get(key) or "").removesuffix(ENSEMBLE)
+            if used and used not in seen and used in get_zoo().names():
+                seen.add(used)
+                with_recipe = get_zoo().entry(used).training
+                recipes += [with_recipe.model_dump()] if with_recipe is not None else []
     return list(names)
 
 

@@ -14,7 +14,7 @@ import yaml
 from .composition import third_party_parts
 from .confinement import leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
-from .entry import Entry, Recorded
+from .entry import ENSEMBLE, Entry, Recorded
 from .errors import SrzooError
 from .named import file_options
 from .pretrained import Model
@@ -203,9 +203,10 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
         if recipe:
             training = Training.model_validate(recipe)
             trained = training.model_dump(mode="json", exclude_defaults=True)
-            start = trained.get("start_from")
-            if start and "/" in start and start not in get_zoo():  # the folder of a run
-                trained["start_from"] = without_path(start)
+            for key in {"start_from", "teacher"} & trained.keys():
+                plain = trained[key].removesuffix(ENSEMBLE)
+                if plain not in get_zoo():  # a file, or the folder of a run
+                    trained[key] = without_path(plain) + trained[key][len(plain) :]
             written["training"] = trained
     _drop_files(written, entry.model_copy(update={"training": training}))
     if "training" in written:

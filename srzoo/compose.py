@@ -254,6 +254,11 @@ class Term:
         """Whether it looks at the generator's intermediate outputs."""
         return self.config.supervises == "intermediate"
 
+    @property
+    def imitates(self) -> bool:
+        """Whether it compares with what a teacher makes of the input, and not with the photograph."""
+        return self.config.reference == "teacher"
+
 
 def build_terms(entry: Entry, stage_name: str) -> list[Term]:
     """Build the loss terms of one stage; terms of weight zero are left out.
@@ -276,6 +281,8 @@ def build_terms(entry: Entry, stage_name: str) -> list[Term]:
             raise CompositionError(f"{where}.{label}: 'every' is for regularisers, not for {spec.role} terms.")
         if config.supervises == "intermediate":
             _check_intermediate(entry, spec, f"{where}.{label}")
+        if config.reference == "teacher":
+            _check_taught(entry, spec, f"{where}.{label}")
         loss = build()
         _check_role(loss, spec.role, f"{where}.{label}: loss {config.name!r}")
         terms.append(Term(label, config, spec.role, loss, stage.steps))
@@ -309,6 +316,17 @@ def _check_role(loss: object, role: str, where: str) -> None:
         raise CompositionError(
             f"{where} has role={role!r} in its LossSpec, so it must {asked.get(role, 'be called with (sr, hr)')}, and "
             "cannot; give the spec the role that it has."
+        )
+
+
+def _check_taught(entry: Entry, loss: LossSpec, where: str) -> None:
+    """Refuse a term that compares with a teacher's output where there is no teacher, or its role compares with none."""
+    assert entry.training is not None
+    if loss.role not in ("pixel", "perceptual"):
+        raise CompositionError(f"{where}: 'reference' is for pixel and perceptual terms, not for {loss.role} terms.")
+    if entry.training.teacher is None:
+        raise CompositionError(
+            f"{where}: reference: teacher, and the recipe has none; add e.g. training.teacher: {entry.name}+."
         )
 
 

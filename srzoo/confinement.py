@@ -6,6 +6,7 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
+from .entry import ENSEMBLE
 from .errors import EntryError
 from .yamlio import Node
 
@@ -55,7 +56,8 @@ def check_paths(entry: str, node: Node, entries: Container[str] | None = None, w
                 f"{text[:80]!r}. Give it on the command line, {dotted}=PATH or --data PATH, or put a dataset "
                 "under SRZOO_DATA and write its name."
             )
-        if parts == ("training", "start_from") and entries is not None and "/" in text and text not in entries:
+        names_entry = parts in (("training", "start_from"), ("training", "teacher"))
+        if names_entry and entries is not None and "/" in text and text.removesuffix(ENSEMBLE) not in entries:
             raise EntryError(
                 f"{where}: entry {entry!r}: {dotted}: no entry is called {text[:80]!r}. Write the name of an entry, or "
                 f"give a file or folder on the command line, {dotted}=PATH."

@@ -18,11 +18,12 @@ from torch import nn
 from .card import Written, card_name, earlier_rows, model_card, zoo_text
 from .compose import create
 from .composition import full_composition
+from .entry import ENSEMBLE
 from .errors import InputError, UnknownNameError, did_you_mean
 from .layouts import Layout, renamed
 from .named import file_options
 from .pickles import load_pickle
-from .pretrained import ENSEMBLE, Model, generator_spec, load_model
+from .pretrained import Model, generator_spec, load_model
 from .programs import Program
 from .registry import get_registry
 from .specs import LayoutSpec

@@ -18,6 +18,9 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 REDUCED: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions below float32."""
 
+VIEWS = 8
+"""Flips and quarter turns of an image."""
+
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # what autocast computes in the lower precision anyway
 
 
@@ -50,17 +53,24 @@ def self_ensemble(enlarge: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[
     """
 
     def mean(lr: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor | None = None
-        for turned in (False, True):
-            view = lr.transpose(2, 3) if turned else lr
-            for axes in ((), (2,), (3,), (2, 3)):
-                sr = enlarge(view.flip(axes)).flip(axes)
-                sr = sr.transpose(2, 3) if turned else sr
-                total = sr.float() if total is None else total + sr  # float32, whatever the generator computes in
-        assert total is not None
-        return total / 8
+        total = in_view(enlarge, lr, 0).float()  # float32, whatever the generator computes in
+        for view in range(1, VIEWS):
+            total = total + in_view(enlarge, lr, view)
+        return total / VIEWS
 
     return mean
+
+
+def in_view(enlarge: Callable[[torch.Tensor], torch.Tensor], lr: torch.Tensor, view: int) -> torch.Tensor:
+    """Return what a generator makes of one of the eight flips and quarter turns of its input, turned back.
+
+    Args:
+        view: 0 to 7; 0 is the input as it is.
+    """
+    axes: tuple[int, ...] = ((), (2,), (3,), (2, 3))[view % 4]
+    if view < 4:
+        return enlarge(lr.flip(axes)).flip(axes)
+    return enlarge(lr.transpose(2, 3).flip(axes)).flip(axes).transpose(2, 3)
 
 
 class SelfEnsemble(nn.Module):

@@ -35,6 +35,7 @@ from .rehearsal import broken_terms
 from .runs import RunFolder, Validator
 from .stages import Parts, build_parts, seed_stage
 from .tasks import Batch, Engine, Outcome, shares_of
+from .teaching import Teacher
 from .trackers import Tracking
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -59,6 +60,7 @@ class Run:
         scores: the last validation.
         seconds: time spent training, over all resumed pieces.
         images: what is trained on, see :func:`srzoo.data.image_record`.
+        teacher: makes the references of terms that imitate one.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Run:
         self.scores: dict[str, float] = {}
         self.sources: dict[str, Any] = source_record(entry)
         self.images: dict[str, Any] = {}
+        self.teacher: Teacher | None = None
         self.best: dict[str, float] = {}
         self.best_step = 0
         self.seconds, self.clock, self.asked = 0.0, 0.0, 0
@@ -191,7 +194,7 @@ class Run:
             save_now = step % self.every.checkpoint == 0 or last
             log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite
             train_generator = stage.trains_generator(step - 1)
-            batch = self._on_device(crops)
+            batch = self._batch(crops, step)
             drawn = None if on_gpu else random_state()  # a GPU's failures are noticed when it has moved on
 
             outcome, norms = taken.gradients(
@@ -241,9 +244,11 @@ class Run:
         size, processes = self.recipe.batch_size, self.accelerator.num_processes
         return StepSampler(start, stop, size, self.accelerator.process_index, processes)
 
-    def _on_device(self, crops: Mapping[str, torch.Tensor]) -> Batch:
+    def _batch(self, crops: Mapping[str, torch.Tensor], step: int) -> Batch:
+        """Return the batch of a step, counted from 1, on the device."""
         device = self.accelerator.device
-        return {key: images.to(device, non_blocking=True).float().div_(255.0) for key, images in crops.items()}
+        batch = {key: images.to(device, non_blocking=True).float().div_(255.0) for key, images in crops.items()}
+        return batch if self.teacher is None else self.teacher.added_to(batch, step - 1)
 
     def _warn_of_nothing_done(self, name: str, steps: int, scale: float) -> None:
         if self.scaler.is_enabled() and steps and self.scaler.get_scale() <= scale * 0.5**steps:
@@ -293,7 +298,7 @@ class Run:
         first = min(broken.values(), default=step)
         terms = [label for label, found in broken.items() if found == first and label not in FOLLOWS]
         if first != step:  # crops are a function of the step
-            batch, drawn = self._on_device(dataset.__getitems__(next(iter(self._samples(first - 1, first))))), None
+            batch, drawn = self._batch(dataset.__getitems__(next(iter(self._samples(first - 1, first)))), first), None
         faults = [*terms]
         if broken and not terms and not parts.sharded:
             terms = self._blamed(name, first - 1, batch, drawn, parts)
@@ -395,6 +400,8 @@ class Run:
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
         state["images"] = self.images
+        if self.teacher is not None:
+            state["teacher"] = self.teacher.digest
         if not validated:
             state["validated"] = False
         state |= self.sources
@@ -417,6 +424,8 @@ class Run:
                 f"the images trained on are others than when its state was saved, {images['number']} then and "
                 f"{self.images['number']} now, and so are the crops from here on"
             )
+        if self.teacher is not None and saved.get("teacher", self.teacher.digest) != self.teacher.digest:
+            self._warn(f"{self.recipe.teacher}, its teacher, has other weights than when its state was saved")
         if changed := changed_sources(saved.get("sources"), self.entry):
             self._warn(
                 f"the source code of {' and '.join(changed)} has changed since its state was saved; if that changes "

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from .compose import build_generator, component_factory, output_network
 from .composition import changed_sources, full_composition
 from .confinement import Name, check_paths, lies_within
-from .entry import PACKAGE, ComponentRef, Entry
+from .entry import ENSEMBLE, PACKAGE, ComponentRef, Entry
 from .errors import (
     CompositionError,
     InputError,
@@ -49,8 +49,6 @@ from .zoo import get_zoo, shared_entry
 
 FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")
 """Endings of checkpoint files."""
-ENSEMBLE = "+"
-"""What stands after a model's name for its self-ensemble."""
 
 
 @dataclass(frozen=True)

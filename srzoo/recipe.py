@@ -32,6 +32,8 @@ class LossTerm(Model):
         every: compute the term every this many steps only (regularisers); the weight is not rescaled.
         weight_end: where the weight has moved to, along a straight line, by the end of the stage.
         supervises: the generator's ``output``, or ``intermediate``: the mean over its intermediate outputs.
+        reference: what that is compared with, ``hr``, the photograph, or ``teacher``, what the recipe's teacher makes
+            of the same input.
     """
 
     name: Text
@@ -39,13 +41,14 @@ class LossTerm(Model):
     every: PositiveInt = 1
     weight_end: NonNegative | None = None
     supervises: Literal["output", "intermediate"] = "output"
+    reference: Literal["hr", "teacher"] = "hr"
     options: dict[str, Any] = {}
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            return split_options(data, ("name", "weight", "every", "weight_end", "supervises"))
+            return split_options(data, ("name", "weight", "every", "weight_end", "supervises", "reference"))
         return data
 
     @pydantic.model_validator(mode="after")
@@ -60,6 +63,8 @@ class LossTerm(Model):
         later: dict[str, Any] = {} if self.weight_end is None else {"weight_end": self.weight_end}
         if self.supervises != "output":
             later["supervises"] = self.supervises
+        if self.reference != "hr":
+            later["reference"] = self.reference
         return {"name": self.name, "weight": self.weight, "every": self.every, **later, **self.options}
 
     def weight_at(self, step: int, steps: int) -> float:
@@ -194,6 +199,10 @@ class Stage(Model):
         """Return its own settings, or the generator's but for the rates of layers."""
         return self.discriminator_optimizer or self.optimizer.model_copy(update={"rates": {}})
 
+    def imitates(self) -> bool:
+        """Whether a term compares with what a teacher makes of the input."""
+        return any(term.reference == "teacher" and term.weight > 0 for term in self.losses.values())
+
     def trains_generator(self, step: int) -> bool:
         """Whether the generator is updated in a step, counted from 0."""
         late = step - self.discriminator_warmup
@@ -233,6 +242,9 @@ class Training(Model):
     Args:
         data: datasets or folders, joined.
         start_from: entry whose weights the generator starts from.
+        teacher: entry, or ``ENTRY+`` for its self-ensemble, whose output terms with ``reference: teacher`` compare
+            with (knowledge distillation, Hinton et al., arXiv:1503.02531). Of a self-ensemble, each step takes one of
+            the eight views in turn: a mean over steps in place of one over passes, at an eighth of the cost.
         patch_size: side of the high-resolution crop in pixels; a multiple of the scale.
         batch_size: crops a step, over all processes together.
         augment: random flips and 90-degree rotations.
@@ -252,6 +264,7 @@ class Training(Model):
 
     data: tuple[Text, ...]
     start_from: Text | None = None
+    teacher: Text | None = None
     patch_size: PositiveInt
     batch_size: PositiveInt = 16
     augment: Flag = True
@@ -278,6 +291,11 @@ class Training(Model):
         if not factors or len(set(factors)) < len(factors):
             raise ValueError("give one or more different factors, such as [1.0, 0.75, 0.5]")
         return factors
+
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_no_teacher(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave recipes without a teacher as they were before there were any, so that their runs go on."""
+        return {key: value for key, value in serialise(self).items() if key != "teacher" or value is not None}
 
     @pydantic.field_validator("stages")
     @classmethod

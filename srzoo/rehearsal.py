@@ -63,7 +63,7 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple
     with task.engine.autocast():
         made = generate(task.generator, batch["lr"], task.image_terms)
         outputs = made.leaves()
-        losses = image_losses(task.image_terms, outputs, batch["hr"], step)
+        losses = image_losses(task.image_terms, outputs, batch, step)
     judged: Losses = {}
     if isinstance(task, GanTask):
         networks["discriminator"] = task.discriminator
@@ -182,7 +182,7 @@ def rehearse(
         for name, stage in entry.training.stages.items():
             copies = [replace(term, loss=_copied(term.loss, device)) for term in terms[name]]
             discriminator = build_discriminator(entry, stage).to(device) if has_adversarial_term(stage) else None
-            _rehearse_stage(name, stage.trains_generator(0), copies, discriminator, batch["hr"], made)
+            _rehearse_stage(name, stage.trains_generator(0), copies, discriminator, batch, made)
     finally:
         restore_random_state(before)
 
@@ -233,15 +233,15 @@ def _rehearse_stage(
     trains_generator: bool,
     terms: Sequence[Term],
     discriminator: nn.Module | None,
-    hr: torch.Tensor,
+    batch: Batch,
     made: Outputs,
 ) -> None:
     outputs = made.leaves()
     task = PixelTask(nn.Identity(), terms)
     judged: Losses = {}
-    losses = image_losses(task.image_terms, outputs, hr)
+    losses = image_losses(task.image_terms, outputs, batch)
     if discriminator is not None:
-        adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(hr, outputs.sr, 0)
+        adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(batch["hr"], outputs.sr, 0)
         losses |= adversarial
     for label, loss in losses.items():
         # Before the generator's first step the discriminator may have to learn something to pull with.

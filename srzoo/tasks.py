@@ -25,7 +25,8 @@ from .errors import PluginError
 from .plugins import FAULTS, describe_exception
 
 Batch = dict[str, torch.Tensor]
-"""``lr`` (N, 3, H, W) and ``hr`` (N, 3, scale*H, scale*W), float32 in [0, 1]."""
+"""``lr`` (N, 3, H, W) and ``hr`` (N, 3, scale*H, scale*W), float32 in [0, 1]; with a teacher also ``teacher``, what it
+makes of ``lr``, as large as ``hr``."""
 
 Losses = dict[str, torch.Tensor]
 """Term label to weighted loss, a scalar."""
@@ -175,7 +176,7 @@ class PixelTask:
         losses: Losses = {}
         if train_generator:
             with self.engine.autocast():
-                losses = image_losses(self.image_terms, outputs, batch["hr"], step)
+                losses = image_losses(self.image_terms, outputs, batch, step)
             pull.add(losses)
         losses |= self._against_discriminator(batch["hr"], outputs.sr, step, share, pull if train_generator else None)
         if train_generator:
@@ -275,17 +276,17 @@ def norm_of(gradients: Sequence[torch.Tensor], like: torch.Tensor) -> torch.Tens
     return norms[0] if norms else like.new_zeros(())
 
 
-def image_losses(terms: Sequence[Term], outputs: Outputs, hr: torch.Tensor, step: int = 0) -> Losses:
+def image_losses(terms: Sequence[Term], outputs: Outputs, batch: Batch, step: int = 0) -> Losses:
     """Return weight times loss for every term that compares two images.
 
     A term on intermediate outputs sees them as one batch, so that a mean over images is one over outputs as well.
     """
     losses = {}
     for term in terms:
-        found, wanted = outputs.sr, hr
+        found, wanted = outputs.sr, batch["teacher" if term.imitates else "hr"]
         if term.supervises_intermediate:
             assert outputs.intermediate is not None
-            found, wanted = outputs.intermediate.flatten(0, 1), hr.repeat(len(outputs.intermediate), 1, 1, 1)
+            found, wanted = outputs.intermediate.flatten(0, 1), wanted.repeat(len(outputs.intermediate), 1, 1, 1)
         losses[term.label] = term.weight(step) * called(term, term.loss, found, wanted)
     return losses
 

@@ -24,12 +24,14 @@ from .entry import Entry
 from .errors import InputError, RecipeWarning
 from .inference import best_device, device_name
 from .loop import Intervals, Progress, Run
+from .optim import autocast_in, precision_for
 from .patches import as_batch, patches_for
 from .pretrained import load_start
 from .recipe import Training
 from .rehearsal import rehearse, try_optimizers
 from .runs import RunFolder, Validator
 from .sharding import can_shard_on_cpus
+from .teaching import teacher_of
 from .trackers import Tracking
 from .zoo import training_entry
 
@@ -118,7 +120,8 @@ def train(
     path = Path(out) if out is not None else Path("runs") / entry.name
     sets = [load_image_set(name) for name in recipe.data]
     accelerator = launched(on_cpu, recipe)
-    try_optimizers(entry, accelerator.device)
+    device = accelerator.device
+    try_optimizers(entry, device)
     with deterministic(recipe.deterministic):
         set_seed(recipe.seed)  # before the terms, whose extractors may be random
         # The terms of every stage now: a backbone that is missing should not be noticed after a week of pre-training.
@@ -126,19 +129,22 @@ def train(
         for name, built in terms.items():
             for sentence in cautions(entry, name, built):
                 warnings.warn(sentence, RecipeWarning, stacklevel=2)
+        precision = precision_for(recipe.precision, device)
+        teacher = teacher_of(entry, device, lambda: autocast_in(precision, device))
         set_seed(recipe.seed)
         generator = build_generator(entry)
         folder = RunFolder(path, entry, accelerator.is_main_process, keep)
         if recipe.start_from is not None and folder.newest_step() is None:  # else a state holds what it led to
             load_start(generator, recipe.start_from, entry)
-        validator = Validator(recipe.validation, entry, accelerator.device) if recipe.validation is not None else None
+        validator = Validator(recipe.validation, entry, device) if recipe.validation is not None else None
         _warn_of_shared_images(sets, validator)
         with accelerator.local_main_process_first():  # the others find its cache
             dataset = patches_for(recipe, sets, entry.scale, _decoding(progress))
         if folder.newest_step() is None:
             if validator is not None:
                 validator.try_metrics()
-            rehearse(entry, terms, generator, as_batch(dataset.__getitems__(range(2))), accelerator.device)
+            few = {key: images.to(device) for key, images in as_batch(dataset.__getitems__(range(2))).items()}
+            rehearse(entry, terms, generator, teacher.added_to(few, 0) if teacher is not None else few, device)
         with folder.held():
             names = [track] if isinstance(track, str) else track
             saved = folder.read_state()
@@ -146,7 +152,7 @@ def train(
             with Tracking(accelerator, names if done < total else (), folder.path, done) as tracking:
                 every = Intervals(log_every, checkpoint_every)
                 run = Run(entry, recipe, accelerator, folder, validator, every, tracking, progress)
-                run.images = image_record(sets, entry.scale)
+                run.images, run.teacher = image_record(sets, entry.scale), teacher
                 if announce is not None and accelerator.is_main_process and done < total:
                     announce(_plan(entry, generator, sets, validator, run))
                 weights = run.all_stages(generator, terms, dataset, saved)
@@ -177,7 +183,8 @@ def _plan(entry: Entry, generator: nn.Module, sets: Sequence[ImageSet], validato
     crops = f"batches of {recipe.batch_size} crops of {recipe.patch_size} px"
     parts = [
         f"{entry.name}, {sum(weight.numel() for weight in generator.parameters()):,} parameters"
-        + (f", from {recipe.start_from}" if recipe.start_from is not None else ""),
+        + (f", from {recipe.start_from}" if recipe.start_from is not None else "")
+        + (f", taught by {recipe.teacher}" if recipe.teacher is not None else ""),
         f"in {run.precision} on {device_name(run.accelerator.device)}" + f", {processes} processes" * (processes > 1),
         f"{crops} from {_images(sets)}",
         f"validated on {_images(validator.sets)} every {validator.every:,} steps" if validator else "not validated",

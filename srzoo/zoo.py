@@ -285,8 +285,9 @@ def _with_names(entry: Entry, tree: Node) -> Entry:
     if recipe.validation is not None and is_said("validation", "data"):
         named = tuple(map(Name, recipe.validation.data))
         changes["validation"] = recipe.validation.model_copy(update={"data": named})
-    if recipe.start_from is not None and is_said("start_from"):
-        changes["start_from"] = Name(recipe.start_from)
+    for key in ("start_from", "teacher"):
+        if getattr(recipe, key) is not None and is_said(key):
+            changes[key] = Name(getattr(recipe, key))
     return entry.model_copy(update={"training": recipe.model_copy(update=changes)})
 
 

@@ -56,7 +56,7 @@ ROWS = [
     {"weights"},
     {"compose", "states"},
     {"costs", "pretrained", "scoring", "tasks", "backbones", "importing"},
-    {"runs", "report", "stages", "rehearsal", "timing"},
+    {"runs", "report", "stages", "rehearsal", "timing", "teaching"},
     {"card", "programs", "step", "coverage"},
     {"exporting", "graphs"},
     {"results", "statistics", "plots", "gallery", "upscaling"},

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..composition import written_out
 from ..confinement import Name
-from ..entry import Entry
+from ..entry import ENSEMBLE, Entry
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
 from ..recipe import Stage
@@ -233,7 +233,12 @@ def _run(zoo: Zoo, name: str, stage_name: str, budget: Budget, seed: int, start:
     assert entry.training is not None
     stage = entry.training.stages[stage_name]
     training = entry.training.model_copy(
-        update={"stages": {stage_name: stage}, "start_from": start, "seed": entry.training.seed + seed}
+        update={
+            "stages": {stage_name: stage},
+            "start_from": start,
+            "teacher": entry.training.teacher if stage.imitates() else None,
+            "seed": entry.training.seed + seed,
+        }
     )
     discriminator = entry.discriminator if _has_discriminator(stage) else None
     whole = entry.model_copy(update={"training": training, "discriminator": discriminator})
@@ -261,6 +266,8 @@ def _digest(entry: Entry, parent: Run | None) -> str:
     decisive = [_slots_written_out(found), parent.digest if parent else None]
     if entry.training.start_from is not None:
         decisive.append(_file_digest(entry.training.start_from))
+    if entry.training.teacher is not None:
+        decisive.append(_teacher_digest(entry.training.teacher))
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -276,12 +283,23 @@ def _slots_written_out(value: Any) -> Any:
     }
 
 
-def _file_digest(start: str) -> str:
+def _teacher_digest(teacher: str) -> str:
+    """Return the SHA-256 of a teacher's weights."""
+    name = teacher.removesuffix(ENSEMBLE)
+    if name in get_zoo():
+        weights = get_zoo().entry(name).weights
+        if weights is None:
+            raise InputError(f"training.teacher: {name} has no weights yet, and an ablation trains no teachers.")
+        return weights.sha256
+    return _file_digest(type(teacher)(name), "teacher")
+
+
+def _file_digest(start: str, key: str = "start_from") -> str:
     if isinstance(start, Name):
-        raise InputError(f"training.start_from: {start!r}, which a zoo file gives, is no entry of the zoo.")
+        raise InputError(f"training.{key}: {start!r}, which a zoo file gives, is no entry of the zoo.")
     path = Path(start)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     try:
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     except OSError as error:
-        raise InputError(f"training.start_from: {start} is no entry of the zoo, and cannot be read: {error}.") from None
+        raise InputError(f"training.{key}: {start} is no entry of the zoo, and cannot be read: {error}.") from None

@@ -22,10 +22,11 @@ from ..benchmark import listed
 from ..compose import build_generator, output_network
 from ..composition import composition_digest
 from ..data import ImageItem, ImageSet, load_image_set
+from ..entry import ENSEMBLE
 from ..errors import DataError, InputError
 from ..images import UInt8Array, to_tensor
 from ..inference import best_device, prepare
-from ..pretrained import ENSEMBLE, Model, generator_spec, load_model
+from ..pretrained import Model, generator_spec, load_model
 from ..scoring import upscaled
 from ..store import REFERENCE
 from ..zoo import get_zoo
