@@ -41,7 +41,7 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
         MissingWeightsError, WeightsError: the weights are missing, damaged, or not for this composition.
     """
     from .compose import build_generator, output_network
-    from .entry import ENSEMBLE
+    from .confinement import ENSEMBLE
     from .pretrained import generator_spec, load_model, load_pretrained
 
     if str(entry) not in get_zoo() and (Path(entry).exists() or str(entry).endswith(ENSEMBLE)):

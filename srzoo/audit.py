@@ -88,9 +88,9 @@ def audit(
     engine = Engine(autocast=lambda: autocast_in(precision, device))
     crops = failure["batch"] if failure is not None else _first_batch(entry, recipe)
     batch = {key: images.to(device) for key, images in crops.items()}
-    teacher = teacher_of(entry, device, engine.autocast) if "teacher" not in batch else None
+    teacher = None if failure is not None else teacher_of(entry, device, engine.autocast)  # else it is in the batch
     if teacher is not None:
-        batch = teacher.added_to(batch, step)
+        batch = teacher.added_to(batch, 0)
     rows: list[AuditRow] = []
     unreached: dict[str, list[str]] = {}
     for name, stage in stages.items():

@@ -15,12 +15,11 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from .allocator import keep_freed_memory
-from .confinement import Name
+from .confinement import ENSEMBLE, Name
 from .costs import cost_of
 from .coverage import comparable
 from .data import ImageSet, load_image_set, shared_images
 from .distribution import joined
-from .entry import ENSEMBLE
 from .errors import DataError, InputError, RecipeWarning, SrzooError, labelled
 from .files import acquired, remedy
 from .gallery import MAX_IMAGES

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from .composition import third_party_parts
-from .confinement import leaves_its_folder, lies_here, without_path
+from .confinement import ENSEMBLE, leaves_its_folder, lies_here, without_path
 from .costs import HR_SIZE, cost_of
-from .entry import ENSEMBLE, Entry, Recorded
+from .entry import Entry, Recorded
 from .errors import SrzooError
 from .named import file_options
 from .pretrained import Model

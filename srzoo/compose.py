@@ -326,7 +326,8 @@ def _check_taught(entry: Entry, loss: LossSpec, where: str) -> None:
         raise CompositionError(f"{where}: 'reference' is for pixel and perceptual terms, not for {loss.role} terms.")
     if entry.training.teacher is None:
         raise CompositionError(
-            f"{where}: reference: teacher, and the recipe has none; add e.g. training.teacher: {entry.name}+."
+            f"{where}: reference: teacher, and the recipe has none; give training.teacher the name of an entry that "
+            "has weights."
         )
 
 

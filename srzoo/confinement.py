@@ -6,7 +6,6 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from .entry import ENSEMBLE
 from .errors import EntryError
 from .yamlio import Node
 
@@ -19,6 +18,8 @@ OPENED = ("generator", "discriminator", "training")
 """Keys below which a plugin or a recipe may take a value for a path."""
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt")
 """Of files with weights."""
+ENSEMBLE = "+"
+"""What stands after a model's name for its self-ensemble."""
 
 
 class Name(str):

@@ -14,8 +14,6 @@ from .recipe import Training
 
 PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}( [A-Za-z0-9.+!_-]{1,50})?$"
 """A package as it is named to people: its name, and its version if that is known."""
-ENSEMBLE = "+"
-"""What stands after a model's name for its self-ensemble."""
 Package = Annotated[str, Strict(), Field(pattern=PACKAGE)]
 
 

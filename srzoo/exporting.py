@@ -18,7 +18,7 @@ from torch import nn
 from .card import Written, card_name, earlier_rows, model_card, zoo_text
 from .compose import create
 from .composition import full_composition
-from .entry import ENSEMBLE
+from .confinement import ENSEMBLE
 from .errors import InputError, UnknownNameError, did_you_mean
 from .layouts import Layout, renamed
 from .named import file_options

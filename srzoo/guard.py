@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -48,18 +48,21 @@ def is_exhausted(scaler: torch.amp.GradScaler) -> bool:
     return scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
 
 
-def check_pulls(stage: str, norms: Mapping[str, torch.Tensor], scaled: bool = False) -> None:
+def check_pulls(
+    stage: str, norms: Mapping[str, torch.Tensor], scaled: bool = False, may_be_zero: Collection[str] = ()
+) -> None:
     """Check that every term of the generator has a finite, non-zero gradient on the generator's output.
 
     Args:
         scaled: whether a gradient scaler is at work, whose first steps overflow on purpose.
+        may_be_zero: terms that may be at their minimum at first, as those that imitate what the generator starts from.
 
     Raises:
         TrainingError: one has not, and would be trained with in vain.
     """
     for label, norm in norms.items():
         value = float(norm)
-        if value == 0:
+        if value == 0 and label not in may_be_zero:
             raise TrainingError(
                 f"stage {stage!r}: the term {label!r} has no gradient on the generator's output, so it would train "
                 "nothing. A loss must be computed from its inputs without detach(), item() or torch.tensor(...)."

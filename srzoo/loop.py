@@ -102,8 +102,9 @@ class Run:
         """Return what a weight file says about itself, of all stages or of those until one."""
         recipe = self.recipe
         if until is not None:
-            done = self.order[: self.order.index(until) + 1]
-            recipe = recipe.model_copy(update={"stages": {name: recipe.stages[name] for name in done}})
+            done = {name: recipe.stages[name] for name in self.order[: self.order.index(until) + 1]}
+            teacher = recipe.teacher if any(stage.imitates() for stage in done.values()) else None
+            recipe = recipe.model_copy(update={"stages": done, "teacher": teacher})
         return {
             "entry": self.entry.name,
             "composition": full_composition(self.entry),
@@ -194,7 +195,7 @@ class Run:
             save_now = step % self.every.checkpoint == 0 or last
             log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite
             train_generator = stage.trains_generator(step - 1)
-            batch = self._batch(crops, step)
+            batch = self._batch(crops, stage, step)
             drawn = None if on_gpu else random_state()  # a GPU's failures are noticed when it has moved on
 
             outcome, norms = taken.gradients(
@@ -208,7 +209,8 @@ class Run:
             if failed:
                 self._fail(name, step, broken, batch, drawn, parts, dataset)
             if unchecked and outcome.norms:
-                check_pulls(name, outcome.norms, scaled=self.scaler.is_enabled())
+                imitating = {term.label for term in terms if term.imitates}
+                check_pulls(name, outcome.norms, self.scaler.is_enabled(), imitating)
                 unchecked = False
             taken.update(train_generator)
             if parts.discriminator is not None and stage.clip_discriminator is not None:
@@ -244,11 +246,14 @@ class Run:
         size, processes = self.recipe.batch_size, self.accelerator.num_processes
         return StepSampler(start, stop, size, self.accelerator.process_index, processes)
 
-    def _batch(self, crops: Mapping[str, torch.Tensor], step: int) -> Batch:
+    def _batch(self, crops: Mapping[str, torch.Tensor], stage: Stage, step: int) -> Batch:
         """Return the batch of a step, counted from 1, on the device."""
         device = self.accelerator.device
         batch = {key: images.to(device, non_blocking=True).float().div_(255.0) for key, images in crops.items()}
-        return batch if self.teacher is None else self.teacher.added_to(batch, step - 1)
+        if not stage.imitates():
+            return batch
+        assert self.teacher is not None
+        return self.teacher.added_to(batch, stage.updates_before(step - 1))
 
     def _warn_of_nothing_done(self, name: str, steps: int, scale: float) -> None:
         if self.scaler.is_enabled() and steps and self.scaler.get_scale() <= scale * 0.5**steps:
@@ -298,7 +303,8 @@ class Run:
         first = min(broken.values(), default=step)
         terms = [label for label, found in broken.items() if found == first and label not in FOLLOWS]
         if first != step:  # crops are a function of the step
-            batch, drawn = self._batch(dataset.__getitems__(next(iter(self._samples(first - 1, first)))), first), None
+            crops = dataset.__getitems__(next(iter(self._samples(first - 1, first))))
+            batch, drawn = self._batch(crops, self.recipe.stages[name], first), None
         faults = [*terms]
         if broken and not terms and not parts.sharded:
             terms = self._blamed(name, first - 1, batch, drawn, parts)
@@ -338,7 +344,10 @@ class Run:
         saved, folder = self.folder.what_is_saved(), self.folder.path
         if self.folder.newest_step() is None:
             return f"{saved} Repeat the command with a lower learning rate, {rate}, or a lower weight of a term."
-        done = [f"training.stages.{earlier}=null" for earlier in self.order[: self.order.index(name)]]
+        earlier = self.order[: self.order.index(name)]
+        done = [f"training.stages.{stage}=null" for stage in earlier]
+        if self.recipe.teacher and not any(self.recipe.stages[s].imitates() for s in self.order if s not in earlier):
+            done.append("training.teacher=null")
         changes = shlex.join(["--out", f"{folder}-2", f"training.start_from={folder}", *done, rate])
         return f"{saved} To go on from it, repeat the command with {changes}, or with a lower weight of a term."
 
@@ -401,7 +410,7 @@ class Run:
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
         state["images"] = self.images
         if self.teacher is not None:
-            state["teacher"] = self.teacher.digest
+            state["teacher"] = self.teacher.identity
         if not validated:
             state["validated"] = False
         state |= self.sources
@@ -424,8 +433,8 @@ class Run:
                 f"the images trained on are others than when its state was saved, {images['number']} then and "
                 f"{self.images['number']} now, and so are the crops from here on"
             )
-        if self.teacher is not None and saved.get("teacher", self.teacher.digest) != self.teacher.digest:
-            self._warn(f"{self.recipe.teacher}, its teacher, has other weights than when its state was saved")
+        if self.teacher is not None and saved.get("teacher", self.teacher.identity) != self.teacher.identity:
+            self._warn(f"{self.recipe.teacher}, its teacher, has other weights or parts than when its state was saved")
         if changed := changed_sources(saved.get("sources"), self.entry):
             self._warn(
                 f"the source code of {' and '.join(changed)} has changed since its state was saved; if that changes "

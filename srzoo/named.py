@@ -10,12 +10,9 @@ from .confinement import is_confined
 from .entry import ComponentRef, Entry
 from .errors import EntryError, InputError, OptionError, SrzooError
 from .options import SLOTS, check_options, signature_of
-from .recipe import LossTerm
+from .recipe import TERM_KEYS, LossTerm
 from .registry import Component, Registry, get_registry
 from .yamlio import KeyPath, Node
-
-BESIDE_LOSS = ("name", "weight", "every", "weight_end", "supervises")
-"""Keys of a loss term that are not options of the loss."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class ComponentCheck:
         where = f"entry {self.entry!r}: {'.'.join(map(str, path))}"
         try:
             component = self.registry.get(kind, name, scope=self.distribution)
-            check_options(component, options, where, beside=BESIDE_LOSS if kind == "loss" else ())
+            check_options(component, options, where, beside=TERM_KEYS if kind == "loss" else ())
         except InputError as error:
             key = error.option if isinstance(error, OptionError) else "name"
             place = self.tree.place((*path, key)) if key else self.tree.place(path)

@@ -18,8 +18,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .compose import build_generator, component_factory, output_network
 from .composition import changed_sources, full_composition
-from .confinement import Name, check_paths, lies_within
-from .entry import ENSEMBLE, PACKAGE, ComponentRef, Entry
+from .confinement import ENSEMBLE, Name, check_paths, lies_within
+from .entry import PACKAGE, ComponentRef, Entry
 from .errors import (
     CompositionError,
     InputError,

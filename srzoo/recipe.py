@@ -22,6 +22,9 @@ from .fields import (
     split_options,
 )
 
+TERM_KEYS = ("name", "weight", "every", "weight_end", "supervises", "reference")
+"""Keys of a loss term that are not options of the loss."""
+
 
 class LossTerm(Model):
     """One weighted term of a stage's objective; written ``0.01`` or ``{weight: 0.01, option: value}``.
@@ -32,8 +35,8 @@ class LossTerm(Model):
         every: compute the term every this many steps only (regularisers); the weight is not rescaled.
         weight_end: where the weight has moved to, along a straight line, by the end of the stage.
         supervises: the generator's ``output``, or ``intermediate``: the mean over its intermediate outputs.
-        reference: what that is compared with, ``hr``, the photograph, or ``teacher``, what the recipe's teacher makes
-            of the same input.
+        reference: what the output is compared with: ``hr``, the photograph, or ``teacher``, what the recipe's teacher
+            makes of the same input, clamped to [0, 1].
     """
 
     name: Text
@@ -48,7 +51,7 @@ class LossTerm(Model):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            return split_options(data, ("name", "weight", "every", "weight_end", "supervises", "reference"))
+            return split_options(data, TERM_KEYS)
         return data
 
     @pydantic.model_validator(mode="after")
@@ -208,6 +211,10 @@ class Stage(Model):
         late = step - self.discriminator_warmup
         return late >= 0 and (late + 1) % self.discriminator_steps == 0
 
+    def updates_before(self, step: int) -> int:
+        """Return how often the generator has been updated before a step, counted from 0."""
+        return max(0, step - self.discriminator_warmup) // self.discriminator_steps
+
 
 class Validation(Model):
     """Scores during training, computed as ``srzoo bench`` does.
@@ -243,8 +250,8 @@ class Training(Model):
         data: datasets or folders, joined.
         start_from: entry whose weights the generator starts from.
         teacher: entry, or ``ENTRY+`` for its self-ensemble, whose output terms with ``reference: teacher`` compare
-            with (knowledge distillation, Hinton et al., arXiv:1503.02531). Of a self-ensemble, each step takes one of
-            the eight views in turn: a mean over steps in place of one over passes, at an eighth of the cost.
+            with (knowledge distillation, Hinton et al., arXiv:1503.02531). Of a self-ensemble, each of the generator's
+            steps takes one of the eight views in turn: a mean over steps and not over passes, at an eighth of the cost.
         patch_size: side of the high-resolution crop in pixels; a multiple of the scale.
         batch_size: crops a step, over all processes together.
         augment: random flips and 90-degree rotations.

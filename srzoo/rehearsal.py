@@ -94,6 +94,7 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple
             ends, on_ends = [end for end, _ in reach], [g for _, g in reach]
             pulls[label] = (float(norm_of(on_ends, outputs.sr)), pull("generator", ends, on_ends))
     total = sum(on_output for on_output, _ in pulls.values())
+    imitating = {term.label for term in task.image_terms if term.imitates}
     rows = [
         AuditRow(
             stage,
@@ -103,7 +104,7 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple
             on_generator,
             None,
             on_output / total if total and math.isfinite(total) else None,
-            _problem(values[label], on_output, on_generator),
+            _problem(values[label], on_output, on_generator, may_be_zero=label in imitating),
         )
         for label, (on_output, on_generator) in pulls.items()
     ]
@@ -118,12 +119,12 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple
     return rows, unreached
 
 
-def _problem(value: float, *norms: float) -> str:
+def _problem(value: float, *norms: float, may_be_zero: bool = False) -> str:
     if not math.isfinite(value):
         return "the value is not finite"
     if not all(math.isfinite(norm) for norm in norms):
         return "the gradient is not finite"
-    return "no gradient: it would train nothing" if 0 in norms else ""
+    return "no gradient: it would train nothing" if 0 in norms and not may_be_zero else ""
 
 
 def try_optimizers(entry: Entry, device: torch.device) -> None:
@@ -243,9 +244,12 @@ def _rehearse_stage(
     if discriminator is not None:
         adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(batch["hr"], outputs.sr, 0)
         losses |= adversarial
+    imitating = {term.label for term in terms if term.imitates}
     for label, loss in losses.items():
-        # Before the generator's first step the discriminator may have to learn something to pull with.
-        _check(stage, label, "generator's output", loss, outputs.tensors(), may_be_zero=not trains_generator)
+        # Before the generator's first step the discriminator may have to learn something to pull with, and a generator
+        # that starts from its teacher has nothing to imitate yet.
+        may_be_zero = not trains_generator or label in imitating
+        _check(stage, label, "generator's output", loss, outputs.tensors(), may_be_zero)
     if discriminator is None:
         return
     named = {name: weight for name, weight in discriminator.named_parameters() if weight.requires_grad}

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from .confinement import Name
-from .entry import ENSEMBLE, Entry
+from .composition import full_composition
+from .confinement import ENSEMBLE, Name
+from .entry import Entry
 from .errors import InputError, SrzooError, UnknownNameError
 from .inference import VIEWS, SelfEnsemble, in_view, to_channels_last
 from .plugins import FAULTS, describe_exception
@@ -22,38 +23,52 @@ class Teacher:
     """A frozen model that makes references of inputs.
 
     Of a self-ensemble, one view is computed a step, all eight in turn. A network that is pulled towards one view after
-    the other is pulled towards their mean by mean squared errors, and towards their median by absolute ones; what a
-    step sees is a function of its number, as its crops are.
+    the other is pulled towards their mean by squared errors, and towards their median by absolute ones.
 
     Attributes:
         views: that take turns; 1 for a model that is no self-ensemble.
-        digest: SHA-256 of its weight file.
+        identity: what decides its output: the hash of its weight file, and its composition.
 
     Args:
         model: as loaded.
         autocast: context of its passes.
+        pieces: parts that a batch is computed in, to save memory.
     """
 
-    def __init__(self, model: Model, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        pieces: int = 1,
+    ) -> None:
         network = model.generator
         self.views = VIEWS if isinstance(network, SelfEnsemble) else 1
         self._network = network.generator if isinstance(network, SelfEnsemble) else network
         to_channels_last(self._network.eval().requires_grad_(False), device)
-        self.digest = model.digest
-        self._autocast, self._name = autocast, model.name
+        self.identity = {"weights": model.digest, "composition": full_composition(model.entry), "views": self.views}
+        self._autocast, self._pieces, self._model = autocast, pieces, model
 
-    def added_to(self, batch: Batch, step: int) -> Batch:
+    def added_to(self, batch: Batch, number: int) -> Batch:
         """Return a batch with ``teacher``, what this makes of ``lr``: (N, 3, scale*H, scale*W) float32 in [0, 1].
 
         Args:
-            step: its number, from 0.
+            number: of the generator's update that the batch is for, from 0; the view goes by it.
+
+        Raises:
+            InputError: the model fails, or makes images of another shape.
         """
+        lr, name, scale = batch["lr"], self._model.name, self._model.entry.scale
         try:
             with torch.no_grad(), self._autocast():
-                sr = in_view(self._network, batch["lr"], step % self.views)
+                parts = [in_view(self._network, part, number % self.views) for part in lr.chunk(self._pieces)]
+                sr = torch.cat(parts).float().clamp(0, 1).contiguous()
         except FAULTS as error:
-            raise InputError(f"training.teacher: {self._name} failed: {describe_exception(error)}.") from error
-        return {**batch, "teacher": sr.float().clamp(0, 1)}
+            raise InputError(f"training.teacher: {name} failed: {describe_exception(error)}.") from error
+        wanted = (*lr.shape[:2], scale * lr.shape[2], scale * lr.shape[3])
+        if sr.shape != wanted:
+            raise InputError(f"training.teacher: {name} maps {tuple(lr.shape)} to {tuple(sr.shape)}, not {wanted}.")
+        return {**batch, "teacher": sr}
 
 
 def teacher_of(
@@ -94,4 +109,4 @@ def teacher_of(
             f"{where}: {reference} takes inputs whose sides are multiples of {model.size_multiple}; make "
             f"training.patch_size, now {entry.training.patch_size}, a multiple of {model.size_multiple * entry.scale}."
         )
-    return Teacher(model, device, autocast)
+    return Teacher(model, device, autocast, entry.training.accumulate)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from .loop import Intervals, Progress, Run
 from .optim import autocast_in, precision_for
 from .patches import as_batch, patches_for
 from .pretrained import load_start
-from .recipe import Training
+from .recipe import Stage, Training
 from .rehearsal import rehearse, try_optimizers
 from .runs import RunFolder, Validator
 from .sharding import can_shard_on_cpus
-from .teaching import teacher_of
+from .teaching import Teacher, teacher_of
 from .trackers import Tracking
 from .zoo import training_entry
 
@@ -106,7 +107,8 @@ def train(
 
     Warns:
         RecipeWarning: the recipe is known to train badly, or its validation to mislead; no gradient reaches some
-            parameters; a run goes on in another precision, on other images or with another number of processes.
+            parameters; a run goes on in another precision, on other images, with another teacher or another number of
+            processes.
     """
     _check_counts(log_every=log_every, checkpoint_every=checkpoint_every, keep=keep)
     entry = training_entry(entry, data, steps, overrides)
@@ -130,12 +132,15 @@ def train(
             for sentence in cautions(entry, name, built):
                 warnings.warn(sentence, RecipeWarning, stacklevel=2)
         precision = precision_for(recipe.precision, device)
-        teacher = teacher_of(entry, device, lambda: autocast_in(precision, device))
+        find_teacher = partial(teacher_of, entry, device, lambda: autocast_in(precision, device))
         set_seed(recipe.seed)
         generator = build_generator(entry)
         folder = RunFolder(path, entry, accelerator.is_main_process, keep)
-        if recipe.start_from is not None and folder.newest_step() is None:  # else a state holds what it led to
-            load_start(generator, recipe.start_from, entry)
+        teacher: Teacher | None = None
+        if folder.newest_step() is None:
+            teacher = find_teacher()
+            if recipe.start_from is not None:  # else a state holds what it led to
+                load_start(generator, recipe.start_from, entry)
         validator = Validator(recipe.validation, entry, device) if recipe.validation is not None else None
         _warn_of_shared_images(sets, validator)
         with accelerator.local_main_process_first():  # the others find its cache
@@ -149,6 +154,8 @@ def train(
             names = [track] if isinstance(track, str) else track
             saved = folder.read_state()
             done, total = _steps_done(recipe, saved), sum(stage.steps for stage in recipe.stages.values())
+            if teacher is None and any(stage.imitates() for stage in _stages_ahead(recipe, saved)):
+                teacher = find_teacher()
             with Tracking(accelerator, names if done < total else (), folder.path, done) as tracking:
                 every = Intervals(log_every, checkpoint_every)
                 run = Run(entry, recipe, accelerator, folder, validator, every, tracking, progress)
@@ -210,6 +217,15 @@ def _steps_done(recipe: Training, saved: Mapping[str, Any] | None) -> int:
         return 0
     earlier = list(recipe.stages)[: list(recipe.stages).index(saved["stage"])]
     return sum(recipe.stages[name].steps for name in earlier) + int(saved["step"])
+
+
+def _stages_ahead(recipe: Training, saved: Mapping[str, Any] | None) -> list[Stage]:
+    """Return the stages that a run still has to train, in whole or in part."""
+    names = list(recipe.stages)
+    if saved is not None:
+        ended = saved["step"] == recipe.stages[saved["stage"]].steps
+        names = names[names.index(saved["stage"]) + ended :]
+    return [recipe.stages[name] for name in names]
 
 
 def _warn_of_shared_images(sets: Sequence[ImageSet], validator: Validator | None) -> None:

@@ -271,7 +271,7 @@ class Zoo:
 
 
 def _with_names(entry: Entry, tree: Node) -> Entry:
-    """Return an entry with what its zoo file, and not the user, says is a dataset or a start marked as names."""
+    """Return an entry with datasets, start and teacher marked as names where its zoo file, not the user, says them."""
     recipe = entry.training
     if recipe is None:
         return entry

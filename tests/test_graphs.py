@@ -118,6 +118,14 @@ TWICE = {
 }
 CASES = {
     "one kind": ({}, 1, 9),
+    "a teacher of eight views": (
+        {
+            "training.teacher": "espcn-lite-x4+",
+            "training.stages.gan.losses.imitation": {"name": "l1", "reference": "teacher"},
+        },
+        1,
+        9,
+    ),
     "updates of the discriminator alone": ({"training.stages.gan.discriminator_steps": 2}, 2, 6),
     "a lazy penalty": (LAZY, 2, 6),
     "updates by orthogonal matrices": (

@@ -12,11 +12,14 @@ import pytest
 import torch
 import yaml
 from pictures import photographs
-from tiny import TINY
+from tiny import TINY, TINY_GAN
 
 import srzoo
-from srzoo.ablation.plan import Plan, Run, lineage, make_plan
+from srzoo.ablation.estimate import step_seconds
+from srzoo.ablation.plan import Plan, Run, _digest, lineage, make_plan
 from srzoo.ablation.recipe import read_recipe
+from srzoo.ablation.results import StepCost
+from srzoo.ablation.work import ablate
 from srzoo.audit import audit
 from srzoo.benchmark import bench
 from srzoo.compose import Term, build_terms
@@ -73,20 +76,47 @@ def test_the_views_are_those_of_the_self_ensemble() -> None:
 
 def test_a_teacher_adds_what_it_makes_of_the_input() -> None:
     batch = {"lr": torch.rand(2, 3, 8, 8), "hr": torch.rand(2, 3, 32, 32)}
-    found = teacher().added_to(batch, step=5)
+    found = teacher().added_to(batch, 5)
     assert found["lr"] is batch["lr"] and found["hr"] is batch["hr"] and "teacher" not in batch
     wanted = srzoo.create_generator(TEACHER, pretrained=True).eval()(batch["lr"]).detach()
     torch.testing.assert_close(found["teacher"], wanted.clamp(0, 1))
-    assert not found["teacher"].requires_grad
-    assert torch.equal(found["teacher"], teacher().added_to(batch, step=6)["teacher"])
+    assert not found["teacher"].requires_grad and found["teacher"].is_contiguous()
+    assert torch.equal(found["teacher"], teacher().added_to(batch, 6)["teacher"])
 
 
-def test_a_self_ensemble_teaches_a_view_a_step_and_all_eight_in_turn() -> None:
-    batch = {"lr": torch.rand(2, 3, 8, 8) * 0.5 + 0.25}
-    made = torch.stack([teacher(f"{TEACHER}+").added_to(batch, step)["teacher"] for step in range(16)])
+def test_a_self_ensemble_teaches_a_view_an_update_and_all_eight_in_turn() -> None:
+    batch = {"lr": torch.rand(2, 3, 8, 8) * 0.5 + 0.25}  # so that nothing is clamped
+    made = torch.stack([teacher(f"{TEACHER}+").added_to(batch, number)["teacher"] for number in range(16)])
     assert torch.equal(made[:8], made[8:])
     wanted = load_model(f"{TEACHER}+").generator(batch["lr"]).detach()
     torch.testing.assert_close(made[:8].mean(0), wanted)
+
+
+def test_a_teacher_computes_a_batch_in_as_many_parts_as_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    lr, seen = torch.rand(4, 3, 8, 8), []
+    model = load_model(TEACHER)
+    model.generator.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    monkeypatch.setattr("srzoo.teaching.load_model", lambda reference: model)
+    made = teacher_of(taught(training__accumulate=2), CPU, nullcontext)
+    assert made is not None
+    whole = Teacher(load_model(TEACHER), CPU, nullcontext).added_to({"lr": lr}, 0)["teacher"]
+    torch.testing.assert_close(made.added_to({"lr": lr}, 0)["teacher"], whole)
+    assert seen == [2, 2]
+
+
+def test_the_views_go_by_the_generators_updates_and_not_by_the_discriminators() -> None:
+    """With 8 steps of the discriminator for one of the generator, step % 8 would be one view for ever."""
+    stage = (
+        taught()
+        .training.stages["psnr"]
+        .model_copy(  # type: ignore[union-attr]
+            update={"discriminator_steps": 8, "discriminator_warmup": 3}
+        )
+    )
+    trained = [step for step in range(3 + 8 * 9) if stage.trains_generator(step)]
+    assert [stage.updates_before(step) for step in trained] == list(range(9))
+    plain = taught().training.stages["psnr"]  # type: ignore[union-attr]
+    assert [plain.updates_before(step) for step in range(9)] == list(range(9))
 
 
 def test_a_term_that_imitates_pulls_towards_the_teacher_and_the_others_towards_the_photograph() -> None:
@@ -148,6 +178,93 @@ def test_a_run_with_a_teacher_that_is_interrupted_ends_with_the_same_bytes(tmp_p
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.parametrize("named", [TEACHER, f"{TEACHER}+"])
+@pytest.mark.filterwarnings("ignore:.*trained on.*:UserWarning")
+def test_a_generator_that_starts_from_its_teacher_has_nothing_to_imitate_at_first(
+    tmp_path: Path, photos: str, named: str
+) -> None:
+    """In the first step it makes what the teacher makes: that is no loss without a gradient."""
+    changes: dict[str, Any] = {
+        "training.start_from": TEACHER,
+        "training.teacher": named,
+        "training.patch_size": 32,
+        "training.batch_size": 2,
+        "training.precision": "fp32",
+        "training.multiscale": [1.0],
+        "training.validation": None,
+        f"{LOSSES}.imitation": {"name": "l1", "reference": "teacher"},
+    }
+    recipe = get_zoo().entry(TEACHER).training
+    assert recipe is not None
+    changes |= {f"{LOSSES}.{label}": None for label in recipe.stages["psnr"].losses}
+    train(TEACHER, tmp_path, data=photos, steps=2, overrides=changes, log_every=1)
+    assert all(not row.problem for row in audit(TEACHER, data=photos, overrides=changes).rows)
+
+
+def test_a_teacher_is_not_asked_for_once_nothing_is_left_to_imitate(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(STUDENT, tmp_path, data=photos, steps=2, overrides=TAUGHT, checkpoint_every=1)
+
+    def gone(reference: str) -> Any:
+        raise MissingWeightsError("gone")
+
+    monkeypatch.setattr("srzoo.teaching.load_model", gone)
+    assert train(STUDENT, tmp_path, data=photos, steps=2, overrides=TAUGHT, checkpoint_every=1).resumed_at == 2
+    sorted((tmp_path / "states").glob("*.pt"))[-1].unlink()
+    with pytest.raises(MissingWeightsError, match=r"training\.teacher: gone"):
+        train(STUDENT, tmp_path, data=photos, steps=2, overrides=TAUGHT, checkpoint_every=1)
+
+
+GAN: dict[str, Any] = {
+    **TINY_GAN,
+    "training.teacher": TEACHER,
+    "generator.block": "residual",
+    "training.stages.gan.losses.imitation": {"name": "l1", "reference": "teacher"},
+}
+
+
+def gan(**changes: Any) -> dict[str, Any]:
+    """Two stages, of which the one before the last imitates nothing."""
+    recipe = get_zoo().entry("esrgan-x4").training
+    assert recipe is not None and list(recipe.stages) == ["psnr", "gan"]
+    return {**GAN, **{key.replace("__", "."): value for key, value in changes.items()}}
+
+
+def test_a_stage_that_imitates_nothing_runs_no_teacher_and_does_not_claim_one(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    added = Teacher.added_to
+    monkeypatch.setattr(
+        Teacher, "added_to", lambda self, batch, number: numbers.append(number) or added(self, batch, number)
+    )
+    changes = gan(training__stages__gan__discriminator_steps=2)
+    train("esrgan-x4", tmp_path, data=photos, steps=14, overrides=changes, checkpoint_every=1)
+    psnr = read_checkpoint(tmp_path / "checkpoints" / "psnr.safetensors")[1]["training"]
+    assert "teacher" not in psnr
+    (whole,) = tmp_path.glob("*.safetensors")
+    recipe = read_checkpoint(whole)[1]["training"]
+    assert recipe["teacher"] == TEACHER
+    steps = recipe["stages"]["gan"]["steps"]
+    assert numbers == [0, *(step // 2 for step in range(steps))], "once for the rehearsal"
+
+
+def test_the_advice_after_a_failure_leaves_no_teacher_without_a_pupil(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        **gan(),
+        "training.stages.psnr.losses.imitation": {"name": "l1", "reference": "teacher"},
+        "training.stages.gan.losses.imitation": None,
+        "training.stages.gan.optimizer.lr": 1e30,
+    }
+    del changes["training.stages.gan.losses.imitation"]
+    with pytest.raises(srzoo.SrzooError, match=r"psnr=null training\.teacher=null") as caught:
+        train("esrgan-x4", tmp_path / "run", data=photos, steps=12, overrides=changes, log_every=1)
+    assert "not finite" in str(caught.value)
+
+
 def test_the_plan_names_the_teacher(tmp_path: Path, photos: str) -> None:
     told: list[str] = []
     train(STUDENT, tmp_path, data=photos, steps=1, overrides=TAUGHT, announce=told.append)
@@ -162,7 +279,7 @@ def test_a_run_may_be_taught_by_another_run(tmp_path: Path, photos: str) -> None
     tensors, description = read_checkpoint(file)
     save_checkpoint(file, {name: 2 * tensor for name, tensor in tensors.items()}, description)
     sorted((tmp_path / "second" / "states").glob("*.pt"))[-1].unlink()
-    with pytest.warns(RecipeWarning, match="first, its teacher, has other weights than when its state was saved"):
+    with pytest.warns(RecipeWarning, match="first, its teacher, has other weights or parts than"):
         train(STUDENT, tmp_path / "second", data=photos, steps=2, overrides=changes, checkpoint_every=1)
 
 
@@ -208,7 +325,7 @@ def test_a_recipe_without_a_teacher_is_written_as_before_there_were_any() -> Non
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"training.teacher": None}, CompositionError, r"imitation: reference: teacher, and the recipe has none; .*\+"),
+        ({"training.teacher": None}, CompositionError, r"imitation: reference: teacher, and the recipe has none; give"),
         (
             {f"{LOSSES}.imitation": {"name": "l1"}},
             InputError,
@@ -247,6 +364,20 @@ def test_a_teacher_that_does_not_take_the_patches_is_told_with_a_size_that_fits(
     monkeypatch.setattr("srzoo.teaching.load_model", lambda reference: model)
     with pytest.raises(InputError, match=r"multiples of 16; make training\.patch_size, now 32, a multiple of 64"):
         teacher_of(taught(), CPU, nullcontext)
+
+
+def test_a_teacher_of_other_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(TEACHER)
+    monkeypatch.setattr(model.generator, "forward", lambda lr: torch.zeros(len(lr), 1, 32, 32))
+    with pytest.raises(
+        InputError, match=r"espcn-lite-x4 maps \(2, 3, 8, 8\) to \(2, 1, 32, 32\), not \(2, 3, 32, 32\)"
+    ):
+        Teacher(model, CPU, nullcontext).added_to({"lr": torch.rand(2, 3, 8, 8)}, 0)
+
+
+def test_a_mistyped_reference_is_told_which_key_is_meant() -> None:
+    with pytest.raises(InputError, match=r"refrence.*'reference'"):
+        get_zoo().entry(STUDENT, {f"{LOSSES}.l1": {"weight": 1.0, "refrence": "teacher"}})
 
 
 def test_a_teacher_that_fails_is_named(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,5 +486,31 @@ def test_columns_of_other_teachers_are_other_runs(tmp_path: Path) -> None:
 
 
 def test_an_ablation_trains_no_teacher(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"training\.teacher: esrgan-x4 has no weights yet"):
-        make_plan(read_recipe(_recipe(tmp_path, "esrgan-x4")), "little")
+    with pytest.raises(MissingWeightsError, match=r"training\.teacher: .*srzoo train esrgan-x4"):
+        ablate(_recipe(tmp_path, "esrgan-x4"), "little", tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "told before anything is done"
+    with pytest.raises(InputError, match=r"'student', which a zoo file gives, is no entry .* trains no teachers"):
+        make_plan(read_recipe(_recipe(tmp_path, "student")), "little")
+
+
+def test_where_a_teachers_file_lies_decides_nothing(tmp_path: Path, photos: str) -> None:
+    entry, digests = taught(), []
+    train(STUDENT, tmp_path / "first", data=photos, steps=1, overrides={**TINY, "training.start_from": None})
+    (file,) = (tmp_path / "first").glob("*.safetensors")
+    for reference in (tmp_path / "first", file, f"{file}+"):
+        assert entry.training is not None
+        recipe = entry.training.model_copy(update={"teacher": str(reference)})
+        digests.append(_digest(entry.model_copy(update={"training": recipe}), None))
+    assert digests[0] == digests[1] != digests[2]
+    (tmp_path / "empty").mkdir()
+    recipe = entry.training.model_copy(update={"teacher": str(tmp_path / "empty")})  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"training\.teacher: .*empty holds no weights"):
+        _digest(entry.model_copy(update={"training": recipe}), None)
+
+
+def test_the_estimate_counts_the_teachers_pass(tmp_path: Path) -> None:
+    plan = make_plan(read_recipe(_recipe(tmp_path, TEACHER)), "little")
+    plain, imitating = (planned.runs[0] for planned in plan.trained)
+    terms = [Term("l1", LossTerm(name="l1"), "pixel", None)]
+    cost = StepCost(100.0, 0, "fp32")
+    assert step_seconds(imitating, terms, cost) > step_seconds(plain, terms, cost) == pytest.approx(0.1)

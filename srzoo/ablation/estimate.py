@@ -19,6 +19,7 @@ from ..files import replacing
 from ..inference import REDUCED, best_device
 from ..latency import measure_latency, measure_peak_memory
 from ..optim import precision_for
+from ..teaching import teacher_of
 from .plan import Run
 from .results import StepCost
 
@@ -102,6 +103,9 @@ def step_seconds(run: Run, terms: Sequence[Term], generator: StepCost) -> float:
                 forward = _flops(lambda d=discriminator: d(torch.empty(1, 3, size, size)))  # type: ignore[misc]
             passes = DISCRIMINATOR_PASSES if term.role == "adversarial" else REGULARISER_PASSES / term.config.every
             others += passes * forward
+    teacher = teacher_of(run.entry, torch.device("cpu"), nullcontext)
+    if teacher is not None:
+        others += _flops(lambda: teacher.added_to({"lr": torch.zeros(1, 3, side, side)}, 0))
     return generator.milliseconds / 1000 * (1 + others / arithmetic)
 
 

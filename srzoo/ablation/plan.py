@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..composition import written_out
-from ..confinement import Name
-from ..entry import ENSEMBLE, Entry
+from ..confinement import ENSEMBLE, Name
+from ..entry import Entry
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
 from ..recipe import Stage
@@ -261,13 +261,18 @@ def _digest(entry: Entry, parent: Run | None) -> str:
     default that has changed is noticed by what the weight files say of themselves.
     """
     assert entry.training is not None
-    plain = entry.model_copy(update={"training": entry.training.model_copy(update={"start_from": None})})
+    references: dict[str, Any] = {"start_from": None}
+    taught: list[str] = []
+    if (teacher := entry.training.teacher) is not None:
+        taught = _teacher_digest(teacher)
+        if teacher.removesuffix(ENSEMBLE) not in get_zoo():  # where a file lies decides nothing
+            references["teacher"] = None
+    plain = entry.model_copy(update={"training": entry.training.model_copy(update=references)})
     found = plain.model_dump(mode="json", exclude_defaults=True, exclude=set(DESCRIPTIVE))
     decisive = [_slots_written_out(found), parent.digest if parent else None]
     if entry.training.start_from is not None:
         decisive.append(_file_digest(entry.training.start_from))
-    if entry.training.teacher is not None:
-        decisive.append(_teacher_digest(entry.training.teacher))
+    decisive += taught
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -283,15 +288,19 @@ def _slots_written_out(value: Any) -> Any:
     }
 
 
-def _teacher_digest(teacher: str) -> str:
-    """Return the SHA-256 of a teacher's weights."""
-    name = teacher.removesuffix(ENSEMBLE)
-    if name in get_zoo():
-        weights = get_zoo().entry(name).weights
-        if weights is None:
-            raise InputError(f"training.teacher: {name} has no weights yet, and an ablation trains no teachers.")
-        return weights.sha256
-    return _file_digest(type(teacher)(name), "teacher")
+def _teacher_digest(teacher: str) -> list[str]:
+    """Return the SHA-256 of a teacher's weights, and what stands for a self-ensemble."""
+    plain = teacher.removesuffix(ENSEMBLE)
+    suffix = teacher[len(plain) :]
+    if plain in get_zoo():
+        weights = get_zoo().entry(plain).weights
+        return [weights.sha256 if weights is not None else "", suffix]
+    if isinstance(teacher, Name):
+        raise InputError(
+            f"training.teacher: {teacher!r}, which a zoo file gives, is no entry of the zoo, and an ablation trains no "
+            "teachers."
+        )
+    return [_file_digest(plain, "teacher"), suffix]
 
 
 def _file_digest(start: str, key: str = "start_from") -> str:
@@ -299,6 +308,8 @@ def _file_digest(start: str, key: str = "start_from") -> str:
         raise InputError(f"training.{key}: {start!r}, which a zoo file gives, is no entry of the zoo.")
     path = Path(start)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"training.{key}: {start} holds no weights; an ablation needs a run that is finished.")
     try:
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     except OSError as error:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ..registry import get_registry
 from ..specs import MetricSpec
 from ..statistics import select
 from ..store import REFERENCE
+from ..teaching import teacher_of
 from ..training import train
 from ..weights import ABSENT, differences, read_checkpoint, shown
 from .estimate import StepCosts, step_seconds, terms_of
@@ -168,6 +169,7 @@ class _Work:
             load_image_set(name)
         for run in pending:
             preflight(run.entry)
+            teacher_of(run.entry, torch.device("cpu"), nullcontext)
         sets = {own.name: own for own in map(load_image_set, self.plan.budget.data)}
         shown = {exhibit.dataset for exhibit in self.plan.ablation.figure}
         for name in figure or ():
@@ -195,7 +197,7 @@ class _Work:
         changed = [
             f"{key} (there {shown(left)}, now {shown(right)})"
             for key, left, right in differences({key: description.get(key, {}) for key in here}, here)
-            if left is not ABSENT and key != "training.start_from"
+            if left is not ABSENT and key not in ("training.start_from", "training.teacher")  # in the run's name
         ]
         if changed:
             raise InputError(

@@ -21,8 +21,8 @@ from .. import __version__
 from ..benchmark import listed
 from ..compose import build_generator, output_network
 from ..composition import composition_digest
+from ..confinement import ENSEMBLE
 from ..data import ImageItem, ImageSet, load_image_set
-from ..entry import ENSEMBLE
 from ..errors import DataError, InputError
 from ..images import UInt8Array, to_tensor
 from ..inference import best_device, prepare
