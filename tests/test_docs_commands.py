@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ OTHER_BLOCKS = {
     ("docs/ablations.md", "yaml"): (1, "test_ablation.py makes a plan of it"),
     ("docs/checkpoints.md", "python"): (1, "test_readme.py"),
     ("docs/checkpoints.md", "yaml"): (1, "below"),
-    ("docs/training.md", "yaml"): (1, "below"),
+    ("docs/training.md", "yaml"): (2, "below"),
     ("docs/studies.md", "nginx"): (1, "by nothing: needs nginx and a certificate"),
     ("docs/write-a-block.md", ""): (4, "test_plugin_docs.py, in an environment of its own"),
     ("docs/write-a-block.md", "python"): (3, "likewise"),
@@ -181,17 +182,24 @@ def test_every_block_of_the_pages_is_run() -> None:
     assert others == {key: number for key, (number, _) in OTHER_BLOCKS.items()}, told
 
 
-FRAGMENTS = {"docs/training.md": "whole:\n  extends: drcn-x4\n  training.stages.psnr:\n"}
-"""What the fragment of a page is the end of, four columns further right."""
+FRAGMENTS = {
+    "docs/training.md": (
+        ("whole:\n  extends: drcn-x4\n  training.stages.psnr:\n", 4),
+        ("taught:\n  extends: srresnet-annealed-x4\n", 2),
+    )
+}
+"""What each fragment of a page is the end of, so many columns further right."""
 
 
 @pytest.mark.parametrize("page", [page for (page, _), (_, test) in OTHER_BLOCKS.items() if test == "below"])
 def test_the_entries_of_the_pages_compose(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
 ) -> None:
-    (text,) = (text for language, text in blocks(page) if language == "yaml")
-    if page in FRAGMENTS:
-        text = FRAGMENTS[page] + re.sub("^", "    ", text, flags=re.MULTILINE)
+    found = [text for language, text in blocks(page) if language == "yaml"]
+    ends = FRAGMENTS.get(page, (("", 0),))
+    text = "".join(
+        start + indent(fragment, columns * " ") for (start, columns), fragment in zip(ends, found, strict=True)
+    )
     (tmp_path / "zoo.yaml").write_text(text)
     monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
     for name in yaml.safe_load(text):

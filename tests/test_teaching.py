@@ -85,7 +85,8 @@ def test_a_teacher_adds_what_it_makes_of_the_input() -> None:
 
 
 def test_a_self_ensemble_teaches_a_view_an_update_and_all_eight_in_turn() -> None:
-    batch = {"lr": torch.rand(2, 3, 8, 8) * 0.5 + 0.25}  # so that nothing is clamped
+    torch.manual_seed(0)
+    batch = {"lr": torch.rand(2, 3, 8, 8) * 0.2 + 0.4}  # so that nothing is clamped
     made = torch.stack([teacher(f"{TEACHER}+").added_to(batch, number)["teacher"] for number in range(16)])
     assert torch.equal(made[:8], made[8:])
     wanted = load_model(f"{TEACHER}+").generator(batch["lr"]).detach()
