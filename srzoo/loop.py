@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +24,13 @@ from .curves import draw_curves
 from .distribution import average_buffers_, gathered
 from .entry import Entry
 from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
+from .failures import blamed, remedy
 from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
 from .optim import autocast_in, clip_weights_, precision_for
 from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
 from .recipe import Stage, Training
-from .rehearsal import broken_terms
 from .runs import RunFolder, Validator
 from .stages import Parts, build_parts, seed_stage
 from .tasks import Batch, Engine, Outcome, shares_of
@@ -102,9 +101,7 @@ class Run:
         """Return what a weight file says about itself, of all stages or of those until one."""
         recipe = self.recipe
         if until is not None:
-            done = {name: recipe.stages[name] for name in self.order[: self.order.index(until) + 1]}
-            teacher = recipe.teacher if any(stage.imitates() for stage in done.values()) else None
-            recipe = recipe.model_copy(update={"stages": done, "teacher": teacher})
+            recipe = recipe.of_stages(self.order[: self.order.index(until) + 1])
         return {
             "entry": self.entry.name,
             "composition": full_composition(self.entry),
@@ -307,7 +304,7 @@ class Run:
             batch, drawn = self._batch(crops, self.recipe.stages[name], first), None
         faults = [*terms]
         if broken and not terms and not parts.sharded:
-            terms = self._blamed(name, first - 1, batch, drawn, parts)
+            terms = blamed(name, parts, batch, first - 1, Engine(autocast=self.autocast), drawn, self.recipe.accumulate)
             faults = [f"gradient of {term}" for term in terms]
         known = any(gather_object([bool(faults)]))  # other processes have but the mean of the gradients to tell by
         message = ""
@@ -318,38 +315,12 @@ class Run:
             message = f"stage {name!r}, step {first}: not finite: {', '.join(faults)}. " + " ".join(
                 [
                     *(["fp16 left out all of the last steps."] if EXHAUSTED in broken else []),
-                    self._remedy(name),
+                    remedy(self.recipe, name, self.folder),
                     *(["With --log-every 1 the term is told."] if not terms and first < step else []),
                     self.folder.save_failure({**record, **weights}, self.accelerator.process_index),
                 ]
             )
         raise TrainingError(" ".join(dict.fromkeys(text for text in gather_object([message]) if text)))
-
-    def _blamed(self, name: str, step: int, batch: Batch, drawn: Mapping[str, Any] | None, parts: Parts) -> list[str]:
-        """Return the terms whose gradient is not finite by themselves, as far as the weights still tell."""
-        networks = [network for network in (parts.generator, parts.discriminator) if network is not None]
-        if not all(torch.isfinite(tensor).all() for network in networks for tensor in network.state_dict().values()):
-            return []
-        try:
-            task = parts.task.on(networks, Engine(autocast=self.autocast))
-            if drawn is not None:
-                restore_random_state(drawn)
-            return broken_terms(name, task, batch, step, self.recipe.accumulate)
-        except Exception:  # it must not hide the failure that it is to explain
-            return []
-
-    def _remedy(self, name: str) -> str:
-        """Say, after a failure in a stage, how to train with other settings from what is saved."""
-        rate = f"training.stages.{name}.optimizer.lr={self.recipe.stages[name].optimizer.lr / 2:g}"
-        saved, folder = self.folder.what_is_saved(), self.folder.path
-        if self.folder.newest_step() is None:
-            return f"{saved} Repeat the command with a lower learning rate, {rate}, or a lower weight of a term."
-        earlier = self.order[: self.order.index(name)]
-        done = [f"training.stages.{stage}=null" for stage in earlier]
-        if self.recipe.teacher and not any(self.recipe.stages[s].imitates() for s in self.order if s not in earlier):
-            done.append("training.teacher=null")
-        changes = shlex.join(["--out", f"{folder}-2", f"training.start_from={folder}", *done, rate])
-        return f"{saved} To go on from it, repeat the command with {changes}, or with a lower weight of a term."
 
     def _validate_or_save(self, name: str, step: int, stage: Stage, parts: Parts) -> None:
         """Validate; where that fails, as on images that were taken away, save the state before saying so."""
@@ -403,9 +374,8 @@ class Run:
         state |= {key: part.state_dict() for key, part in parts.stateful().items()}
         for label in ("generator", "discriminator"):
             if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
-                raise TrainingError(
-                    f"stage {name!r}, step {step}: the {label}'s weights are not finite. {self._remedy(name)}"
-                )
+                advice = remedy(self.recipe, name, self.folder)
+                raise TrainingError(f"stage {name!r}, step {step}: the {label}'s weights are not finite. {advice}")
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
         state["images"] = self.images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -315,6 +315,12 @@ class Training(Model):
             if not re.fullmatch(r"\w[\w .+-]*", name):  # files are named after it
                 raise ValueError(f"a stage's name has letters, digits, '_', '-', '+' and '.', not {name!r}")
         return stages
+
+    def of_stages(self, names: Iterable[str]) -> Training:
+        """Return the recipe of some of the stages alone, with its teacher if one of them imitates it."""
+        stages = {name: self.stages[name] for name in names}
+        teacher = self.teacher if any(stage.imitates() for stage in stages.values()) else None
+        return self.model_copy(update={"stages": stages, "teacher": teacher})
 
     def shortened(self, total: int) -> Training:
         """Return the recipe with ``total`` steps shared among the stages in proportion, at least one each.

@@ -28,7 +28,7 @@ from .loop import Intervals, Progress, Run
 from .optim import autocast_in, precision_for
 from .patches import as_batch, patches_for
 from .pretrained import load_start
-from .recipe import Stage, Training
+from .recipe import Training
 from .rehearsal import rehearse, try_optimizers
 from .runs import RunFolder, Validator
 from .sharding import can_shard_on_cpus
@@ -154,7 +154,7 @@ def train(
             names = [track] if isinstance(track, str) else track
             saved = folder.read_state()
             done, total = _steps_done(recipe, saved), sum(stage.steps for stage in recipe.stages.values())
-            if teacher is None and any(stage.imitates() for stage in _stages_ahead(recipe, saved)):
+            if teacher is None and recipe.of_stages(_stages_ahead(recipe, saved)).teacher is not None:
                 teacher = find_teacher()
             with Tracking(accelerator, names if done < total else (), folder.path, done) as tracking:
                 every = Intervals(log_every, checkpoint_every)
@@ -219,13 +219,13 @@ def _steps_done(recipe: Training, saved: Mapping[str, Any] | None) -> int:
     return sum(recipe.stages[name].steps for name in earlier) + int(saved["step"])
 
 
-def _stages_ahead(recipe: Training, saved: Mapping[str, Any] | None) -> list[Stage]:
+def _stages_ahead(recipe: Training, saved: Mapping[str, Any] | None) -> list[str]:
     """Return the stages that a run still has to train, in whole or in part."""
     names = list(recipe.stages)
     if saved is not None:
         ended = saved["step"] == recipe.stages[saved["stage"]].steps
         names = names[names.index(saved["stage"]) + ended :]
-    return [recipe.stages[name] for name in names]
+    return names
 
 
 def _warn_of_shared_images(sets: Sequence[ImageSet], validator: Validator | None) -> None:

@@ -57,7 +57,7 @@ ROWS = [
     {"compose", "states"},
     {"costs", "pretrained", "scoring", "tasks", "backbones", "importing"},
     {"runs", "report", "stages", "rehearsal", "timing", "teaching"},
-    {"card", "programs", "step", "coverage"},
+    {"card", "programs", "step", "coverage", "failures"},
     {"exporting", "graphs"},
     {"results", "statistics", "plots", "gallery", "upscaling"},
     {"measuring"},

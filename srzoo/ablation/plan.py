@@ -232,13 +232,8 @@ def _run(zoo: Zoo, name: str, stage_name: str, budget: Budget, seed: int, start:
         raise type(error)(f"stage {stage_name!r}: {error}") from None
     assert entry.training is not None
     stage = entry.training.stages[stage_name]
-    training = entry.training.model_copy(
-        update={
-            "stages": {stage_name: stage},
-            "start_from": start,
-            "teacher": entry.training.teacher if stage.imitates() else None,
-            "seed": entry.training.seed + seed,
-        }
+    training = entry.training.of_stages([stage_name]).model_copy(
+        update={"start_from": start, "seed": entry.training.seed + seed}
     )
     discriminator = entry.discriminator if _has_discriminator(stage) else None
     whole = entry.model_copy(update={"training": training, "discriminator": discriminator})
