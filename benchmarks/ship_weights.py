@@ -9,14 +9,13 @@ be given in place of a run's folder, such as one that is shipped in fp32.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import torch
 
-from srzoo.weights import read_checkpoint, save_checkpoint
+from srzoo.weights import file_sha256, read_checkpoint, save_checkpoint
 
 WEIGHTS = Path(__file__).parents[1] / "plugins" / "srzoo_zoo" / "weights"
 
@@ -30,9 +29,8 @@ def ship(source: Path) -> None:
         raise SystemExit(f"{file}: some values are too large for fp16; ship it as it is.")
     target = WEIGHTS / f"{description['entry']}.safetensors"
     save_checkpoint(target, rounded, description)
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
     print(f"{description['entry']}, {target.stat().st_size / 2**20:.2f} MiB:")
-    print(f"  weights:\n    file: weights/{target.name}\n    sha256: {digest}\n    licence: Apache-2.0")
+    print(f"  weights:\n    file: weights/{target.name}\n    sha256: {file_sha256(target)}\n    licence: Apache-2.0")
     log = source / "log.jsonl"
     if log.is_file():
         shutil.copyfile(log, target.with_suffix(".jsonl"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -258,6 +258,11 @@ class Term:
     def imitates(self) -> bool:
         """Whether it compares with what a teacher makes of the input, and not with the photograph."""
         return self.config.reference == "teacher"
+
+
+def imitating(terms: Iterable[Term]) -> set[str]:
+    """Return the labels of terms that imitate a teacher, whose gradient is zero while the generator equals it."""
+    return {term.label for term in terms if term.imitates}
 
 
 def build_terms(entry: Entry, stage_name: str) -> list[Term]:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from . import __version__
-from .compose import Term
+from .compose import Term, imitating
 from .composition import changed_sources, full_composition, plugin_versions, source_record
 from .curves import draw_curves
 from .distribution import average_buffers_, gathered
@@ -206,8 +206,7 @@ class Run:
             if failed:
                 self._fail(name, step, broken, batch, drawn, parts, dataset)
             if unchecked and outcome.norms:
-                imitating = {term.label for term in terms if term.imitates}
-                check_pulls(name, outcome.norms, self.scaler.is_enabled(), imitating)
+                check_pulls(name, outcome.norms, self.scaler.is_enabled(), imitating(terms))
                 unchecked = False
             taken.update(train_generator)
             if parts.discriminator is not None and stage.clip_discriminator is not None:

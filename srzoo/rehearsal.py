@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from .compose import Term, build_discriminator, has_adversarial_term
+from .compose import Term, build_discriminator, has_adversarial_term, imitating
 from .entry import Entry
 from .errors import InputError, RecipeWarning, TrainingError
 from .optim import make_schedule, try_optimizer
@@ -94,7 +94,7 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple
             ends, on_ends = [end for end, _ in reach], [g for _, g in reach]
             pulls[label] = (float(norm_of(on_ends, outputs.sr)), pull("generator", ends, on_ends))
     total = sum(on_output for on_output, _ in pulls.values())
-    imitating = {term.label for term in task.image_terms if term.imitates}
+    may_be_zero = imitating(task.image_terms)
     rows = [
         AuditRow(
             stage,
@@ -104,7 +104,7 @@ def measure_terms(stage: str, task: PixelTask, batch: Batch, step: int) -> tuple
             on_generator,
             None,
             on_output / total if total and math.isfinite(total) else None,
-            _problem(values[label], on_output, on_generator, may_be_zero=label in imitating),
+            _problem(values[label], on_output, on_generator, may_be_zero=label in may_be_zero),
         )
         for label, (on_output, on_generator) in pulls.items()
     ]
@@ -244,11 +244,11 @@ def _rehearse_stage(
     if discriminator is not None:
         adversarial, judged = GanTask(nn.Identity(), discriminator.train(), terms).judge(batch["hr"], outputs.sr, 0)
         losses |= adversarial
-    imitating = {term.label for term in terms if term.imitates}
+    at_minimum = imitating(terms)
     for label, loss in losses.items():
         # Before the generator's first step the discriminator may have to learn something to pull with, and a generator
         # that starts from its teacher has nothing to imitate yet.
-        may_be_zero = not trains_generator or label in imitating
+        may_be_zero = not trains_generator or label in at_minimum
         _check(stage, label, "generator's output", loss, outputs.tensors(), may_be_zero)
     if discriminator is None:
         return
