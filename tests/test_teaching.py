@@ -458,7 +458,7 @@ entries:
     training.teacher: TEACHER
     training.stages.gan.losses.imitation: {name: l1, weight: 0.01, reference: teacher}
 budgets:
-  little: {summary: Little, data: photos, metrics: psnr}
+  little: {summary: Little, data: photos, metrics: psnr, stages: {psnr: {data: photos}, gan: {data: photos}}}
 """
 
 
