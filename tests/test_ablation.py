@@ -82,6 +82,16 @@ budgets:
       tiny: {{generator.num_features: 8}}
 """
 
+SEVERAL = """
+  several:
+    extends: more
+    summary: More than one
+    seeds: 2
+    stages: {psnr: {patch_size: 32}, gan: {patch_size: 48}}
+    entries:
+      tiny: {training.stages.psnr.steps: 2}
+"""
+
 
 @pytest.fixture(autouse=True)
 def _found_by_name(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +124,7 @@ def test_every_recipe_resolves_at_every_budget(name: str) -> None:
             assert other is None or planned.difference, f"{planned.label} is no different from {other.label}"
 
 
-@pytest.mark.parametrize("budget", ["smoke", "cpu", "gpu", "paper"])
+@pytest.mark.parametrize("budget", ["smoke", "cpu", "cpu-seeds", "gpu", "paper"])
 def test_the_head_of_esrgans_table_is_the_papers(budget: str) -> None:
     """arXiv:1809.00219, fig. 8."""
     plan = plan_of("esrgan", budget)
@@ -137,14 +147,14 @@ def test_the_head_of_esrgans_table_is_the_papers(budget: str) -> None:
     assert plan.rows == ("BN", f"Activation of {extractor}", "GAN", "Deeper with RRDB", "More data")
 
 
-@pytest.mark.parametrize("budget", ["smoke", "cpu", "gpu", "paper"])
+@pytest.mark.parametrize("budget", ["smoke", "cpu", "cpu-seeds", "gpu", "paper"])
 def test_columns_of_one_generator_and_data_share_their_psnr_stage(budget: str) -> None:
     plan = plan_of("esrgan", budget)
     starts = {planned.label: planned.runs[0].parent for planned in plan.trained}
     assert starts["3"] == starts["4"] == starts["5"]
     names = {label: start.name for label, start in starts.items() if start is not None}
     assert len(set(names.values())) == 4
-    assert len(plan.runs()) == 10
+    assert len(plan.runs()) == 10 * plan.seeds
     seen: set[str] = set()
     for run in plan.runs():
         assert run.parent is None or run.parent.name in seen, "a run comes after what it starts from"
@@ -206,6 +216,22 @@ def test_a_budget_changes_entries_and_those_that_extend_them(tmp_path: Path, pho
     assert "tiny" not in get_zoo().names(), "the zoo itself is as it was"
 
 
+def test_a_budget_that_extends_another_says_what_is_different(tmp_path: Path, photos: str) -> None:
+    path = tiny(tmp_path, photos)
+    path.write_text(path.read_text() + SEVERAL)
+    plan = plan_of(path, "several")
+    assert plan.budget.data == plan_of(path, "more").budget.data
+    assert plan.budget.metrics == ("psnr",)
+    assert plan.budget.summary == "More than one" and plan.seeds == 2
+    assert plan.budget.stages == {"psnr": {"batch_size": 1, "patch_size": 32}, "gan": {"patch_size": 48}}
+    for planned in plan.trained:
+        assert planned.entry is not None and planned.entry.generator.options["num_features"] == 8
+        psnr, gan = lineage(planned.runs[1])
+        assert psnr.entry.training and gan.entry.training
+        assert (psnr.steps, gan.steps, psnr.entry.training.patch_size) == (2, 3, 32)
+    assert plan_of(path, "more").runs()[0].steps == 3, "the budget that is extended is as it was"
+
+
 def test_changes_are_told_in_the_words_of_the_head(tmp_path: Path, photos: str) -> None:
     plan = plan_of(tiny(tmp_path, photos), "little")
     assert [what_changed(plan, planned) for planned in plan.trained] == ["", "blocks: 2 → 1", "halves: mean → sum"]
@@ -219,6 +245,14 @@ WRONG = {
     "extends": ("tiny: {generator.num_features: 8}", "tiny: {extends: bicubic}", "exists already"),
     "two labels": ("label: sum", "label: small", "two have one label"),
     "nothing to show": ("generator.num_blocks}", "generator.block.norm, text: {a: group}}", "no text fits"),
+    "no such budget": ("  more:", "  more:\n    extends: littel", "'more' extends 'littel', .* Did you mean 'little'"),
+    "itself": ("  more:", "  more:\n    extends: more", "'more' extends itself: more -> more"),
+    "no data": ("  more:", "  less: {summary: Less}\n  more:", "line 38: .*budgets.less: data: name at least one"),
+    "no such stage of the budget extended": (
+        "  more:",
+        "  less: {summary: Less, data: photos, stages: {prsn: {}}}\n  more:\n    extends: less",
+        "line 38: no entry has a stage 'prsn'; there are gan, psnr",
+    ),
     "no such key": ("key: generator.num_blocks", "key: generator.depth", "has no generator.depth; give otherwise"),
 }
 

@@ -113,7 +113,7 @@ class Plan:
     @property
     def budget(self) -> Budget:
         """The budget."""
-        return self.ablation.budgets[self.budget_name]
+        return self.ablation.budget(self.budget_name)
 
     @property
     def trained(self) -> list[Planned]:
@@ -159,7 +159,7 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
     for changes in source.changes(budget_name):
         zoo = zoo.amended(changes, ZooSource(source.path, "local", source.name, (source.path.parent,)))
     ablation = source.ablation
-    budget = ablation.budgets[budget_name]
+    budget = ablation.budget(budget_name)
     count = seeds if seeds is not None else budget.seeds
     if type(count) is not int or count < 1:
         raise InputError(f"seeds={count!r}: give a whole number of at least 1.")
@@ -203,11 +203,11 @@ def _difference(left: Entry, right: Entry) -> tuple[tuple[str, Any, Any], ...]:
 
 def _check_stages(source: Source, budget_name: str, entries: dict[str, Entry]) -> None:
     known = {name for entry in entries.values() if entry.training is not None for name in entry.training.stages}
-    stages = source.ablation.budgets[budget_name].stages
-    for name in stages:
-        if name not in known:
-            place = source.tree.place(("budgets", budget_name, "stages", name))
-            raise InputError(f"{place}: no entry has a stage {name!r}; there are {', '.join(sorted(known))}.")
+    for budget in source.ablation.lineage(budget_name):
+        for name in source.ablation.budgets[budget].stages:
+            if name not in known:
+                place = source.tree.place(("budgets", budget, "stages", name))
+                raise InputError(f"{place}: no entry has a stage {name!r}; there are {', '.join(sorted(known))}.")
 
 
 def _runs(zoo: Zoo, name: str, budget: Budget, seed: int) -> Run:

@@ -13,7 +13,7 @@ import pydantic
 from pydantic import Strict
 
 from ..errors import EntryError, InputError, UnknownNameError, did_you_mean
-from ..fields import Count, Flag, Model, NonNegative, PositiveInt, Text
+from ..fields import Count, Flag, Model, PositiveInt, Text
 from ..registry import get_registry
 from ..yamlio import Node, read_yaml
 from ..zoo import explain
@@ -133,9 +133,11 @@ class Budget(Model):
 
     Args:
         summary: what it takes and what can be expected of it.
+        extends: another budget, whose keys hold where this one does not give its own; entries are laid over its
+            entries, and stages over its stages.
         entries: changes to entries, laid over what each says and inherits, so that entries that extend them have them.
         stages: stage to changes of ``training`` that hold in the run of this stage alone, such as ``patch_size``.
-        data: datasets of the benchmark.
+        data: datasets of the benchmark; needed, unless they are another budget's.
         metrics: of the benchmark; one whose backbone is missing is left out.
         seeds: how many runs of every column, unless the command says otherwise.
         checkpoint_every: steps between states to resume from.
@@ -143,15 +145,21 @@ class Budget(Model):
     """
 
     summary: Text
+    extends: Text | None = None
     entries: dict[str, Any] = {}
     stages: dict[str, dict[str, Any]] = {}
-    data: Names
+    data: Names = ()
     metrics: Names = ("psnr", "ssim", "lpips_alex", "lpips_squeeze")
     protocol: Literal["y", "y-matlab", "rgb"] = "y"
     seeds: PositiveInt = 1
     checkpoint_every: PositiveInt = 200
-    minutes: NonNegative | None = None
     notes: Names = ()
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Budget:
+        if not self.data and self.extends is None:
+            raise ValueError("data: name at least one dataset to benchmark on")
+        return self
 
 
 class Ablation(Model):
@@ -190,7 +198,31 @@ class Ablation(Model):
             if column.against is not None and column.against not in trained:
                 near = did_you_mean(column.against, trained)
                 raise ValueError(f"columns: {column.label!r} is against {column.against!r}, which is no column.{near}")
+        for name in self.budgets:
+            self.lineage(name)
         return self
+
+    def lineage(self, budget: str) -> list[str]:
+        """Return a budget's name and those of all that it extends, the first one first."""
+        names = [budget]
+        while (extended := self.budgets[names[-1]].extends) is not None:
+            if extended not in self.budgets:
+                near = did_you_mean(extended, self.budgets)
+                raise ValueError(f"budgets: {names[-1]!r} extends {extended!r}, which is no budget.{near}")
+            if extended in names:
+                raise ValueError(f"budgets: {budget!r} extends itself: {' -> '.join([*names, extended])}")
+            names.append(extended)
+        return names[::-1]
+
+    def budget(self, name: str) -> Budget:
+        """Return a budget with all that it has from those it extends, but entries: see ``Source.changes``."""
+        first, *others = (self.budgets[name] for name in self.lineage(name))
+        found = first
+        for own in others:
+            given = {key: getattr(own, key) for key in own.model_fields_set}
+            stages = {key: found.stages.get(key, {}) | own.stages.get(key, {}) for key in found.stages | own.stages}
+            found = found.model_copy(update={**given, "stages": stages})
+        return found
 
     def against(self, column: Column) -> Column | None:
         """Return the column that one is compared with: the one it names, or the one before; None for the first."""
@@ -216,7 +248,7 @@ class Source:
     ablation: Ablation
 
     def changes(self, budget: str) -> list[Node]:
-        """Return the changes to the zoo: those of every budget, then those of one.
+        """Return the changes to the zoo: those of every budget, then those of one and of what it extends.
 
         Raises:
             UnknownNameError: there is no such budget.
@@ -225,7 +257,8 @@ class Source:
             near = did_you_mean(budget, self.ablation.budgets)
             known = ", ".join(self.ablation.budgets)
             raise UnknownNameError(f"{self.name} has no budget {budget!r}.{near} Budgets: {known}.")
-        places = [self.tree, self.tree.content["budgets"].content[budget]]
+        budgets = self.tree.content["budgets"].content
+        places = [self.tree, *(budgets[name] for name in self.ablation.lineage(budget))]
         return [place.content["entries"] for place in places if "entries" in place.content]
 
 
