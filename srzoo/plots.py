@@ -1,14 +1,15 @@
-"""Scatter plots as SVG to be put into a page: text stays text, colours come from the page's style sheet.
+"""Plots as SVG to be put into a page: text stays text, colours come from the page's style sheet.
 
 matplotlib writes a colour as a number, and a page has two themes. So every colour is drawn as a number that stands
-for a variable of the style sheet (``--ink``, ``--muted``, ``--line``, ``--c0`` to ``--c7``), and replaced by it.
+for a variable of the style sheet (``--ink``, ``--muted``, ``--line``, ``--c0`` to ``--c7`` and so on), and replaced by
+it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,16 @@ from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
 COLOURS = 8
 MARKERS = "os^D"
 """The marker changes once the colours are used up."""
 
-_INK, _MUTED, _LINE = "#0b0b01", "#0b0b02", "#0b0b03"
-_VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _LINE: "var(--line)"}
+INK, MUTED, LINE, BETTER, WORSE = (f"#0b0b{index:02x}" for index in range(1, 6))
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
+_VARIABLES |= {BETTER: "var(--better)", WORSE: "var(--changed)"}
 _VARIABLES |= {f"#0b0c{index:02x}": f"var(--c{index})" for index in range(COLOURS)}
 _OFFSETS = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7)]
 
@@ -63,18 +66,12 @@ def scatter_svg(points: Sequence[Point], horizontal: Axis, vertical: Axis, ident
         identifier: letters and digits, another for every plot of a page: it keeps their inner references apart.
         title: what a screen reader says.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     positive = 0.0 if horizontal.logarithmic else -math.inf
     drawn = [point for point in points if math.isfinite(point.x + point.y) and point.x > positive]
     if not drawn:
         return ""
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": identifier, "font.size": 10.5}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.4, 4.0), layout="constrained")
-        FigureCanvasSVG(figure)
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         _dress(axes, horizontal, vertical, [point.x for point in drawn])
         for point in drawn:
@@ -90,9 +87,34 @@ def scatter_svg(points: Sequence[Point], horizontal: Axis, vertical: Axis, ident
             )
             marks.set_gid(f"point{point.index}")
         _label(axes, drawn)
+
+    notes = {f"point{point.index}": point.note or point.label for point in drawn}
+    return inline_svg(draw, (5.4, 4.0), notes, identifier, title)
+
+
+def inline_svg(
+    draw: Callable[[Figure], None], size: tuple[float, float], notes: Mapping[str, str], identifier: str, title: str
+) -> str:
+    """Return what a function draws as an SVG element, fit to stand in HTML beside others.
+
+    Args:
+        draw: fills an empty figure of ``size`` inches, in the colours of this module.
+        notes: identifier (matplotlib's gid) of a mark to what is shown when the pointer rests on it.
+        identifier: letters and digits, another for every plot of a page: it keeps their inner references apart.
+        title: what a screen reader says.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": identifier, "font.size": 10.5}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
         buffer = BytesIO()
         figure.savefig(buffer, format="svg", transparent=True)
-    return _inline(buffer.getvalue().decode("utf-8"), drawn, identifier, title)
+    return _adapted(buffer.getvalue().decode("utf-8"), notes, identifier, title)
 
 
 def _dress(axes: Axes, horizontal: Axis, vertical: Axis, positions: Sequence[float]) -> None:
@@ -105,13 +127,13 @@ def _dress(axes: Axes, horizontal: Axis, vertical: Axis, positions: Sequence[flo
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(0.2, 0.16)
-    axes.grid(color=_LINE, linewidth=0.8)
+    axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, length=0, labelcolor=_MUTED)
+    axes.tick_params(colors=MUTED, length=0, labelcolor=MUTED)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xlabel(horizontal.label, color=_INK, parse_math=False)
-    axes.set_ylabel(vertical.label, color=_INK, parse_math=False)
+    axes.set_xlabel(horizontal.label, color=INK, parse_math=False)
+    axes.set_ylabel(vertical.label, color=INK, parse_math=False)
     x, y = (0.985 if horizontal.better else 0.015), (0.975 if vertical.better else 0.025)
     arrow = {(True, True): "↗", (True, False): "↘", (False, True): "↖", (False, False): "↙"}
     axes.annotate(
@@ -120,7 +142,7 @@ def _dress(axes: Axes, horizontal: Axis, vertical: Axis, positions: Sequence[flo
         xycoords="axes fraction",
         ha="right" if horizontal.better else "left",
         va="top" if vertical.better else "bottom",
-        color=_MUTED,
+        color=MUTED,
         fontstyle="italic",
     )
 
@@ -147,7 +169,7 @@ def _label(axes: Axes, points: Sequence[Point]) -> None:
                 textcoords="offset points",
                 ha="left" if dx > 0 else "right" if dx < 0 else "center",
                 va="bottom" if dy > 0 else "top" if dy < 0 else "center",
-                color=_INK,
+                color=INK,
                 parse_math=False,
                 zorder=4,
             )
@@ -175,15 +197,15 @@ def _overlap(one: Bbox, two: Bbox) -> float:
     return float(max(0.0, width) * max(0.0, height))
 
 
-def _inline(svg: str, points: Sequence[Point], identifier: str, title: str) -> str:
-    """Return the SVG element alone, fit to stand in HTML beside others."""
+def _adapted(svg: str, notes: Mapping[str, str], identifier: str, title: str) -> str:
+    """Return the SVG element alone, with colours and identifiers that fit a page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     view_box = re.search(r'viewBox="[^"]*"', svg)
     body = svg[svg.index(">") + 1 :].strip()
-    for point in points:
-        mark = f'<g id="point{point.index}">'
-        body = body.replace(mark, f"{mark}<title>{escape(point.note or point.label)}</title>")
+    for name, note in notes.items():
+        mark = f'<g id="{name}">'
+        body = body.replace(mark, f"{mark}<title>{escape(note)}</title>")
 
     def adapt(tag: re.Match[str]) -> str:  # tags only: what stands between them may be anybody's name
         text = re.sub(r"""(\bid="|href="#|url\(#)""", rf"\1{identifier}-", tag[0])

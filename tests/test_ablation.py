@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from srzoo.ablation.forest import forest_svg, write_forest
 from srzoo.ablation.plan import Plan, lineage, make_plan
 from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
@@ -380,8 +381,38 @@ def test_seeds_that_disagree_show_nothing(tmp_path: Path, photos: str) -> None:
         rows += scores(f"b{seed}", [value + shift + 1e-4 * k for k, value in enumerate(base)])
     (change,) = find_changes(plan, rows, {"a": ["a0", "a1"], "b": ["b0", "b1"]}, [("b", "a", "x")], {"lpips": False})
     assert change.comparison.p_holm is not None and change.comparison.p_holm < 0.001, "images alone would say better"
-    assert change.by_seed is not None and change.by_seed[1] < 0 < change.by_seed[2]
+    assert change.by_seed == (pytest.approx(0.001 + 29e-4 / 2), pytest.approx(-0.1 + 29e-4 / 2))
+    assert change.over_seeds is not None and change.over_seeds[0] < 0 < change.over_seeds[1]
+    assert change.arithmetic_over_seeds.startswith("-0.0481 [-0.6")
     assert change.verdict == "not shown"
+
+
+def test_the_plot_of_changes_shows_every_difference_and_what_is_certain_of_it(tmp_path: Path, photos: str) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little")
+    base = np.linspace(0.2, 0.6, 30)
+    values = {"a": base, "b": base - 0.05, "c": base + 0.05, "d": base + np.tile([0.1, -0.1], 15), "e": base * np.inf}
+    rows = [
+        row for name in values for seed in (0, 1) for row in scores(f"{name}{seed}", list(values[name] + seed / 1e3))
+    ]
+    members = {name: [f"{name}0", f"{name}1"] for name in values}
+    pairs = [(name, "a", f"<{name}>") for name in "bcde"]
+    found = find_changes(plan, rows, members, pairs, {"lpips": False})
+    svg = forest_svg(found, {"lpips": False}, "own", "What was found")
+    marks = dict(re.findall(r'<g id="own-change(\d)">\s*<title>(.*?)</title>', svg, re.DOTALL))
+    assert len(marks) == 3, "an infinite difference has no place"
+    assert marks["0"].startswith("b against a: &lt;b&gt;; lpips on d: -0.050") and marks["0"].endswith(", better")
+    assert marks["1"].endswith(", worse") and ", over seeds +0.05" in marks["1"] and marks["2"].endswith(", not shown")
+    colours = [set(re.findall(r"var\(--(\w+)\)", part)) for part in re.split(r'id="own-change', svg)[1:3]]
+    assert "better" in colours[0] and "changed" in colours[1]
+    assert "← better" in svg and "better →" not in svg and "#0b0" not in svg
+    assert "better →" in forest_svg(found, {"lpips": True}, "own", "")
+    assert forest_svg(found[3:], {"lpips": False}, "own", "") == ""
+    write_forest(found, {"lpips": False}, tmp_path / "changes.png")
+    assert Image.open(tmp_path / "changes.png").size[0] > 600
+    write_forest(found[3:], {"lpips": False}, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+    with pytest.raises(DataError, match="Cannot write"):
+        write_forest(found, {"lpips": False}, tmp_path / "nowhere" / "changes.png")
 
 
 def test_students_interval() -> None:
@@ -419,6 +450,9 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
     assert '<td class="changed">sum</td>' in page and page.count("data:image/webp") == 4
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", page), "it asks for nothing"
     assert Image.open(out / "figure.png").size[0] > 600
+    assert Image.open(out / "changes.png").size[0] > 600
+    assert page.count('<svg class="plot"') == 2 and 'id="changes-change3"' in page and 'id="starts-change5"' in page
+    assert "95 % interval over seeds" not in page, "there is one"
 
     again = ablate(recipe, "little", out, announce=said.append)
     assert (again.trained, again.computed, said[-1]) == ([], 0, "5 runs, all trained.")
@@ -445,6 +479,8 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
     assert (found["seeds"], found["images"], found["blocks"]) == ("2", "6", "1")
     assert float(found["mean"]) == pytest.approx(np.mean(means), abs=1e-9)
     assert float(found["deviation"]) == pytest.approx(np.std(means, ddof=1), rel=1e-6)
+    assert "| difference | over seeds | p |" in (out / "table.md").read_text()
+    assert "95 % interval over seeds" in (out / "ablation.html").read_text()
 
 
 def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str) -> None:

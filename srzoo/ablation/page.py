@@ -11,8 +11,8 @@ from pathlib import Path
 from ..errors import DataError
 from ..files import replacing
 from ..page import TEMPLATES
-from ..report import signed_interval
 from .figure import Strip, enlarged
+from .forest import forest_svg
 from .results import Change, Findings
 from .table import build_table, change_sentences, method_sentences, p_value
 
@@ -49,10 +49,13 @@ def render(findings: Findings, figure: Sequence[Strip]) -> str:
         labels=labels,
         blocks=blocks,
         sentences=change_sentences(findings),
+        changes_plot=Markup(forest_svg(findings.changes, findings.directions, "changes", "What each change did")),
+        starts_plot=Markup(
+            forest_svg(findings.starts, findings.directions, "starts", "What each stage did to the one it started from")
+        ),
         changes=_by_dataset(findings, findings.changes),
         starts=_by_dataset(findings, findings.starts),
         p_value=p_value,
-        signed_interval=signed_interval,
         strips=[(strip, {label: _data_uri(strip, label) for label in strip.crops}) for strip in figure],
         method=[*method_sentences(findings), *findings.notes],
         style=Markup("\n".join(styles)),

@@ -56,7 +56,7 @@ class Change:
         what: the change in the words of the table's head.
         comparison: of the two, image by image, each image's score averaged over seeds; ``difference`` is first minus
             second.
-        by_seed: mean over seeds of the difference, and its Student interval; None for one seed.
+        by_seed: the difference of the two means, one for each seed; empty for one seed.
         higher_is_better: the metric's direction.
         tolerance: difference that another machine makes for the same weights; see :class:`srzoo.MetricSpec`.
     """
@@ -67,9 +67,14 @@ class Change:
     dataset: str
     metric: str
     comparison: Comparison
-    by_seed: tuple[float, float, float] | None
+    by_seed: tuple[float, ...]
     higher_is_better: bool
     tolerance: float = 0.0
+
+    @property
+    def over_seeds(self) -> tuple[float, float] | None:
+        """Student's interval of the mean over seeds of the difference; None for one seed."""
+        return student_interval(self.by_seed) if self.by_seed else None
 
     @property
     def verdict(self) -> str:
@@ -81,7 +86,7 @@ class Change:
         found = self.comparison
         if found.p_holm is None:
             return "not tested"
-        ends = [(found.low, found.high)] + ([self.by_seed[1:]] if self.by_seed is not None else [])
+        ends = [interval for interval in ((found.low, found.high), self.over_seeds) if interval is not None]
         if found.p_holm >= LEVEL or not all(low > 0 or high < 0 for low, high in ends):
             return "not shown"
         if len({low > 0 for low, _ in ends}) > 1:
@@ -95,6 +100,11 @@ class Change:
         """Difference with its interval, in as many digits as its size asks for."""
         found = self.comparison
         return signed_interval(found.difference, found.low, found.high)
+
+    @property
+    def arithmetic_over_seeds(self) -> str:
+        """Mean over seeds with its interval in the same form; an empty string for one seed."""
+        return signed_interval(float(np.mean(self.by_seed)), *self.over_seeds) if self.over_seeds is not None else ""
 
 
 @dataclass(frozen=True)
@@ -250,13 +260,12 @@ def find_changes(
     return found
 
 
-def _by_seed(rows: Sequence[Row], first: Sequence[str], second: Sequence[str]) -> tuple[float, float, float] | None:
-    """Return the mean over seeds of the difference of two columns' means, and its interval."""
+def _by_seed(rows: Sequence[Row], first: Sequence[str], second: Sequence[str]) -> tuple[float, ...]:
+    """Return the difference of two columns' means for each seed; nothing for one seed, or if one of them failed."""
     left, right = _means_by_run(rows, first), _means_by_run(rows, second)
     if len(left) != len(right) or len(left) < 2:
-        return None
-    differences = [a - b for a, b in zip(left, right, strict=True)]
-    return float(np.mean(differences)), *student_interval(differences)
+        return ()
+    return tuple(a - b for a, b in zip(left, right, strict=True))
 
 
 def interval_text(value: Value) -> str:

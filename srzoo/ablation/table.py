@@ -161,10 +161,10 @@ def change_sentences(findings: Findings) -> list[str]:
         for verdict, word in (("better", "better"), ("worse", "worse")):
             own = [c for c in changes if c.verdict == verdict]
             if own:
-                parts.append(f"{word} in " + ", ".join(f"{c.metric} on {c.dataset} ({c.arithmetic})" for c in own))
+                parts.append(f"{word} in " + ", ".join(f"{c.metric} on {c.dataset} ({_evidence(c)})" for c in own))
         small = [c for c in changes if c.verdict == "negligible"]
         if small:
-            some = ", ".join(f"{c.metric} on {c.dataset} ({c.arithmetic})" for c in small)
+            some = ", ".join(f"{c.metric} on {c.dataset} ({_evidence(c)})" for c in small)
             parts.append(f"a difference too small to count in {some}")
         silent = [c for c in changes if c.verdict == "not shown"]
         if silent:
@@ -174,6 +174,13 @@ def change_sentences(findings: Findings) -> list[str]:
             parts.append(f"not tested on {', '.join(untested)}, which has too few images")
         found.append(f"{head}: {'; '.join(parts)}.")
     return found
+
+
+def _evidence(change: Change) -> str:
+    """Return a difference with its interval over images and, where there are several seeds, that over seeds."""
+    if change.over_seeds is None:
+        return change.arithmetic
+    return f"{change.arithmetic}, over seeds {change.arithmetic_over_seeds.partition(' ')[2]}"
 
 
 def p_value(change: Change) -> str:
@@ -221,10 +228,19 @@ def markdown(findings: Findings) -> str:
     text += [f"- {sentence}" for sentence in change_sentences(findings)]
     if findings.starts:
         text += ["", "## Against the stage each column started from", ""]
-        header = ["column", "against", "dataset", "metric", "difference", "p", ""]
-        text += [*_markdown_row(header), "|---|---|---|---|--:|---|---|"]
+        seeds = ["over seeds"] if plan.seeds > 1 else []
+        header = ["column", "against", "dataset", "metric", "difference", *seeds, "p", ""]
+        text += [*_markdown_row(header), "|---|---|---|---|--:|" + "--:|" * len(seeds) + "---|---|"]
         for c in findings.starts:
-            text += _markdown_row([c.first, c.second, c.dataset, c.metric, c.arithmetic, p_value(c), c.verdict])
+            cells = [
+                c.first,
+                c.second,
+                c.dataset,
+                c.metric,
+                c.arithmetic,
+                *[c.arithmetic_over_seeds or "-" for _ in seeds],
+            ]
+            text += _markdown_row([*cells, p_value(c), c.verdict])
     if findings.failed:
         text += ["", "## Failed", ""] + [f"- {label}: {reason}" for label, reason in findings.failed.items()]
     text += ["", "## Method", ""]
@@ -284,7 +300,8 @@ def changes_csv(findings: Findings) -> str:
             row: list[object] = [kind, c.first, c.second, c.what, c.dataset, c.metric]
             row += [_number(found.difference), _number(found.low), _number(found.high), found.images]
             row += ["" if found.p is None else repr(found.p), "" if found.p_holm is None else repr(found.p_holm)]
-            row += [_number(number) for number in c.by_seed or (math.nan,) * 3]
+            over_seeds = (math.fsum(c.by_seed) / len(c.by_seed), *c.over_seeds) if c.over_seeds else (math.nan,) * 3
+            row += [_number(number) for number in over_seeds]
             writer.writerow([*row, c.verdict])
     return buffer.getvalue()
 

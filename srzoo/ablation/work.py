@@ -36,6 +36,7 @@ from ..training import train
 from ..weights import ABSENT, differences, read_checkpoint, shown
 from .estimate import StepCosts, step_seconds, terms_of
 from .figure import write_figure
+from .forest import write_forest
 from .page import write_ablation_page
 from .plan import Plan, Run, lineage, make_plan
 from .recipe import read_recipe
@@ -128,6 +129,7 @@ def ablate(
         result.findings = work.find(found)
         images = work.pictures()
         write_tables(result.findings, folder)
+        write_forest(result.findings.changes, result.findings.directions, folder / "changes.png")
         drawn = write_figure(result.findings, images, folder / "figure.png")
         write_ablation_page(result.findings, drawn, folder / "ablation.html")
     return result

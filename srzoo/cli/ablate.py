@@ -132,7 +132,8 @@ def ablate_command(
     fresh = f"{len(result.trained)} runs trained and {result.computed} scores computed now"
     is_drawn = (result.out / "figure.png").is_file()
     console.print(
-        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also table.md, table.csv, changes.csv"
+        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also table.md, table.csv, changes.csv, "
+        f"changes.png"
         f"{', figure.png' if is_drawn else ''} and bench/report.html there.[/dim]",
         soft_wrap=True,
         highlight=False,
