@@ -1,8 +1,8 @@
 """Plots as SVG to be put into a page: text stays text, colours come from the page's style sheet.
 
 matplotlib writes a colour as a number, and a page has two themes. So every colour is drawn as a number that stands
-for a variable of the style sheet (``--ink``, ``--muted``, ``--line``, ``--c0`` to ``--c7`` and so on), and replaced by
-it.
+for a variable of the style sheet, and replaced by it: ``--ink``, ``--muted``, ``--line``, ``--better``, ``--changed``
+for what is worse, and ``--c0`` to ``--c7``.
 """
 
 from __future__ import annotations

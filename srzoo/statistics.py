@@ -60,7 +60,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two neighbours in the ranking, ``first`` being the better by its mean.
+    """Two entries, ``first`` being the better by its mean where they are neighbours in a ranking.
 
     Attributes:
         difference: mean over the common images of ``first - second``, in the metric's own unit: negative where

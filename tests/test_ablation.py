@@ -24,8 +24,8 @@ from srzoo.ablation.forest import forest_svg, write_forest
 from srzoo.ablation.plan import Plan, lineage, make_plan
 from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
-from srzoo.ablation.results import duration, find_changes, student_interval, what_changed
-from srzoo.ablation.table import change_sentences, fewest_images
+from srzoo.ablation.results import Change, duration, find_changes, student_interval, what_changed
+from srzoo.ablation.table import change_sentences, fewest_images, write_tables
 from srzoo.ablation.work import _Work, ablate
 from srzoo.cli import app
 from srzoo.data import load_image_set
@@ -249,6 +249,11 @@ WRONG = {
     "no such budget": ("  more:", "  more:\n    extends: littel", "'more' extends 'littel', .* Did you mean 'little'"),
     "itself": ("  more:", "  more:\n    extends: more", "'more' extends itself: more -> more"),
     "no data": ("  more:", "  less: {summary: Less}\n  more:", "line 38: .*budgets.less: data: name at least one"),
+    "no data of its own": (
+        "  more:",
+        "  less: {extends: more, summary: L, data: []}\n  more:",
+        "data: name at least",
+    ),
     "no such stage of the budget extended": (
         "  more:",
         "  less: {summary: Less, data: photos, stages: {prsn: {}}}\n  more:\n    extends: less",
@@ -374,7 +379,7 @@ def test_more_changes_than_the_images_can_tell_apart_are_not_tested(tmp_path: Pa
 
 
 def test_seeds_that_disagree_show_nothing(tmp_path: Path, photos: str) -> None:
-    plan = plan_of(tiny(tmp_path, photos), "little")
+    plan = plan_of(tiny(tmp_path, photos), "little", 2)
     base = list(np.linspace(0.2, 0.6, 30))
     rows = [row for seed in (0, 1) for row in scores(f"a{seed}", base)]
     for seed, shift in ((0, 0.001), (1, -0.1)):  # better in one run by far, a little worse in the other
@@ -387,8 +392,33 @@ def test_seeds_that_disagree_show_nothing(tmp_path: Path, photos: str) -> None:
     assert change.verdict == "not shown"
 
 
+def test_columns_are_compared_on_the_seeds_that_both_have(tmp_path: Path, photos: str) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little", 3)
+    base = np.linspace(0.2, 0.6, 30)
+    shifts = {"a0": 0.0, "a1": 0.3, "a2": 0.5, "b0": -0.1, "b1": 0.21, "b2": 0.39}
+    rows = {run: scores(run, list(base + shift)) for run, shift in shifts.items()}
+    members = {"a": ["a0", "a1", "a2"], "b": ["b0", "b1", "b2"]}
+
+    def change(*without: str) -> Change:
+        known = [row for run in rows if run not in without for row in rows[run]]
+        (found,) = find_changes(plan, known, members, [("b", "a", "x")], {"lpips": False})
+        return found
+
+    whole = change()
+    assert whole.by_seed == tuple(pytest.approx(difference) for difference in (-0.1, -0.09, -0.11))
+    assert whole.comparison.difference == pytest.approx(-0.1) and whole.verdict == "better"
+    two = change("a0")
+    assert two.by_seed == tuple(pytest.approx(difference) for difference in (-0.09, -0.11))
+    assert two.comparison.difference == pytest.approx(-0.1), "b0, which has nothing to stand against, is left out"
+    one = change("a0", "b2")
+    assert one.by_seed == (pytest.approx(-0.09),) and one.over_seeds is None
+    assert one.comparison.difference == pytest.approx(-0.09) and one.verdict == "too few seeds"
+    none = [row for run in ("a0", "b1") for row in rows[run]]
+    assert find_changes(plan, none, members, [("b", "a", "x")], {"lpips": False}) == []
+
+
 def test_the_plot_of_changes_shows_every_difference_and_what_is_certain_of_it(tmp_path: Path, photos: str) -> None:
-    plan = plan_of(tiny(tmp_path, photos), "little")
+    plan = plan_of(tiny(tmp_path, photos), "little", 2)
     base = np.linspace(0.2, 0.6, 30)
     values = {"a": base, "b": base - 0.05, "c": base + 0.05, "d": base + np.tile([0.1, -0.1], 15), "e": base * np.inf}
     rows = [
@@ -411,6 +441,9 @@ def test_the_plot_of_changes_shows_every_difference_and_what_is_certain_of_it(tm
     assert Image.open(tmp_path / "changes.png").size[0] > 600
     write_forest(found[3:], {"lpips": False}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+    write_forest(found[3:], {"lpips": False}, tmp_path / "changes.png")
+    assert not (tmp_path / "changes.png").exists(), "one of an earlier call would say something else than the table"
+    write_forest(found, {"lpips": False}, tmp_path / "changes.png")
     with pytest.raises(DataError, match="Cannot write"):
         write_forest(found, {"lpips": False}, tmp_path / "nowhere" / "changes.png")
 
@@ -481,6 +514,23 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
     assert float(found["deviation"]) == pytest.approx(np.std(means, ddof=1), rel=1e-6)
     assert "| difference | over seeds | p |" in (out / "table.md").read_text()
     assert "95 % interval over seeds" in (out / "ablation.html").read_text()
+    assert "of the first seed, which is seed 0." in (out / "table.md").read_text()
+
+    plan = plan_of(recipe, "little", 2)
+    work = _Work(plan, out, out / "runs", lambda *_: None, lambda _: None)
+    for label, seed in (("small", 0), ("sum", 1)):
+        failed = plan.planned(label).runs[seed].name
+        shutil.rmtree(out / "runs" / failed)
+        work.failed[failed] = "not finite."
+    findings = work.find(work.benchmark())
+    write_tables(findings, out)
+    text = (out / "table.md").read_text()
+    assert "- small, seed 0: not finite." in text and "- sum, seed 1: not finite." in text
+    assert text.count("<br>1 of 2 seeds |") == 2 * 2, "two columns, two metrics, and no interval"
+    assert "which is seed 0, of small of seed 1." in text
+    changes = {(c.first, c.metric): c for c in findings.changes}
+    assert [len(changes[label, "psnr"].by_seed) for label in ("small", "sum") if (label, "psnr") in changes] == [1]
+    assert findings.shown["small"] is plan.planned("small").runs[1]
 
 
 def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str) -> None:
@@ -492,7 +542,8 @@ def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str
     path.write_text(text)
     result = ablate(path, "little", tmp_path / "out")
     assert result.findings is not None
-    assert list(result.findings.failed) == ["sum"] and "not finite" in result.findings.failed["sum"]
+    assert list(result.findings.failed) == [("sum", 0)] and list(result.findings.failures) == ["sum"]
+    assert "not finite" in result.findings.failures["sum"]
     table = (tmp_path / "out" / "table.md").read_text()
     assert re.search(r"\| psnr ↑ \| - \| [\d.]+<br>.* \| failed \|", table)
     assert change_sentences(result.findings)[0].startswith("small against plain (blocks: 2 → 1): ")

@@ -45,13 +45,14 @@ def forest_svg(changes: Sequence[Change], directions: Mapping[str, bool], identi
 
 
 def write_forest(changes: Sequence[Change], directions: Mapping[str, bool], path: Path) -> None:
-    """Write the plot as PNG; nothing where there is nothing to draw.
+    """Write the plot as PNG; where there is nothing to draw, none is left.
 
     Raises:
         DataError: it cannot be written.
     """
     drawn = _drawn(changes)
     if not drawn:
+        path.unlink(missing_ok=True)
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,7 +76,7 @@ def _gid(index: int) -> str:
 
 
 def _note(change: Change) -> str:
-    over = f", over seeds {change.arithmetic_over_seeds}" if change.by_seed else ""
+    over = f", over seeds {change.arithmetic_over_seeds}" if change.over_seeds else ""
     where = f"{change.metric} on {change.dataset}"
     return f"{_heading(change)}; {where}: {change.arithmetic}{over}, {change.verdict}"
 
@@ -151,6 +152,7 @@ def _mark(axes: Axes, change: Change, place: float, gid: str, colours: Colours) 
         )
     if change.over_seeds is not None and math.isfinite(sum(change.over_seeds)):
         axes.plot(change.over_seeds, [place] * 2, color=colour, linewidth=1.1, zorder=4)
+    if len(change.by_seed) > 1:
         axes.plot(change.by_seed, [place] * len(change.by_seed), "|", color=colour, markersize=7, zorder=4)
     (dot,) = axes.plot(
         found.difference,
@@ -188,4 +190,6 @@ def _explain(figure: Figure, several_seeds: bool, colours: Colours) -> None:
         frameon=False,
         labelcolor=ink,
         fontsize="small",
-    )
+        title="The column named first minus the other",
+        title_fontproperties={"size": "small"},
+    ).get_title().set_color(ink)

@@ -133,8 +133,8 @@ class Budget(Model):
 
     Args:
         summary: what it takes and what can be expected of it.
-        extends: another budget, whose keys hold where this one does not give its own; entries are laid over its
-            entries, and stages over its stages.
+        extends: another budget, whose keys hold where this one does not give its own, ``data`` as well as ``notes``;
+            entries are laid over its entries, and the keys of a stage over those of its stage.
         entries: changes to entries, laid over what each says and inherits, so that entries that extend them have them.
         stages: stage to changes of ``training`` that hold in the run of this stage alone, such as ``patch_size``.
         data: datasets of the benchmark; needed, unless they are another budget's.
@@ -157,7 +157,7 @@ class Budget(Model):
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Budget:
-        if not self.data and self.extends is None:
+        if not self.data and (self.extends is None or "data" in self.model_fields_set):
             raise ValueError("data: name at least one dataset to benchmark on")
         return self
 
@@ -216,7 +216,7 @@ class Ablation(Model):
 
     def budget(self, name: str) -> Budget:
         """Return a budget with all that it has from those it extends, but entries: see ``Source.changes``."""
-        first, *others = (self.budgets[name] for name in self.lineage(name))
+        first, *others = (self.budgets[part] for part in self.lineage(name))
         found = first
         for own in others:
             given = {key: getattr(own, key) for key in own.model_fields_set}

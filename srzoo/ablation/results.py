@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -21,9 +21,10 @@ class Value:
 
     Attributes:
         mean: over images and seeds.
-        low, high: interval at ``CONFIDENCE``: Student's over the seeds' means where there are several, else the
+        low, high: interval at ``CONFIDENCE``: Student's over the seeds' means where several were planned, else the
             bootstrap's over images. NaN where it is undefined.
         deviation: standard deviation of the seeds' means; NaN for one seed.
+        seeds: that have a score.
     """
 
     mean: float
@@ -54,9 +55,10 @@ class Change:
     Attributes:
         first, second: the column, and the one it is compared with: label of a column, or of an earlier stage.
         what: the change in the words of the table's head.
-        comparison: of the two, image by image, each image's score averaged over seeds; ``difference`` is first minus
-            second.
-        by_seed: the difference of the two means, one for each seed; empty for one seed.
+        comparison: of the two, image by image, each image's score averaged over the seeds that both have;
+            ``difference`` is first minus second.
+        seeds: planned for each of the two.
+        by_seed: where several were planned: the difference of the two means, for each seed that both have.
         higher_is_better: the metric's direction.
         tolerance: difference that another machine makes for the same weights; see :class:`srzoo.MetricSpec`.
     """
@@ -67,25 +69,29 @@ class Change:
     dataset: str
     metric: str
     comparison: Comparison
+    seeds: int
     by_seed: tuple[float, ...]
     higher_is_better: bool
     tolerance: float = 0.0
 
     @property
     def over_seeds(self) -> tuple[float, float] | None:
-        """Student's interval of the mean over seeds of the difference; None for one seed."""
-        return student_interval(self.by_seed) if self.by_seed else None
+        """Student's interval of the mean over seeds of the difference; None with fewer than two."""
+        return student_interval(self.by_seed) if len(self.by_seed) > 1 else None
 
     @property
     def verdict(self) -> str:
         """``better`` or ``worse`` where interval and test both say so, else ``not shown`` or ``not tested``.
 
-        Over several seeds their interval has to say so as well. What they say of a difference within the metric's
-        tolerance is ``negligible``: many images make a difference certain that nobody will ever see.
+        Over several seeds their interval has to say so as well; where runs failed, there may be ``too few seeds``. What
+        they say of a difference within the metric's tolerance is ``negligible``: many images make a difference certain
+        that nobody will ever see.
         """
         found = self.comparison
         if found.p_holm is None:
             return "not tested"
+        if self.seeds > 1 and self.over_seeds is None:
+            return "too few seeds"
         ends = [interval for interval in ((found.low, found.high), self.over_seeds) if interval is not None]
         if found.p_holm >= LEVEL or not all(low > 0 or high < 0 for low, high in ends):
             return "not shown"
@@ -103,7 +109,7 @@ class Change:
 
     @property
     def arithmetic_over_seeds(self) -> str:
-        """Mean over seeds with its interval in the same form; an empty string for one seed."""
+        """Mean over seeds with its interval in the same form; an empty string with fewer than two."""
         return signed_interval(float(np.mean(self.by_seed)), *self.over_seeds) if self.over_seeds is not None else ""
 
 
@@ -117,8 +123,9 @@ class Findings:
         changes: of each column to the one it is compared with.
         starts: of each column to the stage that it started from.
         costs, steps: label to what a forward pass and a training step take.
-        seconds: label to the time that training took, all its stages, of the first seed.
-        failed: label to the reason why a column has no scores.
+        seconds: label to the time that training took, all its stages.
+        shown: label to the run whose costs, time and outputs are shown: that of the first seed which has scores.
+        failed: label and seed, counted from 0, of the runs that have no scores, to the reason.
         notes: sentences for the end.
     """
 
@@ -131,14 +138,16 @@ class Findings:
     costs: dict[str, CostRow]
     steps: dict[str, StepCost]
     seconds: dict[str, float]
-    failed: dict[str, str]
+    shown: dict[str, Run]
+    failed: dict[tuple[str, int], str]
     device: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
-    def earlier(self) -> list[str]:
-        """Labels of the earlier stages, each once."""
-        return list(dict.fromkeys(change.second for change in self.starts))
+    def failures(self) -> dict[str, str]:
+        """What failed in words, such as ``5`` or, of several seeds, ``5, seed 1``, to the reason."""
+        several = self.plan.seeds > 1
+        return {f"{label}, seed {seed}" if several else label: reason for (label, seed), reason in self.failed.items()}
 
 
 def earlier_stages(plan: Plan) -> dict[str, tuple[Run, ...]]:
@@ -180,7 +189,7 @@ def averaged(rows: Sequence[Row], members: Mapping[str, Sequence[str]]) -> list[
     """Return rows of labels in place of runs: each image's score is the mean over the runs of a label.
 
     Args:
-        members: label to the names of its runs; an image counts where all of them have it.
+        members: label to the names of its runs; an image counts where all of them that have scores have it.
     """
     by_run: dict[str, dict[tuple[str, str, str, str], float]] = {}
     for row in rows:
@@ -198,24 +207,28 @@ def score(rows: Sequence[Row], label: str, names: Sequence[str], means: Sequence
     """Return a column's score.
 
     Args:
-        rows: of its runs ``names``, on one dataset by one metric; ``means``: the same averaged over them.
+        rows: of its runs ``names``, one for each seed, on one dataset by one metric; a seed that failed has none.
+        means: the same averaged over them.
     """
     estimate = mean_interval(means, label)
-    by_seed = _means_by_run(rows, names)
+    known = _means_by_run(rows)
+    by_seed = [known[name] for name in names if name in known]
     low, high, deviation = estimate.low, estimate.high, math.nan
+    if len(names) > 1:  # an interval over images, beside others over seeds, would be taken for one of these
+        low = high = math.nan
     if len(by_seed) > 1:
         low, high = student_interval(by_seed)
         deviation = float(np.std(by_seed, ddof=1))
     return Value(estimate.mean, low, high, deviation, len(by_seed), estimate.images)
 
 
-def _means_by_run(rows: Sequence[Row], names: Sequence[str]) -> list[float]:
-    found = []
-    for name in names:
-        values = [row.value for row in rows if row.entry == name and not math.isnan(row.value)]
-        if values:
-            found.append(math.fsum(values) / len(values))
-    return found
+def _means_by_run(rows: Sequence[Row]) -> dict[str, float]:
+    """Return each run's mean over images, as far as it has one."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if not math.isnan(row.value):
+            values.setdefault(row.entry, []).append(row.value)
+    return {name: math.fsum(own) / len(own) for name, own in values.items()}
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -240,32 +253,38 @@ def find_changes(
     """Return what changes did, by dataset and metric.
 
     Args:
-        rows: of all runs; ``members``: label to its runs, one for each seed.
+        rows: of all runs that have scores.
+        members: label to its runs, one for each seed. Two labels are compared on the seeds that both have.
         pairs: first, second, and what was changed.
         tolerances: metric to the difference up to which a change is negligible.
     """
-    means = averaged(rows, members)
     found = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
         for metric, up in directions.items():
-            own, single = select(means, dataset, metric), select(rows, dataset, metric)
-            known = {row.entry for row in own}
-            asked = [pair for pair in pairs if {pair[0], pair[1]} <= known]
-            for (first, second, what), comparison in zip(
-                asked, compare_pairs(own, [(first, second) for first, second, _ in asked]), strict=True
-            ):
-                by_seed = _by_seed(single, members[first], members[second])
+            own = select(rows, dataset, metric)
+            known = _means_by_run(own)
+            asked = [(pair, both) for pair in pairs if (both := _seeds_of_both(members, pair[0], pair[1], known))]
+            sides = {}
+            for number, (_, both) in enumerate(asked):  # a label may stand here for other seeds than in another pair
+                sides[f"first {number}"], sides[f"second {number}"] = zip(*both, strict=True)
+            names = [(f"first {number}", f"second {number}") for number in range(len(asked))]
+            compared = compare_pairs(averaged(own, sides), names)
+            for ((first, second, what), both), comparison in zip(asked, compared, strict=True):
+                by_seed = tuple(known[one] - known[other] for one, other in both) if plan.seeds > 1 else ()
+                comparison = replace(comparison, first=first, second=second)
                 within = tolerances.get(metric, 0.0)
-                found.append(Change(first, second, what, dataset, metric, comparison, by_seed, up, within))
+                found.append(Change(first, second, what, dataset, metric, comparison, plan.seeds, by_seed, up, within))
     return found
 
 
-def _by_seed(rows: Sequence[Row], first: Sequence[str], second: Sequence[str]) -> tuple[float, ...]:
-    """Return the difference of two columns' means for each seed; nothing for one seed, or if one of them failed."""
-    left, right = _means_by_run(rows, first), _means_by_run(rows, second)
-    if len(left) != len(right) or len(left) < 2:
-        return ()
-    return tuple(a - b for a, b in zip(left, right, strict=True))
+def _seeds_of_both(
+    members: Mapping[str, Sequence[str]], first: str, second: str, known: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return the runs of two labels that have one seed, for each seed of which both runs have scores."""
+    if first not in members or second not in members:
+        return []
+    runs = zip(members[first], members[second], strict=True)
+    return [(one, other) for one, other in runs if one in known and other in known]
 
 
 def interval_text(value: Value) -> str:

@@ -78,9 +78,10 @@ def _score_line(findings: Findings, dataset: str, metric: str) -> Line:
     for planned in findings.plan.columns:
         value = findings.values.get((planned.label, dataset, metric))
         if value is not None:
-            cells.append(Cell(format_value(value.mean), interval_text(value)))
+            some = f"{value.seeds} of {findings.plan.seeds} seeds" if value.seeds < findings.plan.seeds else ""
+            cells.append(Cell(format_value(value.mean), ", ".join(filter(None, [interval_text(value), some]))))
         else:
-            cells.append(Cell("failed" if planned.label in findings.failed else "-"))
+            cells.append(Cell("failed" if any(label == planned.label for label, _ in findings.failed) else "-"))
     return Line(f"{metric} {'↑' if findings.directions[metric] else '↓'}", tuple(cells))
 
 
@@ -128,9 +129,23 @@ def method_sentences(findings: Findings) -> list[str]:
         + f"; below {fewest_images(findings.changes)} nothing is tested. {_tolerances(findings)}".rstrip(),
         f"Cost on {findings.device}. Latency and memory: a forward pass of one {LATENCY_SIZE}x{LATENCY_SIZE} input in "
         f"float32. Training step: forward and backward of the generator with the batch of its last stage{precision}. "
-        "Trained for: all stages of the first seed, those shared with other columns included.",
+        "Trained for: all stages, those shared with other columns included.",
+        *_shown_seeds(findings),
         *budget.notes,
     ]
+
+
+def _shown_seeds(findings: Findings) -> list[str]:
+    """Return whose pictures, costs and times are shown, where there are several seeds."""
+    if findings.plan.seeds == 1:
+        return []
+    others = [
+        f"of {planned.label} of seed {seed}"
+        for planned in findings.plan.trained
+        for seed, run in enumerate(planned.runs)
+        if seed > 0 and run is findings.shown.get(planned.label)
+    ]
+    return [", ".join(["Pictures, cost and time are of the first seed, which is seed 0", *others]) + "."]
 
 
 def fewest_images(found: Sequence[Change]) -> str:
@@ -169,6 +184,8 @@ def change_sentences(findings: Findings) -> list[str]:
         silent = [c for c in changes if c.verdict == "not shown"]
         if silent:
             parts.append("no difference shown in " + ", ".join(f"{c.metric} on {c.dataset}" for c in silent))
+        if any(c.verdict == "too few seeds" for c in changes):
+            parts.append("too few seeds that both have")
         untested = list(dict.fromkeys(c.dataset for c in changes if c.verdict == "not tested"))
         if untested:
             parts.append(f"not tested on {', '.join(untested)}, which has too few images")
@@ -178,9 +195,8 @@ def change_sentences(findings: Findings) -> list[str]:
 
 def _evidence(change: Change) -> str:
     """Return a difference with its interval over images and, where there are several seeds, that over seeds."""
-    if change.over_seeds is None:
-        return change.arithmetic
-    return f"{change.arithmetic}, over seeds {change.arithmetic_over_seeds.partition(' ')[2]}"
+    _, _, interval = change.arithmetic_over_seeds.partition(" ")  # the same mean stands before it
+    return f"{change.arithmetic}, over seeds {interval}" if interval else change.arithmetic
 
 
 def p_value(change: Change) -> str:
@@ -222,7 +238,7 @@ def markdown(findings: Findings) -> str:
             text += _markdown_row([f"*{block.title}*", *[""] * len(labels)])
         for line in block.lines:
             cells = [f"**{c.text}**" if c.changed else c.text for c in line.cells]
-            cells = [f"{text}<br>{c.detail}" if c.detail else text for text, c in zip(cells, line.cells, strict=True)]
+            cells = [f"{cell}<br>{c.detail}" if c.detail else cell for cell, c in zip(cells, line.cells, strict=True)]
             text += _markdown_row([line.label, *cells])
     text += ["", "## Which change did what", ""]
     text += [f"- {sentence}" for sentence in change_sentences(findings)]
@@ -242,7 +258,7 @@ def markdown(findings: Findings) -> str:
             ]
             text += _markdown_row([*cells, p_value(c), c.verdict])
     if findings.failed:
-        text += ["", "## Failed", ""] + [f"- {label}: {reason}" for label, reason in findings.failed.items()]
+        text += ["", "## Failed", ""] + [f"- {run}: {reason}" for run, reason in findings.failures.items()]
     text += ["", "## Method", ""]
     text += [f"- {sentence}" for sentence in (*method_sentences(findings), *findings.notes)]
     return "\n".join(text) + "\n"
@@ -258,6 +274,7 @@ def table_csv(findings: Findings) -> str:
     header = ["column", "entry", *plan.rows, "dataset", "metric", "protocol", "higher_is_better"]
     header += ["mean", "low", "high", "deviation", "seeds", "images"]
     header += ["parameters", "multiply_adds", "milliseconds", "peak_bytes", "step_milliseconds", "step_peak_bytes"]
+    header += ["training_seconds"]
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
@@ -271,6 +288,7 @@ def table_csv(findings: Findings) -> str:
         row += [value.seeds, value.images]
         row += [cost.parameters, cost.multiply_adds, cost.milliseconds, cost.peak_bytes] if cost else [""] * 4
         row += [step.milliseconds, step.peak_bytes] if step else [""] * 2
+        row += [findings.seconds.get(label, "")]
         writer.writerow(row)
     return buffer.getvalue()
 
@@ -293,15 +311,14 @@ def changes_csv(findings: Findings) -> str:
         "p",
         "p_holm",
     ]
-    writer.writerow([*header, "seeds_difference", "seeds_low", "seeds_high", "verdict"])
+    writer.writerow([*header, "by_seed", "seeds_low", "seeds_high", "verdict"])
     for kind, changes in (("column", findings.changes), ("start", findings.starts)):
         for c in changes:
             found = c.comparison
             row: list[object] = [kind, c.first, c.second, c.what, c.dataset, c.metric]
             row += [_number(found.difference), _number(found.low), _number(found.high), found.images]
             row += ["" if found.p is None else repr(found.p), "" if found.p_holm is None else repr(found.p_holm)]
-            over_seeds = (math.fsum(c.by_seed) / len(c.by_seed), *c.over_seeds) if c.over_seeds else (math.nan,) * 3
-            row += [_number(number) for number in over_seeds]
+            row += [" ".join(map(repr, c.by_seed)), *map(_number, c.over_seeds or (math.nan, math.nan))]
             writer.writerow([*row, c.verdict])
     return buffer.getvalue()
 

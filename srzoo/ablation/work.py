@@ -127,7 +127,7 @@ def ablate(
         found = work.benchmark()
         result.computed = found.computed
         result.findings = work.find(found)
-        images = work.pictures()
+        images = work.pictures(result.findings.shown)
         write_tables(result.findings, folder)
         write_forest(result.findings.changes, result.findings.directions, folder / "changes.png")
         drawn = write_figure(result.findings, images, folder / "figure.png")
@@ -308,13 +308,27 @@ class _Work:
     # --- benchmark ---------------------------------------------------------------------------------------------------
 
     def members(self) -> dict[str, list[str]]:
-        """Return each column's label, and each earlier stage's, to its finished runs."""
-        groups = {planned.label: planned.runs for planned in self.plan.trained} | earlier_stages(self.plan)
-        return {label: [run.name for run in runs if self.is_finished(run)] for label, runs in groups.items()}
+        """Return each column's label, and each earlier stage's, to its runs, one for each seed, if any is finished."""
+        return {
+            label: [run.name for run in runs]
+            for label, runs in self._groups().items()
+            if any(map(self.is_finished, runs))
+        }
+
+    def _groups(self) -> dict[str, tuple[Run, ...]]:
+        return {planned.label: planned.runs for planned in self.plan.trained} | earlier_stages(self.plan)
+
+    def shown(self, found: BenchResult) -> dict[str, Run]:
+        """Return each label's first run that has scores: its outputs, costs and time are what is shown."""
+        candidates = {
+            label: [run for run in runs if self.is_finished(run) and run.name not in found.failed]
+            for label, runs in self._groups().items()
+        }
+        return {label: runs[0] for label, runs in candidates.items() if runs}
 
     def benchmark(self) -> BenchResult:
         """Score every finished run, as far as that is not known."""
-        names = list(dict.fromkeys(name for names in self.members().values() for name in names))
+        names = list(dict.fromkeys(r.name for runs in self._groups().values() for r in runs if self.is_finished(r)))
         if not names:
             raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(self.failed.values())))
         budget = self.plan.budget
@@ -328,22 +342,23 @@ class _Work:
             progress=lambda name, dataset, done, total: self.progress("bench", dataset, done, total, {}),
         )
 
-    def pictures(self) -> dict[tuple[str, str], dict[str, Path]]:
-        """Return ``(dataset, image)`` of the figure to label to the file of the first seed's output."""
+    def pictures(self, runs: Mapping[str, Run]) -> dict[tuple[str, str], dict[str, Path]]:
+        """Return ``(dataset, image)`` of the figure to label to the file of what its run made of it."""
         merged = merge([self.out / "bench"], self.plan.budget.protocol)
-        names = {label: members[0] for label, members in self.members().items() if members}
         shown: dict[tuple[str, str], dict[str, Path]] = {}
         for place in ((e.dataset, e.image) for e in self.plan.ablation.figure):
             files = merged.pictures.get(place[0], {}).get(place[1], {}) if place in self.exhibits else {}
             for planned in self.plan.columns:
-                key = REFERENCE if planned.entry is None else names.get(planned.label, "")
+                run = runs.get(planned.label)
+                key = REFERENCE if planned.entry is None else run.name if run is not None else ""
                 if key in files:
                     shown.setdefault(place, {})[planned.label] = files[key]
         return shown
 
     def find(self, found: BenchResult) -> Findings:
         """Return what the scores say."""
-        members = {label: names for label, names in self.members().items() if names}
+        members = self.members()
+        shown = self.shown(found)
         rows = [row for row in found.rows if row.entry not in found.failed]
         means = averaged(rows, members)
         values: dict[tuple[str, str, str], Value] = {}
@@ -365,8 +380,8 @@ class _Work:
         specs = {metric: get_registry().get("metric", metric).spec for metric in found.directions}
         tolerances = {metric: spec.tolerance for metric, spec in specs.items() if isinstance(spec, MetricSpec)}
         steps = StepCosts(self.out / "steps.json")
-        costs = {label: found.costs[names[0]][0] for label, names in members.items() if names[0] in found.costs}
-        entries = {p.label: p.runs[0].entry for p in self.plan.trained if p.label in members}
+        costs = {label: found.costs[run.name][0] for label, run in shown.items() if run.name in found.costs}
+        trained = {planned.label: shown[planned.label] for planned in self.plan.trained if planned.label in shown}
         notes = [labelled(name, reason) for name, reason in found.unavailable.items()]
         notes += [f"{name} failed in the benchmark: {reason}" for name, reason in found.failed.items()]
         return Findings(
@@ -377,26 +392,25 @@ class _Work:
             find_changes(self.plan, rows, members, pairs, found.directions, tolerances),
             find_changes(self.plan, rows, members, starts, found.directions, tolerances),
             costs,
-            {label: steps.of(entry) for label, entry in entries.items()},
-            self._training_seconds(),
-            self._failures(),
+            {label: steps.of(run.entry) for label, run in trained.items()},
+            {
+                label: sum(_logged_seconds(self.runs / part.name) for part in lineage(run))
+                for label, run in trained.items()
+            },
+            shown,
+            self._failures(found),
             device_name(best_device()),
             notes,
         )
 
-    def _training_seconds(self) -> dict[str, float]:
+    def _failures(self, found: BenchResult) -> dict[tuple[str, int], str]:
+        reasons = {**found.failed, **self.failed}
         return {
-            planned.label: sum(_logged_seconds(self.runs / run.name) for run in lineage(planned.runs[0]))
+            (planned.label, seed): reasons[run.name]
             for planned in self.plan.trained
+            for seed, run in enumerate(planned.runs)
+            if run.name in reasons
         }
-
-    def _failures(self) -> dict[str, str]:
-        found = {}
-        for planned in self.plan.trained:
-            reasons = [self.failed[run.name] for run in planned.runs if run.name in self.failed]
-            if reasons:
-                found[planned.label] = reasons[0]
-        return found
 
 
 @contextmanager

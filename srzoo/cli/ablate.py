@@ -130,22 +130,21 @@ def ablate_command(
         return
     _print_findings(result.findings)
     fresh = f"{len(result.trained)} runs trained and {result.computed} scores computed now"
-    is_drawn = (result.out / "figure.png").is_file()
+    drawn = [name for name in ("changes.png", "figure.png") if (result.out / name).is_file()]
     console.print(
-        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also table.md, table.csv, changes.csv, "
-        f"changes.png"
-        f"{', figure.png' if is_drawn else ''} and bench/report.html there.[/dim]",
+        f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also "
+        f"{', '.join(['table.md', 'table.csv', 'changes.csv', *drawn])} and bench/report.html there.[/dim]",
         soft_wrap=True,
         highlight=False,
     )
-    if plan.ablation.figure and not figure and not is_drawn:
+    if plan.ablation.figure and not figure and "figure.png" not in drawn:
         wanted = ", ".join(dict.fromkeys(exhibit.dataset for exhibit in plan.ablation.figure))
         console.print(
             f"[dim]No figure: its images are of {wanted}; the benchmark was on {', '.join(plan.budget.data)}.[/dim]",
             soft_wrap=True,
             highlight=False,
         )
-    for label, reason in result.findings.failed.items():
+    for label, reason in result.findings.failures.items():
         print_error(f"column {label}: {reason}")
     if result.findings.failed:
         raise typer.Exit(1)
