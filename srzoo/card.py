@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ _USE = {
     "onnx": "input `lr` (N, 3, H, W), output `sr` (N, 3, {scale}H, {scale}W), all sizes dynamic",
     "torchscript": '`torch.jit.load("{file}")`, (N, 3, H, W) to (N, 3, {scale}H, {scale}W)',
 }
+
+_BACKBONES = {"lpips_alex": "alexnet", "lpips_squeeze": "squeezenet", "lpips_vgg": "vgg"}
+"""Metric to how the extractors of its backbone are called."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +159,28 @@ def _training(model: Model) -> str:
     with contextlib.suppress(ValueError):  # without the defaults, unless it was trained by another version
         recipe = Training.model_validate(recipe).model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(_portable(recipe), sort_keys=False, default_flow_style=None, width=100)
-    ran = _run(model.entry.recorded, recipe.get("seed", 0))
-    return f"## Training\n\nData: {data}.{ran}\n\n```yaml\n{text}```"
+    ran = _run(model.entry.recorded, recipe)
+    return f"## Training\n\nData: {data}.{_discriminator(model.entry)}{ran}\n\n```yaml\n{text}```"
 
 
-def _run(recorded: Recorded | None, seed: object) -> str:
+def _discriminator(entry: Entry) -> str:
+    """Return the discriminator that an entry was trained against, as a sentence after another."""
+    if entry.discriminator is None:
+        return ""
+    written = _portable(entry.model_dump(mode="json", exclude_defaults=True)["discriminator"])
+    text = yaml.safe_dump(written, sort_keys=False, default_flow_style=True, width=math.inf).strip()
+    return f" Discriminator: `{text}`."
+
+
+def _run(recorded: Recorded | None, recipe: Mapping[str, Any]) -> str:
     """Return what is known of the run, as a sentence after another."""
     if recorded is None or not recorded.command:
         return ""
-    length = f": {recorded.steps:,} steps" if recorded.steps else ""
+    seed = recipe.get("seed", 0)
+    stages = list(recipe.get("stages", {}).values())
+    planned = stages[0].get("steps", 0) if len(stages) == 1 else 0  # of several, the record has the last one's
+    of_all = f" of its {planned:,}" if recorded.steps and recorded.steps < planned else ""
+    length = f": {recorded.steps:,}{of_all} steps" if recorded.steps else ""
     time = f" in {recorded.hours:g} hours" if recorded.hours else ""
     place = f" on {recorded.device}" if recorded.device else ""
     date = f", {recorded.date}" if recorded.date else ""
@@ -179,11 +196,38 @@ def _scores(model: Model) -> str:
     for dataset, scores in recorded.scores.items():
         cells = [format_value(scores[metric]) if metric in scores else "-" for metric in metrics]
         lines.append(f"| {dataset} | {' | '.join(cells)} |")
-    table = "\n".join(lines)
+    table = "\n".join([*lines, *_reservations(model.entry, metrics), *_self_ensembles(model)])
     return (
         f"## Scores\n\nProtocol `{recorded.protocol}`, x{model.entry.scale}; `srzoo verify {model.name}` computes them "
         f"again.\n\n{table}"
     )
+
+
+def _reservations(entry: Entry, metrics: Sequence[str]) -> list[str]:
+    """Return a paragraph on the metrics that look at an image by the network that a loss looked at it by."""
+    stages = entry.training.stages.values() if entry.training is not None else ()
+    extractors = [term.options.get("extractor") for stage in stages for term in stage.losses.values()]
+    names = [str(found.get("name") if isinstance(found, Mapping) else found).lower() for found in extractors]
+    shared = [m for m in metrics if m in _BACKBONES and any(name.startswith(_BACKBONES[m]) for name in names)]
+    if not shared:
+        return []
+    return [
+        "",
+        f"A loss of its training looks at images by the backbone of {', '.join(shared)}, which favours it there.",
+    ]
+
+
+def _self_ensembles(model: Model) -> list[str]:
+    """Return a paragraph on the entries that are self-ensembles of these weights."""
+    if model.entry.weights is None:
+        return []
+    found = []
+    for other in map(get_zoo().entry, get_zoo().names()):
+        if other.self_ensemble and other.weights is not None and other.weights.sha256 == model.entry.weights.sha256:
+            scores = other.recorded.scores if other.recorded is not None else {}
+            told = "; ".join(f"{d} {' / '.join(map(format_value, values.values()))}" for d, values in scores.items())
+            found += ["", f"Its self-ensemble is the entry `{other.name}`" + (f": {told}." if told else ".")]
+    return found
 
 
 def zoo_text(model: Model, file: str, licence: str = "") -> str:

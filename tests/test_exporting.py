@@ -19,6 +19,7 @@ from reference_nets import EDSR, MSRResNet, RRDBNet, SRGANGenerator
 from torch import nn
 from typer.testing import CliRunner
 
+from srzoo.card import model_card
 from srzoo.cli import app
 from srzoo.compose import build_generator
 from srzoo.composition import full_composition
@@ -457,6 +458,20 @@ def test_the_card_says_what_where_from_and_how_good(tmp_path: Path) -> None:
     assert "615,747 parameters" in text
     assert entry.weights is not None
     assert entry.weights.sha256 in text
+    assert "Discriminator" not in text and "favours" not in text and "of its" not in text
+
+
+def test_the_card_says_what_a_reader_might_take_for_granted() -> None:
+    def card(name: str) -> str:
+        return model_card(load_model(name), {})
+
+    assert ", seed 0: 20,000 of its 37,400 steps in 0.094 hours on one" in card("srresnet-muon-x4")
+    gan = card("esrgan-lite-x4")
+    assert "A loss of its training looks at images by the backbone of lpips_squeeze, which favours it there." in gan
+    (discriminator,) = re.findall(r" Discriminator: `(.*?)`\.", gan)
+    written = yaml.safe_load(discriminator)
+    assert written == {"name": "vgg128", "num_features": 16}
+    assert "entry `srresnet-plus-x4`: set5 31.97 / 0.8930 / 0.1580; set14" in card("srresnet-annealed-x4")
 
 
 def test_a_card_without_scores_or_licence_says_so(trained: Callable[..., str], tmp_path: Path) -> None:
