@@ -91,6 +91,21 @@ def test_the_scores_of_the_readme_are_those_that_are_recorded() -> None:
                 assert_rounded(text, scores[metric], f"{name}, {data}")
 
 
+def test_the_scores_beside_published_ones_are_those_that_are_recorded() -> None:
+    from srzoo.zoo import get_zoo
+
+    text = README.partition("### How far from the papers")[2].partition("\n## ")[0]
+    text += (ROOT / "docs" / "classics.md").read_text().partition("## Published and here")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| `([a-z0-9-]+-x4)`[^|]* \| ([\d. |]+) \|$", text, flags=re.MULTILINE)
+    rows = [(name, cells) for published, name, cells in rows if "rgb" not in published]
+    assert len(rows) == 9
+    for name, cells in rows:
+        recorded = get_zoo().entry(name).recorded
+        assert recorded is not None
+        for data, cell in zip(("set5", "set14", "bsd100"), cells.split(" | "), strict=True):
+            assert_rounded(cell, recorded.scores[data]["psnr"], f"{name}, {data}")
+
+
 def assert_rounded(text: str, value: float, where: str) -> None:
     half = 0.5 * 10.0 ** -len(text.partition(".")[2])
     assert abs(float(text) - value) <= half * 1.001, f"{where}: {text} stands for {value}"
