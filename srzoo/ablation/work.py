@@ -383,7 +383,8 @@ class _Work:
         costs = {label: found.costs[run.name][0] for label, run in shown.items() if run.name in found.costs}
         trained = {planned.label: shown[planned.label] for planned in self.plan.trained if planned.label in shown}
         notes = [labelled(name, reason) for name, reason in found.unavailable.items()]
-        notes += [f"{name} failed in the benchmark: {reason}" for name, reason in found.failed.items()]
+        of_columns = {run.name for planned in self.plan.trained for run in planned.runs}  # told as failures
+        notes += [f"{n} failed in the benchmark: {why}" for n, why in found.failed.items() if n not in of_columns]
         return Findings(
             self.plan,
             {board.dataset: board.images for board in found.leaderboards},
@@ -404,7 +405,7 @@ class _Work:
         )
 
     def _failures(self, found: BenchResult) -> dict[tuple[str, int], str]:
-        reasons = {**found.failed, **self.failed}
+        reasons = {**{name: f"in the benchmark: {why}" for name, why in found.failed.items()}, **self.failed}
         return {
             (planned.label, seed): reasons[run.name]
             for planned in self.plan.trained
