@@ -26,7 +26,7 @@ from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
 from srzoo.ablation.results import Change, duration, find_changes, student_interval, what_changed
 from srzoo.ablation.table import change_sentences, fewest_images, write_tables
-from srzoo.ablation.work import _Work, ablate
+from srzoo.ablation.work import _leave_launcher, _Work, ablate
 from srzoo.cli import app
 from srzoo.data import load_image_set
 from srzoo.errors import DataError, EntryError, InputError, UnknownNameError
@@ -642,6 +642,21 @@ def test_processes_share_the_columns(tmp_path: Path, photos: str) -> None:
 
 
 # --- command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gpus", "local", "devices"), [(0, 4, 8), (1, 8, 1), (4, 4, 8), (2, 4, 4), (8, 4, 8)])
+def test_processes_on_one_gpu_are_not_taken_for_as_many_gpus(
+    gpus: int, local: int, devices: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for name, value in {"RANK": 7, "WORLD_SIZE": 8, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": local}.items():
+        monkeypatch.setenv(name, str(value))
+    assert _leave_launcher() == (7, 8, devices)
+    assert chosen == ([3 % gpus] if gpus else [])
+    assert "RANK" not in os.environ, "it is no part of a group any more"
+    assert _leave_launcher() == (0, 1, 1)
 
 
 def test_the_command_lists_plans_and_says_what_is_wrong() -> None:

@@ -118,7 +118,8 @@ def method_sentences(findings: Findings) -> list[str]:
     else:
         interval = f"Intervals: {percent}, bootstrap over images; one seed tells nothing about how runs differ"
     precisions = list(dict.fromkeys(step.precision for step in findings.steps.values() if step.precision))
-    precision = f", in {' and '.join(precisions)}" if precisions else ""
+    how = f", in {' and '.join(precisions)}" if precisions else ""
+    how += "" if findings.device.startswith("CPU") else ", launched operation by operation"
     return [
         f"Budget {plan.budget_name}, {runs}: {budget.summary}",
         f"Scores of protocol {budget.protocol}, mean over images and seeds. {interval}.",
@@ -128,7 +129,7 @@ def method_sentences(findings: Findings) -> list[str]:
         + (", and the interval over seeds with them" if plan.seeds > 1 else "")
         + f"; below {fewest_images(findings.changes)} nothing is tested. {_tolerances(findings)}".rstrip(),
         f"Cost on {findings.device}. Latency and memory: a forward pass of one {LATENCY_SIZE}x{LATENCY_SIZE} input in "
-        f"float32. Training step: forward and backward of the generator with the batch of its last stage{precision}. "
+        f"float32. Training step: forward and backward of the generator with the batch of its last stage{how}. "
         "Trained for: all stages, those shared with other columns included.",
         *_shown_seeds(findings),
         *budget.notes,

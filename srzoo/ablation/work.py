@@ -111,14 +111,14 @@ def ablate(
         InputError: recipe, budget, an entry, a dataset or the folder does not fit; nothing has been trained.
         InterruptedRunError: SIGTERM or Ctrl-C; the state is saved.
     """
-    rank, processes = _leave_launcher()
+    rank, processes, devices = _leave_launcher()
     plan = make_plan(read_recipe(recipe), budget, seeds)
     folder = Path(out) if out is not None else Path("ablations") / f"{plan.source.name}-{budget}"
     trained = Path(runs) if runs is not None else folder / "runs"
     work = _Work(plan, folder, trained, progress or (lambda *_: None), announce or (lambda _: None))
     work.check(figure)
     work.claim()
-    work.tell_estimate(processes)
+    work.tell_estimate(processes, devices)
     work.train_all()
     result = AblationResult(plan, folder, work.trained)
     if rank > 0:
@@ -135,19 +135,22 @@ def ablate(
     return result
 
 
-def _leave_launcher() -> tuple[int, int]:
-    """Return rank and number of the processes a launcher started, and make this one independent of the others.
+def _leave_launcher() -> tuple[int, int, float]:
+    """Return rank and number of the processes a launcher started, and the devices they have between them.
 
-    Columns are what is shared out, so every process trains alone, on the GPU that the launcher meant for it.
+    This process is independent of the others then: columns are what is shared out, so every process trains alone, on
+    the GPU that the launcher meant for it. Without a GPU each has its own cores.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", world)), torch.cuda.device_count()
+    devices = world * min(1.0, gpus / here) if gpus else float(world)
     if world > 1:
         for name in LAUNCHED:
             os.environ.pop(name, None)
         if torch.cuda.device_count():
             torch.cuda.set_device(local % torch.cuda.device_count())
-    return rank, world
+    return rank, world, devices
 
 
 class _Work:
@@ -228,8 +231,11 @@ class _Work:
             named = " at budget ".join(str(found.get(key)) for key in own) if isinstance(found, dict) else found
             raise InputError(f"{self.out} holds the ablation {named}; give another --out.")
 
-    def tell_estimate(self, processes: int) -> None:
-        """Say what is left to train, and how long it will take; a missing backbone is noticed here."""
+    def tell_estimate(self, processes: int, devices: float) -> None:
+        """Say what is left to train, and how long it will take; a missing backbone is noticed here.
+
+        On a GPU steps are measured launch by launch and trained in recordings, so that is the most it will take.
+        """
         pending = self.pending()
         total = self.plan.runs()
         if not pending:
@@ -240,8 +246,9 @@ class _Work:
         wanted = sum((run.steps - self._steps_done(run)) * seconds[run.name] for run in pending)
         shared = f" shared by {processes} processes" if processes > 1 else ""
         steps = sum(run.steps - self._steps_done(run) for run in pending)
+        about = "about" if best_device().type == "cpu" else "at most"
         self.announce(
-            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: about {duration(wanted / processes)} of "
+            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: {about} {duration(wanted / devices)} of "
             f"steps on {device_name(best_device())}{shared}, some seconds more for every run to start, and then the "
             "benchmark."
         )
