@@ -32,8 +32,8 @@ _USE = {
     "torchscript": '`torch.jit.load("{file}")`, (N, 3, H, W) to (N, 3, {scale}H, {scale}W)',
 }
 
-_BACKBONES = {"lpips_alex": "alexnet", "lpips_squeeze": "squeezenet", "lpips_vgg": "vgg"}
-"""Metric to how the extractors of its backbone are called."""
+_BACKBONES = {"lpips_alex": "alexnet", "lpips_squeeze": "squeezenet1_1", "lpips_vgg": "vgg16"}
+"""Metric to the extractor that is its backbone."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,10 @@ def _scores(model: Model) -> str:
 def _reservations(entry: Entry, metrics: Sequence[str]) -> list[str]:
     """Return a paragraph on the metrics that look at an image by the network that a loss looked at it by."""
     stages = entry.training.stages.values() if entry.training is not None else ()
-    extractors = [term.options.get("extractor") for stage in stages for term in stage.losses.values()]
-    names = [str(found.get("name") if isinstance(found, Mapping) else found).lower() for found in extractors]
-    shared = [m for m in metrics if m in _BACKBONES and any(name.startswith(_BACKBONES[m]) for name in names)]
+    found = [term.options.get("extractor") for stage in stages for term in stage.losses.values()]
+    extractors = [extractor if isinstance(extractor, Mapping) else {"name": extractor} for extractor in found]
+    names = {str(e.get("name")).rpartition("/")[2] for e in extractors if e.get("pretrained", True)}
+    shared = [metric for metric in metrics if _BACKBONES.get(metric) in names]
     if not shared:
         return []
     return [
@@ -222,7 +223,11 @@ def _self_ensembles(model: Model) -> list[str]:
     if model.entry.weights is None:
         return []
     found = []
-    for other in map(get_zoo().entry, get_zoo().names()):
+    for name in get_zoo().names():
+        try:
+            other = get_zoo().entry(name)
+        except SrzooError:  # of a zoo file that has nothing to do with this model
+            continue
         if other.self_ensemble and other.weights is not None and other.weights.sha256 == model.entry.weights.sha256:
             scores = other.recorded.scores if other.recorded is not None else {}
             told = "; ".join(f"{d} {' / '.join(map(format_value, values.values()))}" for d, values in scores.items())

@@ -527,7 +527,7 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
     text = (out / "table.md").read_text()
     assert "- small, seed 0: not finite." in text and "- sum, seed 1: not finite." in text
     assert text.count("<br>1 of 2 seeds |") == 2 * 2, "two columns, two metrics, and no interval"
-    assert "which is seed 0, of small of seed 1." in text
+    assert "which is seed 0; those of column small of seed 1." in text
     changes = {(c.first, c.metric): c for c in findings.changes}
     assert [len(changes[label, "psnr"].by_seed) for label in ("small", "sum") if (label, "psnr") in changes] == [1]
     assert findings.shown["small"] is plan.planned("small").runs[1]

@@ -111,12 +111,24 @@ def assert_rounded(text: str, value: float, where: str) -> None:
     assert abs(float(text) - value) <= half * 1.001, f"{where}: {text} stands for {value}"
 
 
-RECORDED = ["esrgan-ablation-gpu", "esrgan-ablation-cpu", "batchnorm-ablation-cpu", "deep-rrdb-ablation-cpu"]
+RECORDED = ["esrgan-ablation-gpu", "esrgan-ablation-cpu-seeds", "esrgan-ablation-cpu"]
+RECORDED += ["batchnorm-ablation-cpu", "deep-rrdb-ablation-cpu"]
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_tables_of_the_page_on_ablations_are_the_results(name: str) -> None:
     (section,) = [text for text in ABLATIONS.split("\n## ") if f"results/{name})" in text]
+    assert rows_that_are_the_results(section, name) >= 3
+
+
+def test_the_table_of_the_readme_is_the_result_whose_figure_stands_above_it() -> None:
+    (section,) = [text for text in README.split("\n## ") if text.startswith("Ablate\n")]
+    (name,) = re.findall(r"results/([\w-]+)/figure\.png", section)
+    assert rows_that_are_the_results(section, name) == 4
+
+
+def rows_that_are_the_results(section: str, name: str) -> int:
+    """Compare the rows of a section's table with a recorded one; return how many were compared."""
     with open(ROOT / "benchmarks" / "results" / name / "table.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if not row["column"].startswith("psnr stage")]
     metrics = {"PSNR": "psnr", "SSIM": "ssim", "LPIPS (SqueezeNet)": "lpips_squeeze"}
@@ -137,7 +149,7 @@ def test_the_tables_of_the_page_on_ablations_are_the_results(name: str) -> None:
         checked += 1
         for text, value in zip(cells.split(" | "), values, strict=True):
             assert_rounded(text, value, label)
-    assert checked >= 3
+    return checked
 
 
 def test_the_table_of_gan_criteria_is_the_result() -> None:
@@ -247,3 +259,21 @@ def test_commands_and_options_in_the_page_on_studies_exist() -> None:
         assert helped.exit_code == 0, f"there is no command srzoo mos {name}"
         for option in re.findall(r"--[a-z-]+", rest):
             assert option in helped.output, f"srzoo mos {name} has no option {option}"
+
+
+def test_the_changes_in_the_readme_are_the_results() -> None:
+    rows = re.findall(r"^\| (\d) against (\d): [^|]* \| (.*) \|$", README, flags=re.MULTILINE)
+    assert [first for first, _, _ in rows] == ["3", "4", "5", "6", "7"]
+    for place, name in enumerate(["esrgan-ablation-gpu", "esrgan-ablation-cpu-seeds", "esrgan-ablation-cpu"]):
+        with open(ROOT / "benchmarks" / "results" / name / "changes.csv", newline="") as file:
+            found = {
+                (row["first"], row["second"], row["metric"]): row
+                for row in csv.DictReader(file)
+                if (row["kind"], row["dataset"]) == ("column", "bsd100")
+            }
+        for first, second, cells in rows:
+            texts = cells.split(" | ")[place].split(" / ")
+            for text, metric in zip(texts, ("psnr", "lpips_squeeze"), strict=True):
+                row = found[first, second, metric]
+                assert_rounded(text.strip("*"), float(row["difference"]), f"{name}, {first}, {metric}")
+                assert text.startswith("**") == (row["verdict"] in ("better", "worse")), f"{name}, {first}, {metric}"

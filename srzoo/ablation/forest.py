@@ -176,7 +176,7 @@ def _explain(figure: Figure, several_seeds: bool, colours: Colours) -> None:
     marks = [
         (Line2D([], [], color=colours["better"], **dot), "better"),
         (Line2D([], [], color=colours["worse"], **dot), "worse"),
-        (Line2D([], [], color=ink, markerfacecolor="none", **dot), "negligible, not shown or not tested"),
+        (Line2D([], [], color=ink, markerfacecolor="none", **dot), "negligible, or not shown"),
         (Line2D([], [], color=ink, linewidth=6, alpha=0.3), f"{percent} interval over images"),
     ]
     if several_seeds:

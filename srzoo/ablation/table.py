@@ -78,7 +78,8 @@ def _score_line(findings: Findings, dataset: str, metric: str) -> Line:
     for planned in findings.plan.columns:
         value = findings.values.get((planned.label, dataset, metric))
         if value is not None:
-            some = f"{value.seeds} of {findings.plan.seeds} seeds" if value.seeds < findings.plan.seeds else ""
+            lacks = findings.plan.seeds > 1 and value.seeds < findings.plan.seeds
+            some = f"{value.seeds} of {findings.plan.seeds} seeds" if lacks else ""
             cells.append(Cell(format_value(value.mean), ", ".join(filter(None, [interval_text(value), some]))))
         else:
             cells.append(Cell("failed" if any(label == planned.label for label, _ in findings.failed) else "-"))
@@ -141,12 +142,12 @@ def _shown_seeds(findings: Findings) -> list[str]:
     if findings.plan.seeds == 1:
         return []
     others = [
-        f"of {planned.label} of seed {seed}"
+        f"those of column {planned.label} of seed {seed}"
         for planned in findings.plan.trained
         for seed, run in enumerate(planned.runs)
         if seed > 0 and run is findings.shown.get(planned.label)
     ]
-    return [", ".join(["Pictures, cost and time are of the first seed, which is seed 0", *others]) + "."]
+    return ["; ".join(["Pictures, cost and time are of the first seed, which is seed 0", *others]) + "."]
 
 
 def fewest_images(found: Sequence[Change]) -> str:

@@ -243,14 +243,15 @@ class _Work:
             return
         costs = StepCosts(self.out / "steps.json")
         seconds = {run.name: step_seconds(run, terms_of(run), costs.of(run.entry)) for run in pending}
-        wanted = sum((run.steps - self._steps_done(run)) * seconds[run.name] for run in pending)
-        shared = f" shared by {processes} processes" if processes > 1 else ""
+        left = {run.name: (run.steps - self._steps_done(run)) * seconds[run.name] for run in pending}
+        longest = max(sum(left.get(part.name, 0.0) for part in lineage(run)) for run in pending)  # one after another
+        wanted = duration(max(sum(left.values()) / devices, longest))
         steps = sum(run.steps - self._steps_done(run) for run in pending)
-        about = "about" if best_device().type == "cpu" else "at most"
+        about = "about" if best_device().type == "cpu" else "at most about"
+        shared = f" shared by {processes} processes" if processes > 1 else ""
         self.announce(
-            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: {about} {duration(wanted / devices)} of "
-            f"steps on {device_name(best_device())}{shared}, some seconds more for every run to start, and then the "
-            "benchmark."
+            f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: {about} {wanted} of steps on "
+            f"{device_name(best_device())}{shared}, some seconds more for every run to start, and then the benchmark."
         )
 
     def _steps_done(self, run: Run) -> int:
