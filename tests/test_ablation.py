@@ -684,6 +684,7 @@ def test_the_smoke_budget_needs_nothing_but_what_is_installed(name: str, tmp_pat
     assert columns >= {planned.label for planned in plan_of(name, "smoke").trained}
 
 
+@pytest.mark.slow
 def test_ablations_may_share_their_runs(tmp_path: Path, photos: str) -> None:
     recipe, runs = tiny(tmp_path, photos), tmp_path / "shared"
     recipe.write_text(re.sub(r"figure:\n.*\n", "", recipe.read_text()))

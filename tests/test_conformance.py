@@ -1619,6 +1619,7 @@ PURE = (
 SLOWLY = "import time; time.sleep(0.6)"
 
 
+@pytest.mark.slow
 def test_imports_that_are_slow_heavy_or_not_pure_are_seen(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(site.folder)
     factories = {"own": "import torch\ntorch.manual_seed(0)\nprint('loaded')", "pure": PURE, "slowly": SLOWLY}

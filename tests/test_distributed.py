@@ -154,6 +154,7 @@ def reach_sometimes(put: Callable[[Any, str, Any], None], noticed: bool = True) 
     put(srzoo_gan.regularisers.R1, "__call__", penalty)
 
 
+@pytest.mark.slow
 def test_parameters_that_a_gradient_reaches_in_some_steps_or_processes_only(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def test_parameters_that_a_gradient_reaches_in_some_steps_or_processes_only(
             torch.testing.assert_close(two[network][name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_reached_now_and_then_without_notice_is_told(tmp_path: Path, photos: str) -> None:
     script = SOMETIMES.replace("NOTICED", "False")
     process = launch(tmp_path / "run", photos, "srgan-lite-x4", 5, GAN, subprocess.PIPE, script)
@@ -244,6 +246,7 @@ def test_parameters_that_no_gradient_reaches_stay_as_they_are(
         assert torch.equal(left[network]["spare.weight"], right[network]["spare.weight"])
 
 
+@pytest.mark.slow
 def test_batch_norm_in_both_networks_trains_on_two_processes_and_resumes(tmp_path: Path, photos: str) -> None:
     """The discriminator runs twice before its update: buffers that DDP broadcasts in between would break that."""
     changes = {
@@ -263,6 +266,7 @@ def test_batch_norm_in_both_networks_trains_on_two_processes_and_resumes(tmp_pat
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @SHARDS
 def test_a_sharded_run_goes_on_in_one_process(tmp_path: Path, photos: str) -> None:
     """What is saved is whole, whatever it was trained on."""

@@ -86,6 +86,7 @@ def test_what_is_known_of_one_is_not_taken_for_the_other(folder: Path, tmp_path:
     assert bench([PLUS], str(folder), "psnr", out=out, pictures=0).computed == 0
 
 
+@pytest.mark.slow
 def test_precisions_and_tiles_of_it_are_benchmarked_too(folder: Path) -> None:
     whole = psnr(bench(PLUS, str(folder), "psnr", precision="fp32,bf16"))
     tiled = psnr(bench(PLUS, str(folder), "psnr", tile=16))

@@ -62,7 +62,9 @@ def converted(installed: Path, checkpoint: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("dataset", ["set5", "set14", pytest.param("bsd100", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dataset", ["set5", *(pytest.param(name, marks=pytest.mark.slow) for name in ("set14", "bsd100"))]
+)
 def test_the_published_scores_are_reproduced(converted: None, dataset: str) -> None:
     found = srzoo.bench("imdn-x4", dataset, ["psnr", "ssim"], protocol="y")
     assert found.failed == {}

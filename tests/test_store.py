@@ -314,6 +314,7 @@ def _rows_in(out: Path) -> int:
         database.close()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(folder: Path, tmp_path: Path) -> None:
     bench("bicubic,nearest", str(folder), "psnr,ssim", out=tmp_path / "one", pictures=0)
     with socket.socket() as free:
