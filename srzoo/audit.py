@@ -12,13 +12,15 @@ import torch
 from accelerate.utils import set_seed
 from torch import nn
 
-from .compose import build_discriminator, build_generator, build_terms, has_adversarial_term, preflight
+from .compose import build_discriminator, build_generator, build_terms
+from .composition import has_adversarial_term
 from .data import load_image_set
 from .entry import Entry
 from .errors import InputError
 from .inference import best_device
 from .optim import autocast_in
 from .patches import as_batch, patches_for
+from .preflight import preflight
 from .pretrained import load_start
 from .process import restore_random_state
 from .recipe import Training

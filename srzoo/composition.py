@@ -11,7 +11,16 @@ from typing import Any, cast
 
 from .entry import ComponentRef, Entry
 from .options import SLOTS, check_options, signature_of, source_file
+from .recipe import Stage
 from .registry import Component, get_registry
+from .specs import LossSpec
+
+
+def has_adversarial_term(stage: Stage) -> bool:
+    """Whether a stage trains a discriminator."""
+    registry = get_registry()
+    specs = [registry.get("loss", t.name).spec for t in stage.losses.values() if t.weight > 0]
+    return any(isinstance(spec, LossSpec) and spec.role == "adversarial" for spec in specs)
 
 
 def full_composition(entry: Entry) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def make_optimizer(module: nn.Module, config: Optimizer, fused: bool = True) -> 
     except (ValueError, AssertionError, TypeError, RuntimeError, IndexError, KeyError, ImportError) as error:
         raise InputError(f"optimizer {config.name!r} refuses its settings: {error}.") from None
     names = {parameter: name for name, parameter in module.named_parameters()}
-    for layer, factor in config.rates.items():  # names that there are not, compose.preflight refuses
+    for layer, factor in config.rates.items():  # names that there are not, preflight refuses
         for group in list(optimizer.param_groups):
             chosen = [parameter for parameter in group["params"] if lies_in(names[parameter], layer)]
             if chosen:

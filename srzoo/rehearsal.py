@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from .compose import Term, build_discriminator, has_adversarial_term, imitating
+from .compose import Term, build_discriminator, imitating
+from .composition import has_adversarial_term
 from .entry import Entry
 from .errors import InputError, RecipeWarning, TrainingError
 from .optim import make_schedule, try_optimizer

@@ -13,7 +13,8 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from .compose import Term, build_discriminator, build_generator, has_adversarial_term
+from .compose import Term, build_discriminator, build_generator
+from .composition import has_adversarial_term
 from .distribution import equal_in_all_
 from .entry import Entry
 from .inference import to_channels_last

@@ -18,7 +18,8 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from .allocator import keep_freed_memory
-from .compose import build_generator, build_terms, cautions, has_adversarial_term, preflight
+from .compose import build_generator, build_terms, cautions
+from .composition import has_adversarial_term
 from .data import ImageSet, image_record, load_image_set, shared_images
 from .distribution import deterministic, launched
 from .entry import Entry
@@ -27,6 +28,7 @@ from .inference import best_device, device_name
 from .loop import Intervals, Progress, Run
 from .optim import autocast_in, precision_for
 from .patches import as_batch, patches_for
+from .preflight import preflight
 from .pretrained import load_start
 from .recipe import Training
 from .rehearsal import rehearse, try_optimizers

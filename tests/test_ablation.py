@@ -522,7 +522,7 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
         failed = plan.planned(label).runs[seed].name
         shutil.rmtree(out / "runs" / failed)
         work.failed[failed] = "not finite."
-    findings = work.find(work.benchmark())
+    findings = work.outcome.find(work.benchmark(), work.failed)
     write_tables(findings, out)
     text = (out / "table.md").read_text()
     assert "- small, seed 0: not finite." in text and "- sum, seed 1: not finite." in text

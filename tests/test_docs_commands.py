@@ -22,7 +22,7 @@ from reference_nets import RRDBNet
 from typer.testing import CliRunner
 
 from srzoo.cli import app
-from srzoo.compose import preflight
+from srzoo.preflight import preflight
 from srzoo.zoo import get_zoo
 
 torch.set_num_threads(1)

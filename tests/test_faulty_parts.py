@@ -21,11 +21,11 @@ import srzoo
 from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.cli.console import reports_errors
-from srzoo.compose import preflight
 from srzoo.conformance.run import check
 from srzoo.data import ImageItem, ImageSet
 from srzoo.errors import CompositionError, PluginError, TrainingError
 from srzoo.plugins import PluginRecord
+from srzoo.preflight import preflight
 from srzoo.registry import get_registry
 from srzoo.specs import ComponentSpec, DiscriminatorSpec, GeneratorSpec, LossSpec, MetricSpec, UpsamplerSpec
 from srzoo.training import train

@@ -55,7 +55,7 @@ ROWS = [
     {"patches"},
     {"weights"},
     {"compose", "states"},
-    {"costs", "pretrained", "scoring", "tasks", "backbones", "importing"},
+    {"costs", "preflight", "pretrained", "scoring", "tasks", "backbones", "importing"},
     {"runs", "report", "stages", "rehearsal", "timing", "teaching"},
     {"card", "programs", "step", "coverage", "failures"},
     {"exporting", "graphs"},

@@ -10,9 +10,10 @@ import torch
 
 import srzoo
 from srzoo.audit import audit
-from srzoo.compose import Term, build_terms, preflight
+from srzoo.compose import Term, build_terms
 from srzoo.errors import CompositionError, InputError
 from srzoo.optim import make_optimizer, make_schedule
+from srzoo.preflight import preflight
 from srzoo.recipe import LossTerm, Optimizer, Schedule
 from srzoo.tasks import PixelTask
 from srzoo.training import train

@@ -24,7 +24,7 @@ from tiny import TINY, TINY_GAN
 from torch import nn
 
 from srzoo.cli.train import _better_before
-from srzoo.compose import Term, build_discriminator, build_generator, preflight
+from srzoo.compose import Term, build_discriminator, build_generator
 from srzoo.curves import collect_curves
 from srzoo.errors import (
     CompositionError,
@@ -40,6 +40,7 @@ from srzoo.errors import (
 from srzoo.exporting import export
 from srzoo.guard import FiniteGuard, check_pulls
 from srzoo.optim import make_schedule
+from srzoo.preflight import preflight
 from srzoo.pretrained import load_model
 from srzoo.process import random_state, restore_random_state
 from srzoo.recipe import LossTerm, Schedule

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..composition import written_out
+from ..composition import has_adversarial_term, written_out
 from ..confinement import ENSEMBLE, Name
 from ..entry import Entry
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
-from ..recipe import Stage
-from ..registry import get_registry
-from ..specs import LossSpec
 from ..zoo import Source as ZooSource
 from ..zoo import Zoo, diff_entries, get_zoo
 from .recipe import Ablation, Budget, Column, Row, Source, filled_in
@@ -235,18 +232,13 @@ def _run(zoo: Zoo, name: str, stage_name: str, budget: Budget, seed: int, start:
     training = entry.training.of_stages([stage_name]).model_copy(
         update={"start_from": start, "seed": entry.training.seed + seed}
     )
-    discriminator = entry.discriminator if _has_discriminator(stage) else None
+    discriminator = entry.discriminator if has_adversarial_term(stage) else None
     whole = entry.model_copy(update={"training": training, "discriminator": discriminator})
     digest = _digest(whole, parent)
     run_name = f"{re.sub('[^a-z0-9_.-]', '-', stage_name.lower())}-seed{training.seed}-{digest[:12]}"
     # Nothing that is one column's own: the run belongs to all that share it.
     cut = {"name": run_name, "summary": f"stage {stage_name}", "weights": None, "recorded": None, "paper": ""}
     return Run(run_name, digest, whole.model_copy(update=cut), parent)
-
-
-def _has_discriminator(stage: Stage) -> bool:
-    specs = [get_registry().get("loss", term.name).spec for term in stage.losses.values() if term.weight > 0]
-    return any(isinstance(spec, LossSpec) and spec.role == "adversarial" for spec in specs)
 
 
 def _digest(entry: Entry, parent: Run | None) -> str:

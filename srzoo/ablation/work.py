@@ -19,37 +19,24 @@ import filelock
 import torch
 
 from ..benchmark import BenchResult, bench
-from ..compose import preflight
 from ..composition import full_composition
 from ..data import load_image_set
-from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean, labelled
+from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
 from ..files import acquired, replacing
 from ..inference import best_device, device_name
-from ..merged import merge
+from ..preflight import preflight
 from ..recipe import Training
-from ..registry import get_registry
-from ..specs import MetricSpec
-from ..statistics import select
-from ..store import REFERENCE
 from ..teaching import teacher_of
 from ..training import train
 from ..weights import ABSENT, differences, read_checkpoint, shown
 from .estimate import StepCosts, step_seconds, terms_of
 from .figure import write_figure
 from .forest import write_forest
+from .outcome import Outcome
 from .page import write_ablation_page
 from .plan import Plan, Run, lineage, make_plan
 from .recipe import read_recipe
-from .results import (
-    Findings,
-    Value,
-    averaged,
-    duration,
-    earlier_stages,
-    find_changes,
-    score,
-    what_changed,
-)
+from .results import Findings, duration
 from .table import write_tables
 
 LAUNCHED = (
@@ -126,8 +113,8 @@ def ablate(
     with _lock(folder / ".lock", timeout=-1):  # else two would write the same tables at once
         found = work.benchmark()
         result.computed = found.computed
-        result.findings = work.find(found)
-        images = work.pictures(result.findings.shown)
+        result.findings = work.outcome.find(found, work.failed)
+        images = work.outcome.pictures(result.findings.shown, work.exhibits)
         write_tables(result.findings, folder)
         write_forest(result.findings.changes, result.findings.directions, folder / "changes.png")
         drawn = write_figure(result.findings, images, folder / "figure.png")
@@ -158,6 +145,7 @@ class _Work:
 
     def __init__(self, plan: Plan, out: Path, runs: Path, progress: Progress, announce: Callable[[str], None]) -> None:
         self.plan, self.out, self.runs, self.progress, self.announce = plan, out, runs, progress, announce
+        self.outcome = Outcome(plan, out, runs)
         self.trained: list[str] = []
         self.failed: dict[str, str] = {}
         self.exhibits: set[tuple[str, str]] = set()
@@ -168,7 +156,7 @@ class _Work:
         """Look at everything that could be wrong before the first step."""
         pending = self.pending()
         for run in self.plan.runs():
-            if self.is_finished(run):
+            if self.outcome.is_finished(run):
                 self._check_trained(run)
         for name in dict.fromkeys(name for run in pending for name in _training(run).data):
             load_image_set(name)
@@ -197,7 +185,7 @@ class _Work:
         Raises:
             InputError: they are not; names what differs.
         """
-        _, description = read_checkpoint(self.weights(run))
+        _, description = read_checkpoint(self.outcome.weights(run))
         here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
         changed = [
             f"{key} (there {shown(left)}, now {shown(right)})"
@@ -260,14 +248,6 @@ class _Work:
 
     # --- training ---------------------------------------------------------------------------------------------------
 
-    def is_finished(self, run: Run) -> bool:
-        """Whether a run has come to its end: its weights are written then, whole or not at all."""
-        return self.weights(run).is_file()
-
-    def weights(self, run: Run) -> Path:
-        """Return a run's weight file."""
-        return self.runs / run.name / f"{run.name}.safetensors"
-
     def pending(self) -> list[Run]:
         """Return the runs that are not finished and have not failed here, nor any that they build on."""
         found = []
@@ -275,7 +255,7 @@ class _Work:
             broken = next((r for r in lineage(run) if r.name in self.failed), None)
             if broken is not None and broken is not run:
                 self.failed.setdefault(run.name, f"it starts from a stage that failed: {self.failed[broken.name]}")
-            if broken is None and not self.is_finished(run):
+            if broken is None and not self.outcome.is_finished(run):
                 found.append(run)
         return found
 
@@ -284,7 +264,7 @@ class _Work:
         total = len(self.plan.runs())
         while pending := self.pending():
             self.progress("runs", "", total - len(pending), total, {})
-            ready = [run for run in pending if run.parent is None or self.is_finished(run.parent)]
+            ready = [run for run in pending if run.parent is None or self.outcome.is_finished(run.parent)]
             if not any(self._train_if_free(run) for run in ready):
                 time.sleep(PATIENCE)  # others are at work on all of them
         self.progress("runs", "", total, total, {})
@@ -294,7 +274,7 @@ class _Work:
         with _lock(self.runs / ".locks" / run.name, timeout=0) as held:
             if not held:
                 return False
-            if self.is_finished(run):
+            if self.outcome.is_finished(run):
                 return True
             self.trained.append(run.name)
             try:
@@ -313,30 +293,11 @@ class _Work:
                 self.failed[run.name] = str(error)
             return True
 
-    # --- benchmark ---------------------------------------------------------------------------------------------------
-
-    def members(self) -> dict[str, list[str]]:
-        """Return each column's label, and each earlier stage's, to its runs, one for each seed, if any is finished."""
-        return {
-            label: [run.name for run in runs]
-            for label, runs in self._groups().items()
-            if any(map(self.is_finished, runs))
-        }
-
-    def _groups(self) -> dict[str, tuple[Run, ...]]:
-        return {planned.label: planned.runs for planned in self.plan.trained} | earlier_stages(self.plan)
-
-    def shown(self, found: BenchResult) -> dict[str, Run]:
-        """Return each label's first run that has scores: its outputs, costs and time are what is shown."""
-        candidates = {
-            label: [run for run in runs if self.is_finished(run) and run.name not in found.failed]
-            for label, runs in self._groups().items()
-        }
-        return {label: runs[0] for label, runs in candidates.items() if runs}
+    # --- afterwards -----------------------------------------------------------------------------------------------
 
     def benchmark(self) -> BenchResult:
         """Score every finished run, as far as that is not known."""
-        names = list(dict.fromkeys(r.name for runs in self._groups().values() for r in runs if self.is_finished(r)))
+        names = self.outcome.finished()
         if not names:
             raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(self.failed.values())))
         budget = self.plan.budget
@@ -349,77 +310,6 @@ class _Work:
             pictures=self.exhibits,
             progress=lambda name, dataset, done, total: self.progress("bench", dataset, done, total, {}),
         )
-
-    def pictures(self, runs: Mapping[str, Run]) -> dict[tuple[str, str], dict[str, Path]]:
-        """Return ``(dataset, image)`` of the figure to label to the file of what its run made of it."""
-        merged = merge([self.out / "bench"], self.plan.budget.protocol)
-        shown: dict[tuple[str, str], dict[str, Path]] = {}
-        for place in ((e.dataset, e.image) for e in self.plan.ablation.figure):
-            files = merged.pictures.get(place[0], {}).get(place[1], {}) if place in self.exhibits else {}
-            for planned in self.plan.columns:
-                run = runs.get(planned.label)
-                key = REFERENCE if planned.entry is None else run.name if run is not None else ""
-                if key in files:
-                    shown.setdefault(place, {})[planned.label] = files[key]
-        return shown
-
-    def find(self, found: BenchResult) -> Findings:
-        """Return what the scores say."""
-        members = self.members()
-        shown = self.shown(found)
-        rows = [row for row in found.rows if row.entry not in found.failed]
-        means = averaged(rows, members)
-        values: dict[tuple[str, str, str], Value] = {}
-        for board in found.leaderboards:
-            for metric in found.directions:
-                own, single = select(means, board.dataset, metric), select(rows, board.dataset, metric)
-                for label, names in members.items():
-                    if any(row.entry == label for row in own):
-                        values[label, board.dataset, metric] = score(single, label, names, own)
-        groups = earlier_stages(self.plan)
-        pairs = [(p.label, other.label, what_changed(self.plan, p)) for p in self.plan.trained
-                 if (other := self.plan.against(p)) is not None]  # fmt: skip
-        starts = [
-            (planned.label, label, f"{planned.runs[0].stage} after {runs[0].stage}")
-            for label, runs in groups.items()
-            for planned in self.plan.trained
-            if planned.runs[0].parent in runs
-        ]
-        specs = {metric: get_registry().get("metric", metric).spec for metric in found.directions}
-        tolerances = {metric: spec.tolerance for metric, spec in specs.items() if isinstance(spec, MetricSpec)}
-        steps = StepCosts(self.out / "steps.json")
-        costs = {label: found.costs[run.name][0] for label, run in shown.items() if run.name in found.costs}
-        trained = {planned.label: shown[planned.label] for planned in self.plan.trained if planned.label in shown}
-        notes = [labelled(name, reason) for name, reason in found.unavailable.items()]
-        of_columns = {run.name for planned in self.plan.trained for run in planned.runs}  # told as failures
-        notes += [f"{n} failed in the benchmark: {why}" for n, why in found.failed.items() if n not in of_columns]
-        return Findings(
-            self.plan,
-            {board.dataset: board.images for board in found.leaderboards},
-            found.directions,
-            values,
-            find_changes(self.plan, rows, members, pairs, found.directions, tolerances),
-            find_changes(self.plan, rows, members, starts, found.directions, tolerances),
-            costs,
-            {label: steps.of(run.entry) for label, run in trained.items()},
-            {
-                label: sum(_logged_seconds(self.runs / part.name) for part in lineage(run))
-                for label, run in trained.items()
-            },
-            shown,
-            self._failures(found),
-            device_name(best_device()),
-            notes,
-        )
-
-    def _failures(self, found: BenchResult) -> dict[tuple[str, int], str]:
-        reasons = {**{name: f"in the benchmark: {why}" for name, why in found.failed.items()}, **self.failed}
-        return {
-            (planned.label, seed): reasons[run.name]
-            for planned in self.plan.trained
-            for seed, run in enumerate(planned.runs)
-            if run.name in reasons
-        }
 
 
 @contextmanager
@@ -440,18 +330,3 @@ def _lock(path: Path, timeout: float) -> Iterator[bool]:
 def _training(run: Run) -> Training:
     assert run.entry.training is not None
     return run.entry.training
-
-
-def _logged_seconds(folder: Path) -> float:
-    """Return how long a run trained, by its log."""
-    try:
-        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0.0
-    found = 0.0
-    for line in lines:
-        try:
-            found = max(found, float(json.loads(line).get("seconds", 0.0)))
-        except (ValueError, AttributeError, TypeError):
-            continue
-    return found

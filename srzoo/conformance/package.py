@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from ..compose import preflight
 from ..errors import SrzooError
 from ..plugins import PluginRecord
+from ..preflight import preflight
 from ..registry import SLOW, Registry
 from ..zoo import get_zoo
 from . import probe
