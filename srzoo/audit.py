@@ -59,6 +59,7 @@ def audit(
     entry: str | Entry,
     *,
     data: str | Sequence[str] | None = None,
+    steps: int | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     replay: str | Path | None = None,
 ) -> Audit:
@@ -68,16 +69,18 @@ def audit(
     here.
 
     Args:
+        data, steps, overrides: as for :func:`srzoo.training.train`; a weight that changes during a stage depends on how
+            many steps that has.
         replay: the ``failure.pt`` of a run that stopped because a term was not finite: its stage alone, with the
-            weights, batch, precision, weights of terms and, where they are known, random numbers of that step. Without
-            overrides, the settings are those of the run it lies in.
+            weights, batch, precision, weights of terms and, where they are known, random numbers of that step. With
+            nothing else given, the settings are those of the run it lies in.
 
     Raises:
         InputError: as :func:`srzoo.training.train`, or the file to replay is not one, or of another entry.
     """
-    if replay is not None and isinstance(entry, str) and not overrides and data is None:
+    if replay is not None and isinstance(entry, str) and not overrides and data is None and steps is None:
         entry = _entry_of_run(Path(replay), entry)
-    entry = training_entry(entry, data, None, overrides)
+    entry = training_entry(entry, data, steps, overrides)
     recipe = entry.training
     assert recipe is not None
     preflight(entry)
@@ -143,14 +146,12 @@ def _read_failure(path: Path, entry: Entry) -> dict[str, Any]:
     assert entry.training is not None
     try:
         failure: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        stage, batch = failure["stage"], failure["batch"]
+        stage, _ = failure["stage"], failure["batch"]
         failure = {"precision": "fp32", "random": None, **failure, "step": int(failure["step"])}
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except Exception:
         raise InputError(f"{path} is no failure.pt of a training run, or is damaged.") from None
-    if batch is None:
-        raise InputError(f"{path} holds no batch: on a GPU the failure is noticed after its step. Train on a CPU.")
     if stage not in entry.training.stages:
         raise InputError(f"{path} is of stage {stage!r}, which entry {entry.name!r} does not have.")
     return failure

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from torch.utils.data import get_worker_info
 
 from .data import ImageItem
 from .errors import DataError
@@ -46,7 +47,11 @@ def decode_pair(item: ImageItem, scale: int, factor: float = 1.0) -> Pair:
 
 
 class MemoryStore:
-    """Decoded pairs in memory up to a number of bytes; the least recently used go first."""
+    """Decoded pairs in memory up to a number of bytes; the least recently used go first.
+
+    Args:
+        max_bytes: of one process, or of all workers of a loader together, each of which has pairs of its own.
+    """
 
     def __init__(self, items: Sequence[ImageItem], scale: int, max_bytes: int) -> None:
         self._items, self._scale, self._max_bytes = items, scale, max_bytes
@@ -66,7 +71,9 @@ class MemoryStore:
         pair = decode_pair(self._items[index], self._scale, factor)
         self._bytes += pair[0].nbytes + pair[1].nbytes
         self._pairs[key] = pair
-        while self._bytes > self._max_bytes and len(self._pairs) > 1:
+        worker = get_worker_info()
+        limit = self._max_bytes // (worker.num_workers if worker is not None else 1)
+        while self._bytes > limit and len(self._pairs) > 1:
             _, old = self._pairs.popitem(last=False)
             self._bytes -= old[0].nbytes + old[1].nbytes
         return pair

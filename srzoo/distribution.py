@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -21,6 +21,8 @@ from .recipe import Training
 
 DISTRIBUTION = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
 """Ways of being launched that the loop knows how to share a batch in."""
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for one that does something alone; torch gives up after 10 minutes on GPUs."""
 
 
 def launched(on_cpu: bool, recipe: Training) -> Accelerator:
@@ -40,7 +42,7 @@ def launched(on_cpu: bool, recipe: Training) -> Accelerator:
         dynamo_backend="no",
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one decodes all images while the others wait
+            InitProcessGroupKwargs(timeout=PATIENCE),  # one decodes all images while the others wait
         ],
     )
     if accelerator.distributed_type not in DISTRIBUTION:
@@ -60,7 +62,7 @@ def joined() -> PartialState | None:
     """Join the processes that a launcher started, for work that needs no gradients; None if this process is alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)  # one takes times while the others wait
 
 
 @contextmanager
@@ -133,10 +135,15 @@ def equal_in_all_(network: nn.Module) -> None:
 
 def average_buffers_(module: nn.Module, accelerator: Accelerator) -> None:
     """Replace floating-point buffers (batch norm's statistics) by their mean over processes."""
+    average_tensors_(module.buffers(), accelerator)
+
+
+def average_tensors_(tensors: Iterable[torch.Tensor], accelerator: Accelerator) -> None:
+    """Replace floating-point tensors, of which every process has its own, by their mean."""
     if accelerator.num_processes > 1:
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(accelerator.reduce(buffer, "mean"))
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.copy_(accelerator.reduce(tensor, "mean"))
 
 
 def leave_distribution(exit_code: int) -> None:

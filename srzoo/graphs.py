@@ -276,13 +276,16 @@ def step_of(
 ) -> Step:
     """Return how a stage takes its steps: recorded on a CUDA device of one process' own, else as they are.
 
-    Steps are not recorded in fp16, whose scaler leaves some out, nor of compiled generators.
+    Steps are not recorded in fp16, whose scaler leaves some out, nor of compiled generators, nor where two runs have to
+    agree in every bit: a recorded update reads its learning rate in float32, and which updates are recorded depends on
+    where a run was resumed.
     """
     recorded = (
         accelerator.device.type == "cuda"
         and accelerator.num_processes == 1
         and not scaler.is_enabled()
         and not recipe.compile
+        and not recipe.deterministic
         and os.environ.get(SWITCH, "1") != "0"
     )
     return (GraphedStep if recorded else Step)(parts, recipe, clip, accelerator, scaler)

@@ -21,7 +21,7 @@ from . import __version__
 from .compose import Term, imitating
 from .composition import changed_sources, full_composition, plugin_versions, source_record
 from .curves import draw_curves
-from .distribution import average_buffers_, gathered
+from .distribution import average_buffers_, average_tensors_, gathered
 from .entry import Entry
 from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingError
 from .failures import blamed, remedy
@@ -32,6 +32,7 @@ from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
 from .recipe import Stage, Training
 from .runs import RunFolder, Validator
+from .sharding import ShardedAverage
 from .stages import Parts, build_parts, seed_stage
 from .tasks import Batch, Engine, Outcome, shares_of
 from .teaching import Teacher
@@ -185,13 +186,17 @@ class Run:
         if self.validator is not None and saved is not None and not saved.get("validated", True):
             self._validate_or_save(name, start, stage, parts)
         scale = self.scaler.get_scale()
+        due = False  # a line of the log that waits for a step that trains the generator, whose terms it is to tell
         for step, crops in enumerate(batches, start + 1):
             if isinstance(crops, SrzooError):
                 raise crops
             last = step == stage.steps
             save_now = step % self.every.checkpoint == 0 or last
-            log_now = step % self.every.log == 0 or save_now  # what is saved has been seen to be finite
             train_generator = stage.trains_generator(step - 1)
+            due |= step % self.every.log == 0
+            waits = not train_generator and step > stage.discriminator_warmup
+            log_now = save_now or (due and not waits)  # what is saved has been seen to be finite
+            due = due and not log_now
             batch = self._batch(crops, stage, step)
             drawn = None if on_gpu else random_state()  # a GPU's failures are noticed when it has moved on
 
@@ -365,9 +370,11 @@ class Run:
 
     def _save(self, name: str, step: int, parts: Parts, validated: bool = True) -> None:
         self._count_time()
-        if not parts.sharded:
-            for network in (parts.averaged(), parts.generator):
-                average_buffers_(network, self.accelerator)
+        average_buffers_(parts.generator, self.accelerator)
+        if isinstance(parts.ema, ShardedAverage):  # whose module is made anew each time
+            average_tensors_(parts.ema.unsharded(), self.accelerator)
+        elif parts.ema is not None:
+            average_buffers_(parts.ema.module, self.accelerator)
         state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds}
         state |= {"scores": self.scores, "best": self.best, "best_step": self.best_step}
         state |= {key: part.state_dict() for key, part in parts.stateful().items()}

@@ -139,6 +139,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: Schedule, steps: int
         decay_t=[milestone + 1 for milestone in config.milestones],  # timm decays one update early
         decay_rate=config.gamma,
         warmup_t=config.warmup,
+        warmup_prefix=False,  # else milestones would be counted from the end of the warm-up
         t_in_epochs=False,
     )
 
@@ -161,6 +162,6 @@ def precision_for(wanted: str, device: torch.device) -> str:
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bf16" if fast or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() else "fp32"

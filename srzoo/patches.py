@@ -66,9 +66,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         self.multiscale = tuple(multiscale)
         self.permute_colours, self.mixup = permute_colours, mixup
         self._refuse_misfits([item for image_set in sets for item in image_set])
-        self._stores: list[MappedStore | MemoryStore] = []
         self._places: list[tuple[int, int]] = []  # of each image: its store, and its number there
-        mapped = [self._mapped(image_set) for image_set in sets]
+        mapped: list[MappedStore | None] = [self._mapped(image_set) for image_set in sets]
         total = len(self.multiscale) * sum(len(s) for s, store in zip(sets, mapped, strict=True) if store is not None)
         done = 0
 
@@ -78,17 +77,19 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             if progress is not None:
                 progress(done, total)
 
-        for image_set, found in zip(sets, mapped, strict=True):
-            store: MappedStore | MemoryStore | None = found
+        for number, (image_set, found) in enumerate(zip(sets, mapped, strict=True)):
             if found is not None:
                 try:
                     for factor in self.multiscale:
                         found.build(factor, advance)
                 except OSError as error:  # no space, or no right to write there
                     self._warn(image_set, str(error))
-                    store = None
-            self._places += [(len(self._stores), number) for number in range(len(image_set))]
-            self._stores.append(store or MemoryStore(image_set.items, scale, cache_bytes))
+                    mapped[number] = None
+            self._places += [(number, place) for place in range(len(image_set))]
+        each = cache_bytes // max(1, mapped.count(None))
+        self._stores = [
+            store or MemoryStore(image_set.items, scale, each) for image_set, store in zip(sets, mapped, strict=True)
+        ]
 
     def _refuse_misfits(self, items: Sequence[ImageItem]) -> None:
         if not items:

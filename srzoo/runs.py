@@ -27,7 +27,7 @@ from .registry import get_registry
 from .scoring import Reference, available_metrics, image_to_device, mean_scores, score_set
 from .specs import GeneratorSpec
 from .states import saved_states
-from .weights import differences, save_checkpoint, shown
+from .weights import differences, read_checkpoint, save_checkpoint, shown
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for a run's folder that another run holds."""
@@ -99,9 +99,13 @@ class RunFolder:
             self._acquire()
             for old in (self.path / "states").glob("*.writing"):  # of a run that was killed
                 old.unlink()
-            if not self._states():
+            if self._states():  # also of a run that began and stopped since this one was made
+                self._check_same()
+            else:
                 self._set_aside()
                 (self.path / "entry.json").write_text(json.dumps(self._wanted, indent=2) + "\n")
+        except InputError as error:
+            return error
         except filelock.Timeout:
             return InputError(
                 f"Another run is at work in {self.path}: two would overwrite each other's states. "
@@ -281,11 +285,27 @@ class RunFolder:
     # --- weights ------------------------------------------------------------------------------------------------
 
     def save_weights(self, generator: nn.Module, description: Mapping[str, Any]) -> Path:
-        """Write the generator as ``ENTRY.safetensors`` and return its path."""
+        """Write the generator as ``ENTRY.safetensors`` and return its path.
+
+        A file that holds it already stays as it is, with the versions that trained it.
+        """
         path = self._weights()
-        if self.writes:
+        if self.writes and not self._holds(path, generator, description):
             save_checkpoint(path, generator.state_dict(), description)
         return path
+
+    @staticmethod
+    def _holds(path: Path, generator: nn.Module, description: Mapping[str, Any]) -> bool:
+        try:
+            tensors, found = read_checkpoint(path)
+        except SrzooError:  # none there, or damaged
+            return False
+        own = generator.state_dict()
+        return (
+            found.get("training_digest") == description["training_digest"]
+            and tensors.keys() == own.keys()
+            and all(torch.equal(tensors[name], own[name].cpu()) for name in own)
+        )
 
     def save_best(self, generator: nn.Module, description: Mapping[str, Any]) -> None:
         """Write the generator as ``checkpoints/best.safetensors``."""
@@ -404,7 +424,8 @@ class Validator:
         """Whether scores beat the best so far: by the first metric, averaged over the sets; NaN never does."""
         metric = self._metrics[0]
         keys: Sequence[str] = [f"{image_set.name}/{metric.name}" for image_set in self.sets]
-        new, old = (sum(values[key] for key in keys) if values else math.nan for values in (scores, best))
+        # The best of before may lack a metric whose backbone was not here then.
+        new, old = (sum(values.get(key, math.nan) for key in keys) if values else math.nan for values in (scores, best))
         if math.isnan(new) or math.isnan(old):
             return math.isnan(old) and not math.isnan(new)
         return new > old if metric.spec.higher_is_better else new < old

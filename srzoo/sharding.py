@@ -162,6 +162,10 @@ class ShardedAverage:
             else:
                 self._average[name].copy_(value)
 
+    def unsharded(self) -> list[torch.Tensor]:
+        """Return the parts of the average that every process has whole: those of buffers."""
+        return [value for value in self._average.values() if not isinstance(value, DTensor)]
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the whole average, as timm's moving average names it; a collective call."""
         return {f"module.{name}": whole(value) for name, value in self._average.items()}

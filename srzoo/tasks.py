@@ -217,7 +217,8 @@ class GanTask(PixelTask):
         with self.engine.autocast():
             real = self.engine.gather(self.discriminator(hr).float())
             fake = self.engine.gather(self.discriminator(sr).float())
-            generator = {term.label: term.weight(step) * called(term, term.loss.generator_loss, real, fake)}
+            seen = real if getattr(term.loss, "generator_needs_real", True) else None
+            generator = {term.label: term.weight(step) * called(term, term.loss.generator_loss, seen, fake)}
             discriminator = {"discriminator": called(term, term.loss.discriminator_loss, real, fake)}
         bare = self.engine.unwrap(self.discriminator)
         for term in self.regularisers:

@@ -293,6 +293,21 @@ def test_a_run_of_one_process_goes_on_sharded(tmp_path: Path, photos: str) -> No
         torch.testing.assert_close(after[name], whole[name], rtol=1e-3, atol=1e-4)
 
 
+@SHARDS
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_statistics_that_a_sharded_run_saves_are_those_it_validated(tmp_path: Path, photos: str, ema: float) -> None:
+    """Batch norm is every process' own where parameters are shared out, and no file holds one of them alone."""
+    validation = {"data": [photos], "every": 2, "metrics": ["psnr"]}
+    changes = {**TINY, **FSDP, "generator.block.norm": "batch", "training.validation": validation}
+    changes["training.stages.psnr.ema"] = ema
+    two_processes(tmp_path, photos, "srresnet-lite-x4", 2, changes)
+    saved = read_checkpoint(tmp_path / "srresnet-lite-x4.safetensors")[0]
+    validated = read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[0]
+    assert any("running_mean" in name for name in saved)
+    assert all(torch.equal(saved[name], validated[name]) for name in saved)
+
+
 def test_sigterm_to_the_launcher_saves_and_stops_both(tmp_path: Path, photos: str) -> None:
     changes = {**GAN, "training.stages.gan.steps": 100000}
     process = launch(tmp_path / "run", photos, "srgan-lite-x4", 100000, changes, subprocess.PIPE)

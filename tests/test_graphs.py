@@ -18,6 +18,7 @@ import srzoo
 from srzoo import graphs
 from srzoo.compose import build_generator
 from srzoo.errors import PluginError, RecipeWarning
+from srzoo.optim import precision_for
 from srzoo.weights import read_checkpoint
 
 PENALISED = {**TINY_GAN, "discriminator": {**TINY_GAN["discriminator"], "norm": "none"}}
@@ -284,6 +285,7 @@ def warned_of(work: Callable[[], Any]) -> list[str]:
         ({"processes": 2}, False),
         ({"fp16": True}, False),
         ({"compile": True}, False),
+        ({"deterministic": True}, False),
         ({"switch": "0"}, False),
     ],
 )
@@ -292,7 +294,8 @@ def test_where_steps_are_recorded(change: dict[str, Any], records: bool, monkeyp
     monkeypatch.setenv(graphs.SWITCH, change.get("switch", "1"))
     device = SimpleNamespace(type=change.get("device", "cuda"))
     accelerator: Any = SimpleNamespace(device=device, num_processes=change.get("processes", 1))
-    recipe: Any = SimpleNamespace(compile=change.get("compile", False), accumulate=1)
+    switches = {key: change.get(key, False) for key in ("compile", "deterministic")}
+    recipe: Any = SimpleNamespace(**switches, accumulate=1)
     scaler: Any = SimpleNamespace(is_enabled=lambda: change.get("fp16", False))
     step = graphs.step_of(None, recipe, None, accelerator, scaler)  # type: ignore[arg-type]
     assert isinstance(step, graphs.GraphedStep) is records
@@ -342,3 +345,14 @@ def test_an_update_whose_rate_and_counts_lie_on_the_device_is_the_same(monkeypat
 
     for recorded, plain in zip(weights(True), weights(False), strict=True):
         torch.testing.assert_close(recorded, plain, rtol=0, atol=1e-4)  # a hundredth of a step: timm rounds it to bf16
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_chosen_where_a_gpu_computes_in_it_itself(
+    native: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert precision_for("auto", torch.device("cuda")) == precision

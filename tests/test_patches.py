@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,19 @@ def test_cached_images_are_read_once_and_evicted_ones_again() -> None:
     for sample in range(20):
         dataset[sample]
     assert len(reads) > 12
+
+
+def test_memory_for_images_is_that_of_all_sets_and_workers_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limits(workers: int) -> list[int]:
+        items = tuple(ImageItem(str(n), lambda n=n: (noise(16, 16, seed=n), False)) for n in range(4))
+        dataset = PatchDataset([ImageSet(name, items) for name in "ab"], 2, patch_size=8, cache_bytes=8 * 960)
+        monkeypatch.setattr("srzoo.decoded.get_worker_info", lambda: SimpleNamespace(num_workers=workers))
+        for sample in range(40):
+            dataset[sample]
+        return [len(store._pairs) for store in dataset._stores]  # type: ignore[union-attr]
+
+    assert limits(1) == [4, 4]  # of 16x16 and 8x8 pixels, 960 bytes a pair
+    assert limits(2) == [2, 2]
 
 
 def test_patch_larger_than_an_image_says_what_to_set(tmp_path: Path) -> None:

@@ -169,6 +169,19 @@ def test_a_layer_learns_at_its_own_rate_under_every_schedule(name: str, weight_d
         }
 
 
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_milestones_are_steps_of_the_stage_with_and_without_warm_up(warmup: int) -> None:
+    optimizer = make_optimizer(srzoo.create_generator("srcnn-x4"), Optimizer(name="adam", lr=1e-2))
+    schedule = make_schedule(optimizer, Schedule(name="multistep", milestones=(6, 8), gamma=0.5, warmup=warmup), 10)
+    rates = []
+    for step in range(1, 10):
+        schedule.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[warmup:] == pytest.approx(
+        [1e-2 if n < 6 else 5e-3 if n < 8 else 2.5e-3 for n in range(warmup + 1, 10)]
+    )
+
+
 def test_a_step_moves_each_layer_by_its_rate() -> None:
     generator = srzoo.create_generator("srcnn-x4")
     before = {name: p.detach().clone() for name, p in generator.named_parameters()}

@@ -23,6 +23,7 @@ from PIL import Image
 from tiny import TINY, TINY_GAN
 from torch import nn
 
+from srzoo.audit import audit
 from srzoo.cli.train import _better_before
 from srzoo.compose import Term, build_discriminator, build_generator
 from srzoo.curves import collect_curves
@@ -45,6 +46,7 @@ from srzoo.pretrained import load_model
 from srzoo.process import random_state, restore_random_state
 from srzoo.recipe import LossTerm, Schedule
 from srzoo.runs import RunFolder
+from srzoo.scoring import available_metrics
 from srzoo.tasks import GanTask, PixelTask, shares_of
 from srzoo.training import train
 from srzoo.weights import read_checkpoint
@@ -332,6 +334,27 @@ def test_a_score_that_is_not_a_number_is_never_the_best(
     assert read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[1]["step"] == 2
 
 
+def test_a_metric_that_can_be_computed_from_here_on_is_no_obstacle(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `srzoo weights pull`: the best of before has no score by it."""
+    here = ["psnr"]
+    monkeypatch.setattr("srzoo.runs.available_metrics", lambda names, device: available_metrics(here, device))
+    validation = {"data": [photos], "every": 1, "metrics": ["ssim", "psnr"]}
+    changes = {**TINY, "training.validation": validation}
+
+    def stop(stage: str, step: int, total: int, values: Any) -> None:
+        if (stage, step) == ("psnr", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("srresnet-lite-x4", tmp_path, photos, 4, changes, progress=stop, checkpoint_every=1)
+    here.insert(0, "ssim")
+    run("srresnet-lite-x4", tmp_path, photos, 4, changes, checkpoint_every=1)
+    scored = [record["validation"] for record in log_of(tmp_path) if "validation" in record]
+    assert len(scored[0]) == 1 and len(scored[-1]) == 2
+
+
 def test_a_validation_that_fails_loses_nothing(tmp_path: Path, photos: str) -> None:
     held_out = tmp_path / "held_out"
     shutil.copytree(photos, held_out)
@@ -547,6 +570,22 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_and_its_term_is_n
     failure = torch.load(tmp_path / "failure.pt", weights_only=True)
     assert failure["terms"] == ["charbonnier"]
     assert all(tensor.isfinite().all() for tensor in failure["generator"].values())
+
+
+def test_a_ramped_weight_is_replayed_as_of_a_stage_of_as_many_steps(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking_at(4, monkeypatch)
+    terms = {"l1": {"weight": 0.1, "weight_end": 1.0}, "charbonnier": 1.0}
+    changes = {**TINY, "training.stages.psnr.losses": terms}
+    with pytest.raises(TrainingError, match=r"step 3: not finite: gradient of charbonnier\."):
+        run("srresnet-lite-x4", tmp_path, photos, 5, changes)
+
+    def pull(**given: Any) -> float | None:
+        rows = audit("srresnet-lite-x4", replay=tmp_path / "failure.pt", **given).rows
+        return next(row.output for row in rows if row.term == "l1")
+
+    assert pull(overrides=changes, steps=5) == pull() != pull(overrides=changes)
 
 
 def test_a_gradient_that_is_not_finite_in_an_early_part_of_a_batch_is_noticed_at_its_step(
@@ -928,6 +967,54 @@ def test_stray_files_and_lines_are_no_obstacle(tmp_path: Path, photos: str) -> N
     assert [record["step"] for record in log_of(tmp_path)] == [1, 2, 3, 4]
 
 
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    written = weights.read_bytes()
+    monkeypatch.setattr("srzoo.loop.__version__", "99.0")
+    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    assert weights.read_bytes() == written, "versions and hash are those of the training"
+    whole = shutil.copy(weights, tmp_path / "whole")
+    weights.write_bytes(written[:-9])
+    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    assert same_tensors(weights, whole), "a damaged file is made anew"
+
+
+def test_settings_are_compared_with_those_of_a_run_that_came_between(tmp_path: Path, photos: str) -> None:
+    entry = get_zoo().entry("srresnet-lite-x4", {**TINY, "training.batch_size": 4})
+    late = RunFolder(tmp_path, entry)  # made while there is no state yet
+    run("srresnet-lite-x4", tmp_path, photos, 2, TINY)
+    told = (tmp_path / "entry.json").read_text()
+    with (
+        pytest.raises(InputError, match=r"holds a run with other settings: .*batch_size \(there 2, now 4\)"),
+        late.held(),
+    ):
+        pytest.fail("two runs in one folder")
+    assert (tmp_path / "entry.json").read_text() == told
+
+
+def test_best_weights_are_no_seed_of_the_whole_recipe(tmp_path: Path, photos: str) -> None:
+    validation = {"data": [photos], "every": 1, "metrics": ["psnr"]}
+    changes = {**TINY, "training.validation": validation}
+    whole = load_model(run("srresnet-lite-x4", tmp_path / "0", photos, 2, changes))
+    other = load_model(run("srresnet-lite-x4", tmp_path / "1", photos, 2, {**changes, "training.seed": 1}))
+    best = load_model(tmp_path / "1" / "checkpoints" / "best.safetensors")
+    assert whole.recipe == other.recipe != best.recipe
+
+
+@pytest.mark.parametrize(("every", "warmup"), [(5, 3), (2, 1)])
+def test_the_generators_terms_are_logged_whenever_it_is_trained(
+    tmp_path: Path, photos: str, every: int, warmup: int
+) -> None:
+    stage = {"discriminator_steps": every, "discriminator_warmup": warmup, "ema": 0.0}
+    changes = {**TINY_GAN, **{f"training.stages.gan.{key}": value for key, value in stage.items()}}
+    train("srgan-lite-x4", tmp_path, data=photos, steps=22, overrides=changes, log_every=2)
+    records = [record for record in log_of(tmp_path) if "losses" in record]
+    late = [record for record in records if record["step"] > warmup and record["step"] < 22]
+    assert late and all("l1" in record["losses"] and record["shares"] for record in late)
+    early = [record for record in records if record["step"] <= warmup]
+    assert all(set(record["losses"]) == {"discriminator"} for record in early)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_weight_files_have_the_rights_of_other_files(tmp_path: Path, photos: str) -> None:
     weights = run("srresnet-lite-x4", tmp_path, photos, 1, TINY)
@@ -1156,6 +1243,22 @@ def test_a_step_of_the_discriminator_alone_leaves_the_generator_alone(networks, 
     assert set(outcome.losses) == {"discriminator"}
     assert all(p.grad is None for p in generator.parameters())
     assert all(p.grad is not None for p in discriminator.parameters())
+
+
+def test_a_loss_that_does_not_look_at_real_logits_gets_none(networks, batch) -> None:
+    generator, discriminator = networks
+    chosen = terms(("l1", {}), ("adversarial", {}))
+    (term,) = [term for term in chosen if term.role == "adversarial"]
+    seen = []
+
+    def noting(real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
+        seen.append(real)
+        return fake.mean()
+
+    for needs_real in (False, True):
+        term.loss.generator_loss, term.loss.generator_needs_real = noting, needs_real
+        GanTask(generator, discriminator, chosen).run(batch)
+    assert seen[0] is None and seen[1] is not None
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)

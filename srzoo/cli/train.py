@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import TaskID
 
-from ..errors import InputError, labelled
+from ..errors import InputError, SrzooError, labelled
 from ..zoo import get_zoo
 from .completion import complete_entry
 from .console import console, errors, make_table, print_table, reports_errors
@@ -79,7 +79,7 @@ def train_command(
     Examples: [bold]srzoo train srresnet-lite-x4 --data photos --steps 200[/bold],
     [bold]srzoo train srgan-lite-x4 --data photos training.stages.gan.losses.perceptual=null[/bold].
     """
-    if entry not in get_zoo().names() and ((Path(entry) / "entry.json").is_file() or Path(entry).is_file()):
+    if entry not in get_zoo() and ((Path(entry) / "entry.json").is_file() or Path(entry).is_file()):
         raise InputError(
             f"{entry} is no entry of the zoo. Repeat the command of a run to go on with it; to train further from its "
             f"weights, write the entry's name and training.start_from={entry}"
@@ -88,7 +88,7 @@ def train_command(
     if resolved.training is None:
         raise InputError(f"entry {entry!r} has no training recipe; 'srzoo list' shows entries that have one.")
     if audit or replay is not None:
-        _show_audit(entry, split_names(data) or None, overrides or (), replay)
+        _show_audit(entry, split_names(data) or None, steps, overrides or (), replay)
         return
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
         console.quiet = errors.quiet = True
@@ -157,7 +157,7 @@ def train_command(
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     assert result.entry.training is not None
-    peer = " bicubic" if result.entry.scale == get_zoo().entry("bicubic").scale else ""
+    peer = _peer(result.entry.scale)
     console.print(
         f"[dim]srzoo bench {escape(str(result.out))}{peer}{escape(_unseen(result.entry.training.data))} compares it; "
         f"its curves: {escape(str(result.out / 'training.png'))}[/dim]",
@@ -170,6 +170,14 @@ def train_command(
             soft_wrap=True,
             highlight=False,
         )
+
+
+def _peer(scale: int) -> str:
+    """Return bicubic interpolation, to compare a run with, where it is an entry of that scale."""
+    try:
+        return " bicubic" if get_zoo().entry("bicubic").scale == scale else ""
+    except SrzooError:  # a zoo file has another of that name, or it is left out
+        return ""
 
 
 def _better_before(result: TrainResult) -> str:
@@ -218,11 +226,15 @@ def _unseen(trained: Sequence[str]) -> str:
 
 
 def _show_audit(
-    entry: str, data: list[str] | None, overrides: list[str] | tuple[str, ...], replay: Path | None
+    entry: str,
+    data: list[str] | None,
+    steps: int | None,
+    overrides: list[str] | tuple[str, ...],
+    replay: Path | None,
 ) -> None:
     from ..audit import audit
 
-    found = audit(entry, data=data, overrides=overrides, replay=replay)
+    found = audit(entry, data=data, steps=steps, overrides=overrides, replay=replay)
     columns = ["term", "value", "share", "output", "generator", "discriminator"]
     for stage in dict.fromkeys(row.stage for row in found.rows):
         shown = make_table(
