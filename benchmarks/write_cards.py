@@ -6,7 +6,8 @@ python benchmarks/write_cards.py
 from __future__ import annotations
 
 from srzoo.card import Written, model_card
-from srzoo.pretrained import load_model, weights_path
+from srzoo.pretrained import load_model
+from srzoo.ready import weights_path
 from srzoo.zoo import get_zoo
 
 

@@ -42,7 +42,8 @@ def create_generator(entry: str | Path, pretrained: bool = False, **overrides: A
     """
     from .compose import build_generator, output_network
     from .confinement import ENSEMBLE
-    from .pretrained import generator_spec, load_model, load_pretrained
+    from .pretrained import load_model, load_pretrained
+    from .ready import generator_spec
 
     if str(entry) not in get_zoo() and (Path(entry).exists() or str(entry).endswith(ENSEMBLE)):
         if overrides:
@@ -124,10 +125,9 @@ def bench(
     **options: Any,
 ) -> BenchResult:
     """Benchmark zoo entries against each other. See :func:`srzoo.benchmark.bench`."""
-    from .benchmark import DEFAULT_DATA, DEFAULT_METRICS
     from .benchmark import bench as run
 
-    return run(entries, data or DEFAULT_DATA, metrics or DEFAULT_METRICS, **options)
+    return run(entries, data or None, metrics or None, **options)
 
 
 def ablate(recipe: str | Path, budget: str, out: str | Path | None = None, **options: Any) -> AblationResult:

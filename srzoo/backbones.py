@@ -18,10 +18,12 @@ from pathlib import Path
 from .entry import Entry
 from .errors import InputError, UnknownNameError, WeightsError, did_you_mean
 from .files import replacing
+from .offline import is_offline
 from .pickles import MAX_BYTES
+from .places import fetched_path, weights_folders
 from .registry import get_registry
 from .specs import KINDS, WeightFile
-from .weights import check_hash, fetched_path, file_sha256, weights_folders
+from .weights import check_hash, file_sha256
 from .zoo import get_zoo
 
 TIMEOUT = 60.0
@@ -142,7 +144,7 @@ def pull_entry(entry: Entry, beside: Path, show_progress: bool = True) -> Path:
 
 
 def _download(url: str, sha256: str, target: Path, by_hand: str, show_progress: bool) -> None:
-    if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
+    if is_offline():
         raise InputError(f"SRZOO_OFFLINE is set, so {url} is not fetched. {by_hand}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -29,9 +29,12 @@ from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboar
 from .merged import group_recipes
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
+from .plugins import OWN_DISTRIBUTION
 from .precisions import automatic, float32_of, precision_losses
-from .pretrained import Model, generator_spec, is_ready, load_model
+from .pretrained import Model, load_model
 from .protocol import PROTOCOLS, Protocol
+from .ready import generator_spec, is_ready
+from .registry import get_registry
 from .remarks import Overlap, provenance_note, remark_notes
 from .report import RowWriter, panel_notes
 from .results import read_opinions, read_scores_of
@@ -76,9 +79,9 @@ class BenchResult(Findings):
 
 
 def bench(
-    entries: str | Sequence[str] | None = None,
-    data: str | Sequence[str] = DEFAULT_DATA,
-    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    entries: str | Sequence[str | Path] | None = None,
+    data: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     *,
     protocol: Protocol = "y",
     precision: str | Sequence[str] = "fp32",
@@ -99,8 +102,9 @@ def bench(
     Args:
         entries: zoo entries, checkpoint files or run folders, with a ``+`` for their self-ensembles; by default
             all entries that are ready, on a CPU those of at most 100 G multiply-adds for an output of 1280x720.
-        data: datasets or folders.
-        metrics: names of metrics; one whose backbone is missing is reported and left out.
+        data: datasets or folders; by default ``DEFAULT_DATA``.
+        metrics: names of metrics, by default ``DEFAULT_METRICS``; one whose backbone is missing is reported and left
+            out.
         protocol: ``y``, ``y-matlab`` or ``rgb``.
         precision: ``fp32``, ``bf16`` or ``fp16``, or several, which are ranked against each other: quality and speed.
         sizes: sides of the square low-resolution inputs that latency and memory are measured for; the first is the
@@ -129,10 +133,9 @@ def bench(
     device = processes.device if processes is not None else best_device()
     keep_freed_memory()
     names, left_out = default_entries(device) if entries is None else (listed(entries), [])
-    image_sets = [load_image_set(name) for name in listed(data)]
-    _refuse_duplicates("datasets", [image_set.name for image_set in image_sets])
+    image_sets = load_image_sets(data)
     result = BenchResult(out=Path(out) if out is not None else None, left_out=left_out)
-    found, result.unavailable = available_metrics(listed(metrics), device)
+    found, result.unavailable = available_metrics(listed_or_own("metric", metrics, DEFAULT_METRICS), device)
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(result.unavailable.values()))
     models = [load_model(name) for name in names]  # all of them before the first image, so that a typo costs no time
@@ -332,7 +335,7 @@ def _training_data(model: Model) -> list[str]:
         names.update((given if isinstance(given, Name) else str(given), None) for given in recipe.get("data") or ())
         for key in ("start_from", "teacher"):
             used = str(recipe.get(key) or "").removesuffix(ENSEMBLE)
-            if used and used not in seen and used in get_zoo().names():
+            if used and used not in seen and used in get_zoo():
                 seen.add(used)
                 with_recipe = get_zoo().entry(used).training
                 recipes += [with_recipe.model_dump()] if with_recipe is not None else []
@@ -348,26 +351,52 @@ def default_entries(device: torch.device) -> tuple[list[str], list[str]]:
     names = ready_entries()
     if device.type != "cpu":
         return names, []
-    large = [name for name in names if cost_of(get_zoo().entry(name)).multiply_adds > LARGE]
+    large = [name for name in names if _is_large(name)]
     return [name for name in names if name not in large], large
+
+
+def _is_large(name: str) -> bool:
+    try:
+        return cost_of(get_zoo().entry(name)).multiply_adds > LARGE
+    except SrzooError:  # what cannot be counted is told once it is run
+        return False
 
 
 def ready_entries() -> list[str]:
     """Return the zoo entries that can be benchmarked at once; entries with errors are left to ``srzoo list``."""
     names = []
     for name in get_zoo().names():
+        if "/" in name:  # of those that share a name, two rows could not be told apart
+            continue
         try:
-            if is_ready(name):
+            if is_ready(get_zoo().entry(name)):
                 names.append(name)
         except SrzooError:
             continue
     return names
 
 
-def listed(names: str | Sequence[str]) -> list[str]:
-    """Split comma-separated names and drop repeats, keeping the order."""
+def listed(names: str | Path | Sequence[str | Path]) -> list[str]:
+    """Split comma-separated names and drop repeats, keeping the order; a ``Path`` is one whatever is in it."""
     parts = [names] if isinstance(names, (str, Path)) else names
-    return list(dict.fromkeys(p.strip() for part in parts for p in str(part).split(",") if p.strip()))
+    split = [[str(part)] if isinstance(part, Path) else part.split(",") for part in parts]
+    return list(dict.fromkeys(name.strip() for names in split for name in names if name.strip()))
+
+
+def listed_or_own(kind: str, names: str | Sequence[str] | None, default: Sequence[str]) -> list[str]:
+    """Return the names asked for; where there are none, the default ones, which are srzoo's own components."""
+    return listed(names) if names is not None else [get_registry().own(kind, n, OWN_DISTRIBUTION) for n in default]
+
+
+def load_image_sets(data: str | Sequence[str] | None) -> list[ImageSet]:
+    """Return the datasets asked for, or the default ones.
+
+    Raises:
+        InputError: one does not exist, or two have one name.
+    """
+    found = [load_image_set(name) for name in listed_or_own("dataset", data, DEFAULT_DATA)]
+    _refuse_duplicates("datasets", [image_set.name for image_set in found])
+    return found
 
 
 def _refuse_duplicates(what: str, names: Sequence[str]) -> None:

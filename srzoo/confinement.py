@@ -65,14 +65,23 @@ def check_paths(entry: str, node: Node, entries: Container[str] | None = None, w
             )
 
 
-def confined(node: Node) -> Node:
-    """Return an entry as it is written in its file, all of it marked as said by a zoo file."""
+def confined(node: Node, scope: str) -> Node:
+    """Return an entry as it is written in its file, all of it marked as said by a zoo file of a distribution."""
+    return _marked(node, True, scope)
+
+
+def scoped(node: Node, scope: str) -> Node:
+    """Return what a distribution's file says with bare names meaning its own parts first; it may name paths."""
+    return _marked(node, node.confined, scope)
+
+
+def _marked(node: Node, is_confined: bool, scope: str) -> Node:
     content = node.content
     if isinstance(content, dict):
-        content = {key: confined(below) for key, below in content.items()}
+        content = {key: _marked(below, is_confined, scope) for key, below in content.items()}
     elif isinstance(content, list):
-        content = [confined(below) for below in content]
-    return Node(content, node.where, confined=True)
+        content = [_marked(below, is_confined, scope) for below in content]
+    return Node(content, node.where, is_confined, scope)
 
 
 def is_confined(node: Node) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .composition import composition_digest
 from .entry import Entry
-from .errors import PluginError
+from .errors import PluginError, SrzooError
 from .files import replacing
 from .plugins import FAULTS
 
@@ -49,6 +49,7 @@ def cost_of(entry: Entry) -> Cost:
 
     Raises:
         CompositionError: the entry does not compose.
+        PluginError: its network cannot be run.
     """
     cost = remembered_cost(entry)
     if cost is not None:
@@ -57,9 +58,12 @@ def cost_of(entry: Entry) -> Cost:
 
     from .compose import build_generator, output_network
 
-    with torch.device("meta"):
-        network = output_network(entry, build_generator(entry).eval())
-    cost = count(network, entry.scale)
+    try:
+        with torch.device("meta"):
+            network = output_network(entry, build_generator(entry).eval())
+        cost = count(network, entry.scale)
+    except SrzooError:  # it looks at values, which there are none of
+        cost = count(output_network(entry, build_generator(entry).eval()), entry.scale)
     _remember(entry, cost)
     return cost
 

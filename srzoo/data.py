@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from .confinement import Name
 from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
 from .images import SUFFIXES, UInt8Array, crop_to_multiple, downscale_bicubic, read_rgb
+from .places import data_root
 from .plugins import FAULTS, describe_exception
 from .registry import get_registry
 
@@ -116,12 +116,6 @@ class ImageSet:
         return iter(self.items)
 
 
-def data_root() -> Path | None:
-    """Return the folder that dataset names are resolved under, ``SRZOO_DATA``; None where it is not set."""
-    given = os.environ.get("SRZOO_DATA")
-    return Path(given) if given else None
-
-
 _PART = re.compile(r"(?P<name>.+)\[(?P<first>[0-9]*):(?P<last>[0-9]*)\]")
 
 
@@ -147,7 +141,7 @@ def load_image_set(name: str) -> ImageSet:
             raise DataError(f"{name!r} holds no images: {part['name']} has {len(whole)}.")
         return ImageSet(whole.name + name[len(part["name"]) :], items)
     registry = get_registry()
-    if name in {component.name for component in registry.find("dataset")}:
+    if any(name in (component.name, component.full_name) for component in registry.find("dataset")):
         component = registry.get("dataset", name)
         try:
             image_set = component.spec.load()()

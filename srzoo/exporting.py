@@ -21,10 +21,10 @@ from .composition import full_composition
 from .confinement import ENSEMBLE
 from .errors import InputError, UnknownNameError, did_you_mean
 from .layouts import Layout, renamed
-from .named import file_options
 from .pickles import load_pickle
-from .pretrained import Model, generator_spec, load_model
+from .pretrained import Model, load_model
 from .programs import Program
+from .ready import generator_spec
 from .registry import get_registry
 from .specs import LayoutSpec
 from .staging import put_in_place, staged
@@ -168,12 +168,6 @@ def _check_weights(model: Model, name: str) -> None:
         )
 
 
-def composing_files(model: Model) -> str:
-    """Return in words which files of this machine a generator is composed with; empty where there are none."""
-    named = [".".join(map(str, path)) for path in file_options(model.entry) if path[0] == "generator"]
-    return f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} read from a file" if named else ""
-
-
 def _check_zoo_file(folder: Path, model: Model, names: Sequence[str]) -> None:
     """Refuse to write over a zoo file that is not the one of an earlier export of the same name."""
     path = folder / "zoo.yaml"
@@ -227,7 +221,7 @@ class _Export:
             except ValueError as error:
                 if isinstance(error, UnknownNameError):
                     raise
-                fitting = ", ".join([OWN_LAYOUT, *(spec.name for spec, _ in self._fitting(tensors))])
+                fitting = ", ".join([OWN_LAYOUT, *(get_registry().called(spec) for spec, _ in self._fitting(tensors))])
                 raise InputError(
                     f"{self.model.name!r} cannot be written in layout {spec.name}: {error}. Layouts that can stand for "
                     f"it: {fitting}."
@@ -248,7 +242,7 @@ class _Export:
                 yield spec, self._converted(spec, tensors)
 
     def _converted(self, spec: LayoutSpec, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        layout: Layout = create("layout", spec.name)
+        layout: Layout = create("layout", get_registry().called(spec))
         names = layout.names(self.composition)
         return layout.write(renamed(tensors, names), self.composition)
 
@@ -265,9 +259,6 @@ class _Export:
         else:  # the state of a run that is not finished
             save_checkpoint(target, tensors, self.model.description)
         check_hash(target, self.model.digest)
-        if files := composing_files(self.model):
-            self.notes.append(f"no zoo file is written: {files}, which nobody else has and a zoo file may not name.")
-            return
         (self.staging / "zoo.yaml").write_text(zoo_text(self.model, target.name, self.licence), encoding="utf-8")
 
     def _pth(self, target: Path) -> None:

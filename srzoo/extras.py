@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import warnings
 from types import ModuleType
 
 from .errors import MissingLibraryError
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module, ``package.module``, can be found; its package is imported to look."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the package above it is not here, or is no package
+        return False
 
 
 def import_extra(module: str, extra: str, owner: str) -> ModuleType:

@@ -25,8 +25,9 @@ from .images import UInt8Array, to_tensor
 from .inference import device_name, prepare
 from .measuring import measure_costs
 from .outputs import Outputs
-from .pretrained import Model, generator_spec
+from .pretrained import Model
 from .protocol import Protocol
+from .ready import generator_spec
 from .registry import get_registry
 from .remarks import Overlap, Remark, overlap_remark
 from .report import Row
@@ -205,7 +206,13 @@ class Harness:
             if len(costs) < len(names):
                 asked = {name: (self.subjects[name], self.models[name]) for name in names}
                 costs, failed = measure_costs(asked, size, self.device)
-                self.findings.failed |= failed
+                if size == self.settings.sizes[0]:
+                    self.findings.failed |= failed
+                else:  # such as one that memory does not suffice for, which scores do not depend on
+                    for name, reason in failed.items():
+                        warnings.warn(
+                            f"{name} was not measured at {size}x{size}: {reason}", UpscaleWarning, stacklevel=2
+                        )
                 for name, cost in costs.items():
                     store.add_cost(self.subjects[name], cost)
             for name, cost in costs.items():
@@ -259,7 +266,7 @@ class Harness:
         have = known.find(subject, question, self.identities) if self.settings.resume else {}
         missing = [metric.name for metric in self.metrics if metric.name not in have]
         noted = known.remark(subject, question.dataset, question.image)
-        if missing and noted:  # values of one image are of one output, and what is noted is of that
+        if noted and (missing or self.settings.tile == 0):  # values of one image are of one output, which is not whole
             missing = [metric.name for metric in self.metrics]
         lacks_picture = self.outputs is not None and self.outputs.is_missing(subject, question)
         if not missing and not lacks_picture:
@@ -298,15 +305,18 @@ class Harness:
         """Score outputs of one image together, as far as they lack the same values, and keep what is found."""
         for wanted in dict.fromkeys(tuple(self._left(output.missing)) for output in outputs):
             alike = [output for output in outputs if tuple(self._left(output.missing)) == wanted]
+            reason = ""
             try:
                 found = pair.reference.score_all([output.sr for output in alike], wanted)
             except DataError:
                 raise
             except SrzooError as error:
+                reason = str(error)
+            if reason:  # out of the except clause, so that the traceback no longer holds what filled the memory
                 if self._blames_a_metric(pair, wanted):
                     self._score(alike, pair, own)
                 elif len(alike) == 1:
-                    self.findings.failed[alike[0].name] = str(error)
+                    self.findings.failed[alike[0].name] = reason
                 else:
                     for output in alike:  # so that the one that it fails for is told, or memory suffices
                         self._score([output], pair, own)
@@ -410,7 +420,7 @@ class _Pair:
 
 def _identity(metric: Metric) -> str:
     """Return a metric's full name with the digest of its code, which people edit without a new version."""
-    component = get_registry().get("metric", metric.name)
+    component = get_registry().get("metric", metric.full_name)
     return f"{component.full_name} {built_digest(component, metric.function)}"
 
 

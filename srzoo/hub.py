@@ -20,8 +20,9 @@ import filelock
 from .confinement import lies_within
 from .entry import Entry
 from .errors import DataError, InputError, WeightsError
-from .exporting import composing_files, export
+from .exporting import export
 from .files import acquired
+from .offline import is_offline
 from .pretrained import load_model
 from .staging import staged
 from .weights import check_hash
@@ -69,11 +70,6 @@ def push(model: str | Path, target: str, *, licence: str = "", private: bool = F
         WeightsError: the Hub refuses, or cannot be reached.
     """
     loaded = load_model(model)
-    if files := composing_files(loaded):
-        raise InputError(
-            f"{model} cannot be sent: {files}, which nobody else has. Let the plugin bring the file, or ship it as a "
-            "buffer of the network's weights."
-        )
     if is_folder(target):
         folder = Path(target).expanduser()
         export(loaded, folder, "safetensors", licence=licence)
@@ -221,7 +217,7 @@ def _from_hub(repository: str, revision: str | None) -> Fetch:
 
 
 def _refuse_offline(repository: str) -> None:
-    if os.environ.get("SRZOO_OFFLINE", "") not in ("", "0"):
+    if is_offline():
         raise InputError(
             f"SRZOO_OFFLINE is set, so the Hub is not asked for {repository}; unset it to ask. A folder is written as "
             f"a path: ./{repository}"

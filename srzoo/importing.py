@@ -305,7 +305,7 @@ def _recognised(candidates: list[Found], layout: str | None, path: Path) -> tupl
             most = max(len(spec.marks) for spec in fitting)
             fitting = [spec for spec in fitting if len(spec.marks) == most]
         if len(fitting) > 1:
-            names = " or ".join(spec.name for spec in fitting)
+            names = " or ".join(get_registry().called(spec) for spec in fitting)
             raise InputError(f"{path} could be of several layouts; say with --layout which: {names}.")
         if fitting:
             refuse_opaque(path, found.beside)
@@ -320,7 +320,7 @@ def _recognised(candidates: list[Found], layout: str | None, path: Path) -> tupl
 
 
 def _unrecognised(found: Found, path: Path) -> WeightsError:
-    known = ", ".join(spec.name for spec in layouts())
+    known = ", ".join(get_registry().called(spec) for spec in layouts())
     return WeightsError(
         f"{path}: its {len(found.tensors)} tensors ({some_of(list(found.tensors))}) are of no layout that is known "
         f"here: {known}. 'srzoo show layout/NAME' tells the marks of one. If they are the weights of a zoo entry under "
@@ -337,7 +337,7 @@ def _as_told(
     """Compose what the tensors and the answers tell."""
     if spec is None:
         raise _unrecognised(found, path)
-    layout: Layout = create("layout", spec.name)
+    layout: Layout = create("layout", get_registry().called(spec))
     composition = answered(_inferred(layout, spec, found, path), options, published, str(path))
     values = composition.pop("values", {})
     entry = _entry(target.stem, composition, path)
@@ -364,7 +364,7 @@ def _as_entry(
 ) -> tuple[Entry, Tensors]:
     """Take the composition of an entry, for tensors of another program's layout."""
     name = entry.name
-    layout: Layout = create("layout", spec.name)
+    layout: Layout = create("layout", get_registry().called(spec))
     inferred = _inferred(layout, spec, found, path)
     told = sorted({key.rpartition(".")[2] for key, _ in asks_in({k: v for k, v in inferred.items() if k != "values"})})
     for key in options:

@@ -95,7 +95,7 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
         lr: (N, 3, H, W) in [0, 1].
 
     Raises:
-        PluginError: the generator raised.
+        PluginError: the generator raised, or returned something else than a batch of that size.
 
     Returns:
         (N, 3, scale*H, scale*W) float32, not clamped.
@@ -113,7 +113,16 @@ def run_generator(generator: nn.Module, lr: torch.Tensor, scale: int, size_multi
         raise PluginError(
             f"the generator failed on an input of {width}x{height}: {describe_exception(error)}."
         ) from error
+    check_size(sr, padded, scale)
     return sr[..., : height * scale, : width * scale].float()
+
+
+def check_size(sr: Any, lr: torch.Tensor, scale: int) -> None:
+    """Raise a PluginError unless a generator made (N, C, scale*H, scale*W) of (N, C, H, W)."""
+    expected = (*lr.shape[:2], lr.shape[2] * scale, lr.shape[3] * scale)
+    found = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
+    if found != expected:
+        raise PluginError(f"the generator made {found} of {tuple(lr.shape)}; it must make {expected}.")
 
 
 @contextmanager

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .benchmark import listed
+from .benchmark import listed_or_own, load_image_sets
 from .compose import build_generator
 from .composition import full_composition, source_record
-from .data import ImageItem, load_image_set
+from .data import ImageItem
 from .errors import DataError, InputError, PluginError
 from .images import round_to_uint8, to_tensor
 from .inference import best_device, prepare, run_generator
@@ -102,8 +102,8 @@ def interpolate(
     first: str | Path,
     second: str | Path,
     alphas: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
-    data: str | Sequence[str] = ("photos",),
-    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    data: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     *,
     protocol: Protocol = "y",
     out: str | Path | None = None,
@@ -116,8 +116,8 @@ def interpolate(
         first: a model, usually the PSNR-oriented one: zoo entry, checkpoint file or run folder.
         second: another of the same architecture, usually trained from the first with a GAN.
         alphas: weights of the second.
-        data: datasets or folders.
-        metrics: at least one; the first two that can be computed span the trade-off.
+        data: datasets or folders; by default the photographs that come with scikit-image.
+        metrics: at least one, by default ``DEFAULT_METRICS``; the first two that can be computed span the trade-off.
         out: folder for ``results.csv``, ``table.md``, ``tradeoff.png`` and ``strip.png``.
         save_weights: write every interpolated generator into ``out`` as well.
         progress: called as ``progress(dataset, images done, images)``.
@@ -140,8 +140,8 @@ def interpolate(
     folder = Path(out) if out is not None else None
     networks = {alpha: prepare(interpolated(one, two, alpha), device) for alpha in alphas}
     ends = [prepare(model.generator, device) for model in (one, two)]
-    image_sets = [load_image_set(name) for name in listed(data)]
-    found, unavailable = available_metrics(listed(metrics), device)
+    image_sets = load_image_sets(data)
+    found, unavailable = available_metrics(listed_or_own("metric", metrics, DEFAULT_METRICS), device)
     if not found:
         raise DataError("None of the metrics can be computed here: " + " ".join(unavailable.values()))
     result = Interpolation(one.name, two.name, tuple(alphas), unavailable=unavailable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +11,8 @@ from .costs import cost_of, count
 from .errors import SrzooError
 from .inference import device_name, run_generator
 from .latency import measure_latencies, measure_peak_memory
-from .pretrained import Model, generator_spec
+from .pretrained import Model
+from .ready import generator_spec
 from .store import CostRow, Subject
 
 
@@ -40,7 +42,11 @@ def measure_costs(
             continue
         # what was built from a file alone cannot be built again for its cost to be looked up
         is_file = generator_spec(call.model.entry).reads
-        counted = count(call.model.generator, call.model.entry.scale) if is_file else cost_of(call.model.entry)
+        multiply_adds: int | None = None
+        with contextlib.suppress(SrzooError):  # where it cannot be counted, it has been timed all the same
+            counted = count(call.model.generator, call.model.entry.scale) if is_file else cost_of(call.model.entry)
+            multiply_adds = counted.multiply_adds
+        parameters = sum(parameter.numel() for parameter in call.model.generator.parameters())
         for name in members:
             subject, _ = asked[name]
             costs[name] = CostRow(
@@ -50,8 +56,8 @@ def measure_costs(
                 latency.quartile_low,
                 latency.quartile_high,
                 peak,
-                counted.parameters,
-                counted.multiply_adds,
+                parameters,
+                multiply_adds,
                 subject.precision,
                 device_name(device),
             )

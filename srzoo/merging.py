@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .errors import EntryError
@@ -70,22 +71,25 @@ def put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: b
     content: dict[Key, Node] = dict(base.content)
     old = content.get(key)
     if rest:
-        below = _written_out(old) if old is not None and old.content is not None else Node({}, new.where)
+        fresh = Node({}, new.where, scope=new.scope)
+        below = _written_out(old) if old is not None and old.content is not None else fresh
         if not isinstance(below.content, dict):
             raise EntryError(f"{new.where}: {'.'.join(map(str, (*done, key)))} is not a mapping.")
         if rest == ("name",) and key not in SETTINGS and not _names_the_same(below, Node({"name": new})):
-            below = Node({}, new.where)
+            below = fresh
         content[key] = put(below, rest, new, (*done, key), renaming=renaming)
     elif new.content is None:
         content.pop(key, None)
     elif isinstance(new.content, dict):
         below = _written_out(old) if old is not None else Node({}, new.where)
         keeps = isinstance(below.content, dict) and (renaming or key in SETTINGS or _names_the_same(below, new))
-        merged = merge(below if keeps else Node({}, new.where), new)
-        content[key] = Node(merged.content, new.where)
+        merged = merge(below if keeps else Node({}, new.where, scope=new.scope), new)
+        content[key] = Node(merged.content, new.where, scope=merged.scope)
+    elif old is not None and _is_number(old.content) and _is_number(new.content):
+        content[key] = replace(new, scope=old.scope)  # the label of a term stays whose it was when its weight changes
     else:
         content[key] = new
-    return Node(content, base.where)
+    return Node(content, base.where, scope=base.scope)
 
 
 def _names_the_same(old: Node, new: Node) -> bool:
@@ -96,10 +100,14 @@ def _names_the_same(old: Node, new: Node) -> bool:
 def _written_out(node: Node) -> Node:
     """Return the mapping that a shorthand stands for: ``residual`` for {name: residual}, 0.01 for {weight: 0.01}."""
     if isinstance(node.content, str):
-        return Node({"name": node}, node.where)
-    if isinstance(node.content, (int, float)) and not isinstance(node.content, bool):
-        return Node({"weight": node}, node.where)
+        return Node({"name": node}, node.where, scope=node.scope)
+    if _is_number(node.content):
+        return Node({"weight": node}, node.where, scope=node.scope)
     return node
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def short(value: Any) -> str:

@@ -20,13 +20,11 @@ class ComponentCheck:
     """Looks a component and its options up, and the components in its slots; errors name file and line.
 
     Args:
-        distribution: that the zoo file came with; a bare name means its parts first.
-        tree: the entry as it is written.
+        tree: the entry as it is written. A bare name means the parts first of the distribution whose file says it.
         entry: its name.
     """
 
     registry: Registry
-    distribution: str
     tree: Node
     entry: str
 
@@ -34,7 +32,7 @@ class ComponentCheck:
         """Return the full name at each path whose bare name is ambiguous."""
         where = f"entry {self.entry!r}: {'.'.join(map(str, path))}"
         try:
-            component = self.registry.get(kind, name, scope=self.distribution)
+            component = self.registry.get(kind, name, scope=self.tree.at((*path, "name")).scope or None)
             check_options(component, options, where, beside=TERM_KEYS if kind == "loss" else ())
         except InputError as error:
             key = error.option if isinstance(error, OptionError) else "name"
@@ -78,6 +76,20 @@ def named_components(entry: Entry) -> Iterator[tuple[str, ComponentRef | LossTer
     for stage_name, stage in (entry.training.stages if entry.training is not None else {}).items():
         for label, term in stage.losses.items():
             yield "loss", term, ("training", "stages", stage_name, "losses", label)
+
+
+def refuse_files_of_generator(entry: Entry, where: str) -> None:
+    """Refuse a generator that reads a file: its weights could be loaded only where that file lies, and by nobody else.
+
+    Raises:
+        InputError: it does; names the option.
+    """
+    for path in file_options(entry):
+        if path[0] == "generator":
+            raise InputError(
+                f"{where}: {'.'.join(map(str, path))} is a file, which weights do not come with, so they could not be "
+                "loaded by their name. Let the part keep what it reads as a buffer, or bring the file with its package."
+            )
 
 
 def file_options(entry: Entry) -> dict[KeyPath, bool]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .data import ImageSet
+from .errors import DataError
 from .images import Picture, UInt8Array, write_picture
 from .store import REFERENCE, Pictures, Question, Subject, output_path
 
@@ -75,7 +76,10 @@ class Outputs:
         if path is None or self._is_done(path):
             return
         rgb = pixels[0].permute(1, 2, 0).cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"Cannot write {path}: {error}.") from error
         write_picture(Picture(rgb), path)
         if self._done is not None:
             self._done.add(path)

@@ -168,7 +168,7 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, recor
         if registered is not None:
             manager.unregister(name=record.name)
         return replace(record, status="broken", error=describe_exception(error), seconds=time.perf_counter() - start)
-    file = getattr(plugin, "__file__", None)
+    file = getattr(sys.modules.get(entry_point.module), "__file__", None)  # the plugin may be an object in it
     folder = Path(file).parent if file else None
     found = {hook: tuple(folder / path if folder else path for path in paths) for hook, paths in files.items()}
     return replace(

@@ -9,6 +9,7 @@ from .compose import build_discriminator, build_generator, watched
 from .composition import has_adversarial_term
 from .entry import Entry
 from .errors import CompositionError, did_you_mean
+from .named import refuse_files_of_generator
 from .recipe import Optimizer, lies_in
 from .registry import get_registry
 from .specs import GeneratorSpec
@@ -19,7 +20,10 @@ def preflight(entry: Entry) -> None:
 
     Raises:
         CompositionError: some part does not fit; says which and what its rule is.
+        InputError: the generator reads a file.
     """
+    if entry.training is not None:
+        refuse_files_of_generator(entry, f"entry {entry.name!r}")
     with torch.device("meta"):
         generator = build_generator(entry)
         _try_generator(generator, entry)

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .compose import build_generator, component_factory, output_network
 from .composition import changed_sources, full_composition
-from .confinement import ENSEMBLE, Name, check_paths, lies_within
+from .confinement import ENSEMBLE, Name, check_paths
 from .entry import PACKAGE, ComponentRef, Entry
 from .errors import (
     CompositionError,
@@ -30,7 +30,9 @@ from .errors import (
     UnknownNameError,
     WeightsError,
 )
+from .named import refuse_files_of_generator
 from .pickles import load_pickle
+from .ready import generator_spec, weights_path
 from .registry import get_registry
 from .specs import GeneratorSpec
 from .states import newest_weights
@@ -38,11 +40,9 @@ from .weights import (
     check_composition,
     check_fit,
     checked_bytes,
-    fetched_path,
     file_sha256,
     load_into,
     read_checkpoint,
-    weights_folders,
 )
 from .yamlio import locate
 from .zoo import get_zoo, shared_entry
@@ -113,7 +113,7 @@ def load_model(reference: str | Path) -> Model:
         if path.is_file() and path.suffix in FOREIGN:
             return _load_foreign(path)
         is_path = path.suffix in FOREIGN or len(path.parts) > 1  # 'owner/entry' has two parts as well
-        if is_path and path.name not in get_zoo().names():
+        if is_path and path.name not in get_zoo():
             found = f"has none of the endings {', '.join(FOREIGN)}" if path.exists() else "does not exist"
             raise UnknownNameError(
                 f"{reference} {found}; write a zoo entry, a checkpoint file, or the folder of a run."
@@ -171,6 +171,7 @@ def _load_file(path: Path, content: bytes | None, name: str) -> Model:
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: its description is damaged: {error}.") from None
     check_paths(name, locate({"generator": composition["generator"]}, str(path)), written_in="a weight file")
+    refuse_files_of_generator(entry, str(path))
     try:
         generator = _filled(entry, tensors, path)
     except UnknownNameError as error:
@@ -298,7 +299,8 @@ def _model(
     if isinstance(training, dict):
         seed = training.get("seed")
         rest = {key: value for key, value in training.items() if key not in ("seed", "validation")}
-        state = [description["state"]] if "state" in description else []  # of an unfinished run, no seed of a whole one
+        # Weights on the way to a run's end, its best ones or a state's, are no seed of a whole one.
+        state = [description[key] for key in ("state", "stage", "step") if key in description]
         text = json.dumps([description.get("composition"), rest, *state], sort_keys=True)
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
     if digest is None:
@@ -307,63 +309,6 @@ def _model(
     generator = generator.eval()
     radius, multiple = spec.receptive_radius, int(getattr(generator, "size_multiple", spec.size_multiple))
     return _computing(Model(name, entry, generator, multiple, digest, seed, recipe, radius, description, path))
-
-
-def generator_spec(entry: Entry) -> GeneratorSpec:
-    """Return the spec of an entry's generator."""
-    spec = get_registry().get("generator", entry.generator.name).spec
-    assert isinstance(spec, GeneratorSpec)
-    return spec
-
-
-def is_ready(name: str) -> bool:
-    """Whether an entry can upscale at once: it has weights here, or needs none."""
-    entry = get_zoo().entry(name)
-    if not generator_spec(entry).trainable:
-        return True
-    try:
-        weights_path(entry)
-    except MissingWeightsError:
-        return False
-    return True
-
-
-def weights_path(entry: Entry, folders: Sequence[Path] | None = None) -> Path:
-    """Return where an entry's weights lie.
-
-    Args:
-        folders: where they may lie; those of the zoo file that the entry is written in by default. Beyond them, what
-            ``srzoo weights pull`` fetched is found by its hash.
-
-    Raises:
-        MissingWeightsError: the entry has none, or the file is not there.
-        WeightsError: it is a link out of the folder of the zoo file.
-    """
-    if entry.weights is None:
-        run = Path("runs") / entry.name
-        hint = f"'srzoo train {entry.name}' makes some."
-        if run.is_dir():
-            hint = f"to use those of your own run, write {run} in place of the name."
-        raise MissingWeightsError(f"entry {entry.name!r} has no weights in the zoo; {hint}")
-    of_zoo = folders is None
-    folders = get_zoo().source(entry.name).folders if folders is None else folders
-    candidates = [folder / entry.weights.file for folder in folders]
-    for path in candidates:
-        if path.is_file():
-            if not lies_within(path, folders):
-                raise WeightsError(
-                    f"entry {entry.name!r}: the weight file {path} is a link to {path.resolve()}, which lies outside "
-                    "the folder of its zoo file; put the file itself there."
-                )
-            return path
-    for folder in weights_folders():
-        path = fetched_path(entry.weights.sha256, folder)
-        if path.is_file():
-            return path
-    source = f" Get it from {entry.weights.url}." if entry.weights.url else ""
-    if source and of_zoo:
-        source = f" 'srzoo weights pull {entry.name}' gets it from {entry.weights.url}."
-    raise MissingWeightsError(f"entry {entry.name!r}: the weight file {candidates[0]} is not there.{source}")
 
 
 def load_pretrained(generator: nn.Module, source: Entry, target: Entry | None = None) -> dict[str, Any]:

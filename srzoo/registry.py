@@ -80,6 +80,26 @@ class Registry:
             )
         return candidates[0]
 
+    def own(self, kind: str, name: str, scope: str) -> str:
+        """Return what a distribution means by a bare name: ``owner/name`` where several plugins claim it.
+
+        A name that nothing has, or that a scope does not settle, is returned as it is.
+
+        Args:
+            scope: the distribution; srzoo's own for defaults, which are its own components whatever else is installed.
+        """
+        if len(self.claimants(kind, name)) < 2:
+            return name
+        try:
+            return self.get(kind, name, scope=scope).full_name
+        except AmbiguousNameError:
+            return name
+
+    def called(self, spec: ComponentSpec) -> str:
+        """Return the name that is always the spec's own: ``owner/name`` where other plugins claim the bare one."""
+        found = self.claimants(spec.kind, spec.name)
+        return next(c.full_name for c in found if c.spec is spec) if len(found) > 1 else spec.name
+
     def claimants(self, kind: str, name: str) -> Sequence[Component]:
         """Return every component of a kind that claims a bare name."""
         return tuple(self._table(kind).get(name, ()))
@@ -110,6 +130,22 @@ class Registry:
                 if len(group) > 1:
                     owners = " and by ".join(str(component.owner) for component in group)
                     sentences.append(f"{kind} {name!r} is registered by {owners}; only owner/name picks one.")
+        return sentences + self._weight_clashes()
+
+    def _weight_clashes(self) -> list[str]:
+        """Return one sentence for every two weight files of one name that are not the same file."""
+        known: dict[str, tuple[str, Component]] = {}
+        sentences = []
+        for table in self._by_kind.values():
+            for component in (c for group in table.values() for c in group):
+                for file in getattr(component.spec, "weights", ()):
+                    digest, first = known.setdefault(file.filename, (file.sha256, component))
+                    if not (digest.startswith(file.sha256) or file.sha256.startswith(digest)):
+                        sentences.append(
+                            f"{first.kind} {first.full_name!r} and {component.kind} {component.full_name!r} mean "
+                            f"different weight files by {file.filename}, and only one can lie in a folder; the plugin "
+                            "that came later has to rename its own."
+                        )
         return sentences
 
     def remarks(self) -> list[str]:

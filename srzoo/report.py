@@ -40,10 +40,13 @@ def format_value(value: float, among: Iterable[float] = (), *, opinion: bool = F
 def signed_interval(difference: float, low: float, high: float) -> str:
     """Return a difference with its interval, in three to six decimals: as many as show its first three digits.
 
-    The interval is left out where it is NaN; a difference of NaN is ``-``.
+    The interval is left out where it is NaN; a difference of NaN is ``-``. An infinite one, of an output that is equal
+    to its reference, is ``+inf`` or ``-inf``.
     """
     if math.isnan(difference):
         return "-"
+    if math.isinf(difference):
+        return f"{difference:+g}"
     digits = 4 if difference == 0 else min(6, max(3, 2 - math.floor(math.log10(abs(difference)))))
 
     def signed(value: float) -> str:

@@ -193,7 +193,7 @@ def _check_free(name: str, module: str, kind: str) -> None:
     _check_not_installed(name, module)
     from .zoo import get_zoo
 
-    if f"{name}-x4" in get_zoo().names():
+    if f"{name}-x4" in get_zoo():
         raise InputError(f"The zoo has an entry {name}-x4 already; choose another name.")
 
 

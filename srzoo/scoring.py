@@ -13,7 +13,7 @@ from torch import nn
 
 from .compose import create
 from .data import ImageItem, ImageSet
-from .errors import DataError, MissingLibraryError, PluginError, UndefinedScoreError, WeightsError
+from .errors import DataError, InputError, MissingLibraryError, PluginError, UndefinedScoreError, WeightsError
 from .images import UInt8Array, round_to_uint8, to_tensor
 from .inference import exact_float32, run_generator
 from .plugins import FAULTS, describe_exception
@@ -24,9 +24,15 @@ from .specs import MetricSpec
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric ready to be used."""
+    """A metric ready to be used.
+
+    Attributes:
+        name: its bare name, which results are under.
+        full_name: ``owner/name``, which is never ambiguous.
+    """
 
     name: str
+    full_name: str
     spec: MetricSpec
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -46,21 +52,31 @@ def build_metric(name: str, device: torch.device) -> Metric:
     """
     component = get_registry().get("metric", name)
     assert isinstance(component.spec, MetricSpec)
-    function = create("metric", name, where="metric")
+    function = create("metric", component.full_name, where="metric")
     if isinstance(function, nn.Module):
         function = function.eval().requires_grad_(False).to(device)
-    return Metric(component.name, component.spec, function)
+    return Metric(component.name, component.full_name, component.spec, function)
 
 
 def available_metrics(names: Sequence[str], device: torch.device) -> tuple[list[Metric], dict[str, str]]:
-    """Return the metrics that can be computed here, and for each of the others the reason why not."""
-    found, missing = [], {}
+    """Return the metrics that can be computed here, and for each of the others the reason why not.
+
+    Raises:
+        InputError: two of different plugins have one name, under which both their scores would be.
+    """
+    found: dict[str, Metric] = {}
+    missing = {}
     for name in names:
         try:
-            found.append(build_metric(name, device))
+            metric = build_metric(name, device)
         except (WeightsError, MissingLibraryError) as error:
             missing[name] = str(error)
-    return found, missing
+            continue
+        other = found.setdefault(metric.name, metric)
+        if other.full_name != metric.full_name:
+            both = f"{other.full_name!r} and {metric.full_name!r}"
+            raise InputError(f"{both} would both be called {metric.name!r}; ask for one at a time.")
+    return list(found.values()), missing
 
 
 class Reference:
@@ -126,7 +142,9 @@ class Reference:
             with torch.inference_mode(), exact_float32():
                 value = self._apply(metric, sr, hr)
         except UndefinedScoreError:
-            return [math.nan] * count
+            if count == 1:
+                return [math.nan]
+            return [self._values(metric, one.unsqueeze(0), 1)[0] for one in sr]  # it is not said for which of them
         except FAULTS as error:
             raise PluginError(f"metric {metric.name!r} failed: {describe_exception(error)}.") from error
         if not isinstance(value, torch.Tensor) or value.shape != (count,) or not value.dtype.is_floating_point:

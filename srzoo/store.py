@@ -446,8 +446,14 @@ def output_path(
             reference.
     """
     digest = hashlib.sha256(" ".join([image_digest, *decisive]).encode()).hexdigest()[:12]
-    parts = [quote(part, safe=" ()[]@") for part in (dataset, image, label)]
+    parts = [_file_name(part) for part in (dataset, image, label)]
     return folder / "pictures" / parts[0] / parts[1] / f"{parts[2]}-{digest}.png"
+
+
+def _file_name(text: str) -> str:
+    """Return a text as a name that every disk takes, of which many have 255 bytes at most."""
+    name = quote(text, safe=" ()[]@")
+    return name if len(name) <= 150 else f"{name[:120]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def label_of(entry: str, precision: str) -> str:

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import InputError, MemoryShortageError, PluginError, UpscaleWarning
-from .receptive import Field, check_size
+from .inference import check_size
+from .receptive import Field
 
 Enlarge = Callable[[torch.Tensor], torch.Tensor]
 """Maps (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W)."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from .confinement import Name
 from .data import ImageSet, load_image_set
-from .errors import DataError, InputError, UnknownNameError, did_you_mean
+from .errors import DataError, InputError, SrzooError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
-from .pretrained import Model, generator_spec, load_model
+from .pretrained import Model, load_model
 from .protocol import Protocol
+from .ready import generator_spec
 from .registry import get_registry
 from .scoring import Metric, available_metrics, mean_scores, score_set
 from .specs import MetricSpec
@@ -147,7 +148,9 @@ def _check_set(
     model: Model, dataset: str, scores: dict[str, float], protocol: Protocol, progress: Progress | None
 ) -> Iterator[Check]:
     device = best_device()
-    found, missing = available_metrics(list(scores), device)
+    components = {name: get_registry().get("metric", name, scope=_distribution(model)) for name in scores}
+    found, unavailable = available_metrics([component.full_name for component in components.values()], device)
+    missing = {name: unavailable[c.full_name] for name, c in components.items() if c.full_name in unavailable}
     means: dict[str, float] = {}
     try:
         images = load_image_set(Name(dataset))
@@ -156,10 +159,19 @@ def _check_set(
     except (DataError, UnknownNameError) as error:  # a damaged image, or a set that is not here
         missing = dict.fromkeys(scores, str(error))
     for name, value in scores.items():
-        spec = get_registry().get("metric", name).spec
+        spec = components[name].spec
         assert isinstance(spec, MetricSpec)
-        reason = "" if name in means else missing.get(name, f"{name} is defined for no image of {dataset}.")
-        yield Check(dataset, name, value, means.get(name), spec.tolerance, reason)
+        mean = means.get(components[name].name)
+        reason = "" if mean is not None else missing.get(name, f"{name} is defined for no image of {dataset}.")
+        yield Check(dataset, name, value, mean, spec.tolerance, reason)
+
+
+def _distribution(model: Model) -> str | None:
+    """Return the distribution that a model's entry came with, whose metrics its recorded names mean."""
+    try:
+        return get_zoo().source_of(model.entry).distribution
+    except SrzooError:  # of a folder, not of the zoo
+        return None
 
 
 def _means(

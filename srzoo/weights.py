@@ -20,33 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from .data import data_root
 from .errors import MissingWeightsError, TrainingError, WeightsError
 from .files import replacing
 from .pickles import MAX_BYTES, load_pickle, refuse_opaque, stand_in
+from .places import weights_folders
 from .specs import WeightFile
 
 METADATA_KEY = "srzoo"
 """Key in a safetensors header under which the JSON description of a checkpoint stands."""
-
-
-def weights_folders() -> list[Path]:
-    """Return the folders searched for backbones, first hit wins.
-
-    ``SRZOO_WEIGHTS`` (several separated by the system's path separator), ``weights`` beside the folder
-    ``SRZOO_DATA`` names, then ``srzoo/weights`` in the user's cache.
-    """
-    folders = [Path(part) for part in os.environ.get("SRZOO_WEIGHTS", "").split(os.pathsep) if part]
-    root = data_root()
-    if root is not None:
-        folders.append(root.parent / "weights")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return list(dict.fromkeys([*folders, cache / "srzoo" / "weights"]))
-
-
-def fetched_path(sha256: str, folder: Path) -> Path:
-    """Return where a weights folder keeps an entry's weights that were fetched: under their hash, not under a name."""
-    return folder / "entries" / f"{sha256}.safetensors"
 
 
 def find_backbone(alternatives: Sequence[WeightFile], owner: str) -> tuple[Path, bytes]:

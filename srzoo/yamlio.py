@@ -62,11 +62,14 @@ class Node:
         content: a scalar, a list of nodes, or a mapping of keys to nodes.
         where: file and line, or the command-line override it came from.
         confined: whether a zoo file says it, which may name no path.
+        scope: distribution of the file that says it, whose own parts and entries a bare name means first; empty for
+            what the user says.
     """
 
     content: Any
     where: str = ""
     confined: bool = field(default=False, compare=False)
+    scope: str = field(default="", compare=False)
 
     @property
     def value(self) -> Any:

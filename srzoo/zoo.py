@@ -7,19 +7,21 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from .confinement import Name, check_paths, confined, is_confined
+from .confinement import ENSEMBLE, Name, check_paths, confined, is_confined, scoped
 from .entry import Entry
 from .errors import CompositionError, EntryError, InputError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
 from .named import ComponentCheck, named_components
 from .options import SLOTS
+from .plugins import OWN_DISTRIBUTION
 from .registry import Registry, get_registry
 from .specs import GeneratorSpec
 from .yamlio import KeyPath, Node, locate, read_yaml
@@ -86,12 +88,20 @@ class Zoo:
             if "extends" in node.content:
                 where = node.place(("extends",))
                 raise EntryError(f"{where}: entry {name!r} exists already, and what it extends cannot be changed.")
-            zoo._changes[name] = [*zoo._changes.get(name, ()), node]
+            zoo._changes[name] = [*zoo._changes.get(name, ()), scoped(node, source.distribution)]
         return zoo
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Return the entry names that match a shell-style pattern, in the order of the files."""
-        return [name for name in self._written if fnmatch.fnmatch(name, pattern)]
+        """Return the entry names that match a shell-style pattern, in the order of the files.
+
+        An entry whose name several files claim is named ``owner/name``.
+        """
+        return [
+            name if len(written) == 1 else f"{source.owner}/{name}"
+            for name, written in self._written.items()
+            for _, source in written
+            if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(f"{source.owner}/{name}", pattern)
+        ]
 
     def __contains__(self, name: object) -> bool:
         """Whether an entry has this name, or ``owner/name``."""
@@ -105,6 +115,16 @@ class Zoo:
     def source(self, name: str) -> Source:
         """Return where an entry is written."""
         return self._find(name)[1]
+
+    def source_of(self, entry: Entry) -> Source:
+        """Return where an entry is written; of several of its name, the one with its weights."""
+        written = self._written.get(entry.name, [])
+        if len(written) > 1 and entry.weights is not None:
+            wanted = entry.weights.sha256
+            for node, source in written:
+                if node.at(("weights", "sha256")).content == wanted:
+                    return source
+        return self.source(entry.name)
 
     def entry(self, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Entry:
         """Return the resolved entry.
@@ -145,23 +165,31 @@ class Zoo:
         fields["name"] = Node(bare, tree.where)
         fields.setdefault("summary", Node(self._summary(name), tree.where))
         tree = Node(fields, tree.where)
-        self._check_scale(bare, tree, source)
+        self._check_scale(bare, tree)
         entry = _validate(tree)
-        qualified = self._check_components(entry, tree, source)
+        qualified = self._check_components(entry, tree)
         for path, full_name in qualified.items():
             tree = put(tree, path, locate({"name": full_name}, tree.place(path)), renaming=True)
-        return _with_names(_validate(tree) if qualified else entry, tree)
+        return self._with_names(_validate(tree) if qualified else entry, tree)
 
     def problems(self) -> list[SrzooError]:
         """Return the error of every file and entry that has one."""
         found: list[SrzooError] = list(self.file_problems)
-        for name, written in self._written.items():
-            for _, source in written:
-                try:
-                    self.entry(name if len(written) == 1 else f"{source.owner}/{name}")
-                except SrzooError as error:
-                    found.append(error)
+        for name in self.names():
+            try:
+                self.entry(name)
+            except SrzooError as error:
+                found.append(error)
         return found
+
+    def clashes(self) -> list[str]:
+        """Return one sentence for every name that several files claim."""
+        return [
+            f"Entry {name!r} is written in {' and in '.join(str(source.path) for _, source in written)}; only "
+            "owner/name picks one."
+            for name, written in self._written.items()
+            if len(written) > 1
+        ]
 
     def _check_keys(self, name: str, tree: Node) -> None:
         known = ["extends", *(key for key in Entry.model_fields if key != "name")]
@@ -173,14 +201,15 @@ class Zoo:
                     f"{node.where}: entry {name!r}: {key}: unknown key {str(key)!r}.{hint} Keys here: {keys}."
                 )
 
-    def _check_scale(self, name: str, tree: Node, source: Source) -> None:
+    def _check_scale(self, name: str, tree: Node) -> None:
         """Refuse a scale that the generator does not have, before it is measured by what follows from it."""
         scale, generator = (tree.content[key].value if key in tree.content else None for key in ("scale", "generator"))
         generator = generator.get("name") if isinstance(generator, dict) else generator
         if type(scale) is not int or scale < 1 or not isinstance(generator, str):
             return
         try:
-            spec = self._registry.get("generator", generator, scope=source.distribution).spec
+            scope = tree.at(("generator", "name")).scope
+            spec = self._registry.get("generator", generator, scope=scope or None).spec
         except InputError:  # told where components are checked
             return
         if isinstance(spec, GeneratorSpec) and not spec.reads and scale not in spec.scales:
@@ -192,7 +221,7 @@ class Zoo:
     def _bare_name(self, name: str) -> str:
         return name if name in self._written else name.rpartition("/")[2]
 
-    def _find(self, name: str) -> tuple[Node, Source]:
+    def _find(self, name: str, scope: str = "") -> tuple[Node, Source]:
         bare = self._bare_name(name)
         owner = name[: -len(bare) - 1] if bare != name else ""
         found = self._written.get(bare, [])
@@ -202,28 +231,34 @@ class Zoo:
             hint = did_you_mean(name, self._written)
             note = "".join(f" Also: {problem}" for problem in self.file_problems)
             raise UnknownNameError(f"No entry is called {name[:200]!r}.{hint} 'srzoo list' shows the zoo.{note}")
+        if len(found) > 1 and scope:
+            found = [pair for pair in found if pair[1].distribution == scope] or found
         if len(found) > 1:
             files = " and in ".join(str(source.path) for _, source in found)
             owners = " or ".join(repr(f"{source.owner}/{bare}") for _, source in found)
             raise EntryError(f"Entry {name!r} is written in {files}; write {owners}.")
         return found[0]
 
-    def _resolve(self, name: str, chain: tuple[str, ...]) -> tuple[Node, Source]:
-        """Return the merged tree of an entry and everything it extends."""
-        own, source = self._find(name)
+    def _resolve(self, name: str, chain: tuple[str, ...], scope: str = "") -> tuple[Node, Source]:
+        """Return the merged tree of an entry and everything it extends.
+
+        Args:
+            scope: distribution of the file that names it.
+        """
+        own, source = self._find(name, scope)
         if not isinstance(own.content, dict):
             raise EntryError(f"{own.where}: entry {name!r} must be a mapping, not {own.value!r}.")
         if name in chain:
             raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
         check_paths(name, own, self)
-        own = confined(own)
+        own = confined(own, source.distribution)
         base = Node({}, own.where)
         if "extends" in own.content:
             extends = own.content["extends"]
             if not isinstance(extends.content, str):
                 raise EntryError(f"{extends.where}: entry {name!r}: extends must be one name.")
             try:
-                parent, _ = self._resolve(extends.content, (*chain, name))
+                parent, _ = self._resolve(extends.content, (*chain, name), source.distribution)
             except UnknownNameError as error:
                 raise EntryError(f"{extends.where}: entry {name!r}: {error}") from None
             inherited = {k: v for k, v in parent.content.items() if k not in (*NOT_INHERITED, "extends")}
@@ -243,15 +278,15 @@ class Zoo:
         changes = [f"{k}={short(v)}" for k, v in own.items() if k not in ("extends", *NOT_INHERITED, "paper")]
         return f"{own['extends']} with {'; '.join(changes)}" if changes else f"the same as {own['extends']}"
 
-    def _check_components(self, entry: Entry, tree: Node, source: Source) -> dict[KeyPath, str]:
+    def _check_components(self, entry: Entry, tree: Node) -> dict[KeyPath, str]:
         """Check that every named component exists and takes the options it is given.
 
         Returns the full names of those whose bare name several plugins claim: a zoo file means the parts of the
-        distribution it came with.
+        distribution it came with, and so do those who inherit from it.
         """
         qualified: dict[KeyPath, str] = {}
         for kind, ref, path in named_components(entry):
-            check = ComponentCheck(self._registry, source.distribution, tree, entry.name)
+            check = ComponentCheck(self._registry, tree, entry.name)
             try:
                 qualified |= check(kind, ref.name, ref.options, path)
             except UnknownNameError as error:
@@ -262,33 +297,60 @@ class Zoo:
     def _check_recorded(self, entry: Entry, tree: Node) -> None:
         for dataset, scores in (entry.recorded.scores if entry.recorded is not None else {}).items():
             for metric in scores:
+                path: KeyPath = ("recorded", "scores", dataset, metric)
                 try:
-                    self._registry.get("metric", metric)
+                    self._registry.get("metric", metric, scope=tree.at(path).scope or None)
                 except InputError as error:
-                    path: KeyPath = ("recorded", "scores", dataset, metric)
                     where = f"{tree.place(path)}: entry {entry.name!r}: {'.'.join(map(str, path))}"
                     raise type(error)(f"{where}: {error}") from None
 
+    def _with_names(self, entry: Entry, tree: Node) -> Entry:
+        """Return an entry with the datasets, metrics and entries of its recipe as whoever wrote them means them.
 
-def _with_names(entry: Entry, tree: Node) -> Entry:
-    """Return an entry with datasets, start and teacher marked as names where its zoo file, not the user, says them."""
-    recipe = entry.training
-    if recipe is None:
-        return entry
+        What a zoo file says, and not the user, is marked as a name, which is no path; a bare name that several plugins
+        or files claim becomes ``owner/name``.
+        """
+        recipe = entry.training
+        if recipe is None:
+            return entry
 
-    def is_said(*key: str) -> bool:
-        return is_confined(tree.at(("training", *key)))
+        def meant(text: str, key: KeyPath, own: Callable[[str, str], str]) -> str:
+            node = tree.at(("training", *key))
+            named = own(text, node.scope) if node.scope else text
+            return Name(named) if is_confined(node) else named
 
-    changes: dict[str, Any] = {}
-    if is_said("data"):
-        changes["data"] = tuple(map(Name, recipe.data))
-    if recipe.validation is not None and is_said("validation", "data"):
-        named = tuple(map(Name, recipe.validation.data))
-        changes["validation"] = recipe.validation.model_copy(update={"data": named})
-    for key in ("start_from", "teacher"):
-        if getattr(recipe, key) is not None and is_said(key):
-            changes[key] = Name(getattr(recipe, key))
-    return entry.model_copy(update={"training": recipe.model_copy(update=changes)})
+        def meant_all(texts: Sequence[str], key: KeyPath, own: Callable[[str, str], str]) -> tuple[str, ...]:
+            return tuple(meant(text, key, own) for text in texts)
+
+        metric = partial(self._registry.own, "metric")
+
+        def dataset(text: str, scope: str) -> str:
+            name, bracket, part = text.partition("[")
+            return self._registry.own("dataset", name, scope) + bracket + part
+
+        changes: dict[str, Any] = {"data": meant_all(recipe.data, ("data",), dataset)}
+        if (validation := recipe.validation) is not None:
+            below = {
+                "data": meant_all(validation.data, ("validation", "data"), dataset),
+                "metrics": meant_all(validation.metrics, ("validation", "metrics"), metric),
+            }
+            if "metrics" not in validation.model_fields_set:  # srzoo's own default
+                below["metrics"] = tuple(metric(name, OWN_DISTRIBUTION) for name in validation.metrics)
+            changes["validation"] = validation.model_copy(update=below)
+        for key in ("start_from", "teacher"):
+            if (name := getattr(recipe, key)) is not None:
+                changes[key] = meant(name, (key,), self._own_entry)
+        return entry.model_copy(update={"training": recipe.model_copy(update=changes)})
+
+    def _own_entry(self, name: str, scope: str) -> str:
+        """Return what a file of a distribution means by an entry's name, ``owner/name`` where several have it."""
+        bare = name.removesuffix(ENSEMBLE)
+        if len(self._written.get(bare, ())) < 2:
+            return name
+        try:
+            return f"{self._find(bare, scope)[1].owner}/{name}"
+        except EntryError:  # the scope does not settle it; told where the entry is used
+            return name
 
 
 def _validate(tree: Node) -> Entry:

@@ -463,6 +463,8 @@ def test_differences_show_their_digits_and_zero_has_no_sign() -> None:
     assert signed_interval(-0.00004, -0.00006, 1e-8) == "-0.000040 [-0.000060, 0.000000]"
     assert signed_interval(0.0, math.nan, math.nan) == "0.0000"
     assert signed_interval(math.nan, math.nan, math.nan) == "-"
+    assert signed_interval(math.inf, math.nan, math.nan) == "+inf", "of an output that is equal to its reference"
+    assert signed_interval(-math.inf, -math.inf, 1.0) == "-inf"
 
 
 # --- from recipe to table ---------------------------------------------------------------------------------------
@@ -549,7 +551,9 @@ def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str
     assert change_sentences(result.findings)[0].startswith("small against plain (blocks: 2 → 1): ")
 
 
-def test_a_missing_dataset_and_image_are_told_before_anything_is_trained(tmp_path: Path, photos: str) -> None:
+def test_what_is_missing_or_unknown_is_told_before_anything_is_trained(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tiny(tmp_path, photos)
     text = path.read_text()
     path.write_text(text.replace(f"data: [{Path(photos).name}]", "data: [flicker2k]"))
@@ -557,6 +561,14 @@ def test_a_missing_dataset_and_image_are_told_before_anything_is_trained(tmp_pat
         ablate(path, "little", tmp_path / "out")
     path.write_text(text.replace('image: "3"', 'image: "33"'))
     with pytest.raises(UnknownNameError, match="has no image '33'"):
+        ablate(path, "little", tmp_path / "out")
+    path.write_text(text.replace("metrics: [psnr, ssim]", "metrics: [psnr, lpipss_alex]"))
+    with pytest.raises(UnknownNameError, match="Did you mean 'lpips_alex'"):
+        ablate(path, "little", tmp_path / "out")
+    part = f"{Path(photos).name}[:6]"
+    path.write_text(text.replace(f'data: "{part}"', f'data: ["{part}", "./{part}"]', 1))
+    monkeypatch.chdir(Path(photos).parent)
+    with pytest.raises(DataError, match="Two datasets are called"):
         ablate(path, "little", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -666,6 +678,17 @@ def test_the_command_lists_plans_and_says_what_is_wrong() -> None:
     assert planned.exit_code == 0 and "1,000,000" in planned.output and "3, 4, 5" in planned.output
     wrong = CliRunner().invoke(app, ["ablate", "esrgan", "--budget", "papre"])
     assert wrong.exit_code == 2
+
+
+def test_a_broken_recipe_of_one_plugin_leaves_the_others_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = {**recipe_files(), "gone": tmp_path / "gone.yaml"}
+    monkeypatch.setattr("srzoo.ablation.recipe.recipe_files", lambda: files)
+    listed = CliRunner().invoke(app, ["ablate"])
+    assert listed.exit_code == 2
+    assert all(name in listed.stdout for name in files if name != "gone")
+    assert "gone.yaml" in " ".join(listed.stderr.split())
 
 
 @pytest.mark.slow

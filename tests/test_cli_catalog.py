@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from srzoo.cli import app
+from srzoo.extras import is_installed
 from srzoo.options import signature_of
 from srzoo.plugins import PluginRecord
-from srzoo.pretrained import weights_path
+from srzoo.ready import weights_path
 from srzoo.registry import get_registry
 from srzoo.specs import KINDS, BlockSpec
 from srzoo.zoo import get_zoo
@@ -464,12 +465,77 @@ def test_entries_that_are_ready_come_first_and_can_be_asked_for_alone() -> None:
 def test_what_needs_a_library_that_is_not_installed_comes_last_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from srzoo.cli import catalog
 
-    monkeypatch.setattr(catalog, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalog, "is_installed", lambda name: False)
     components = get_registry().find("metric")
     names = {c.name: c.spec.library == "pyiqa" for c in components}
     lines = CliRunner().invoke(app, ["list", "metric"]).stdout.splitlines()
     absent = [names[line.split()[0]] for line in lines if line.strip() and line.split()[0] in names]
     assert len(absent) == len(components) and absent == sorted(absent) and len(set(absent)) == 2
     assert any(f"{sum(absent)} of them, the last, need pyiqa, which is not" in line for line in lines)
-    monkeypatch.setattr(catalog, "find_spec", lambda name: object())
+    monkeypatch.setattr(catalog, "is_installed", lambda name: True)
     assert "not installed" not in CliRunner().invoke(app, ["list", "metric"]).stdout
+
+
+def test_strict_notices_an_unknown_name_in_the_list_of_plugins_and_a_name_that_two_zoo_files_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    (tmp_path / "zoo.yaml").write_text("bicubic: {generator: nearest}\n")
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    monkeypatch.setenv("SRZOO_PLUGINS", "my-blok")
+    strict = run("plugins", "--strict")
+    told = " ".join(strict.stderr.split())
+    assert strict.exit_code == 1
+    assert "SRZOO_PLUGINS names 'my-blok', but no such plugin is installed" in told
+    assert "Entry 'bicubic' is written in" in told
+    listed = run("list", "*bicubic")
+    assert listed.exit_code == 0
+    assert "zoo/bicubic" in listed.stdout and "local/bicubic" in listed.stdout
+
+
+def test_one_factory_that_cannot_be_loaded_leaves_the_other_components_listed(
+    monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    found = [*get_registry().records]
+    spec = BlockSpec("typo", "no_such_module:Block", summary="Another")
+    found.append(PluginRecord("other", "dist-other", "1.0", "other", specs=(spec,)))
+    get_registry.cache_clear()
+    monkeypatch.setattr("srzoo.registry.discover", lambda: found)
+    listed = run("list", "block", "--json")
+    assert listed.exit_code == 2 and "no_such_module" in listed.stderr
+    names = {row["name"] for row in json.loads(listed.stdout)}
+    assert "rrdb" in names and "typo" not in names
+
+
+def test_a_library_within_a_package_that_is_not_installed_is_absent() -> None:
+    assert is_installed("json.decoder") and is_installed("torch")
+    assert not is_installed("no_such_package.ops") and not is_installed("json.decoder.no")
+
+
+def test_ready_are_entries_whose_weights_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    composed = "generator: {name: espcn}"
+    weights = f"weights: {{file: w.safetensors, sha256: {'0' * 64}, url: 'https://example.org/w', licence: MIT}}"
+    (tmp_path / "zoo.yaml").write_text(f"fetched: {{{composed}, {weights}}}\nbare: {{{composed}}}\n")
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    ready = {row["name"] for row in json.loads(run("list", "--ready", "--json").stdout)}
+    assert {"bicubic", "srresnet-lite-x4"} <= ready and not ready & {"fetched", "bare"}
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert (rows["fetched"]["weights"], rows["fetched"]["ready"]) == (True, False)
+    assert (rows["bare"]["weights"], rows["bare"]["ready"]) == (False, False)
+    assert "not here" in run("list", "fetched").stdout
+
+
+def test_a_folder_called_like_a_kind_is_a_path_unless_a_component_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_path(get_zoo().entry("srresnet-lite-x4")).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/4x.safetensors", "metrics/4x.safetensors", "block/rrdb"):
+        Path(name).parent.mkdir()
+        Path(name).write_bytes(weights)
+    for name in ("data/4x.safetensors", "metrics/4x.safetensors"):
+        shown = run("show", name)
+        assert shown.exit_code == 0 and "501,459 parameters" in shown.stdout, shown.output
+    assert "owner esrgan/rrdb" in run("show", "block/rrdb").stdout

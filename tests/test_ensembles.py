@@ -27,7 +27,8 @@ from srzoo.inference import SelfEnsemble, prepare, self_ensemble
 from srzoo.interpolation import interpolate
 from srzoo.merged import group_recipes
 from srzoo.mos.making import _at_scale
-from srzoo.pretrained import load_model, weights_path
+from srzoo.pretrained import load_model
+from srzoo.ready import weights_path
 from srzoo.store import Subject
 from srzoo.zoo import get_zoo
 

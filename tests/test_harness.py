@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ from typer.testing import CliRunner
 from srzoo import benchmark, latency
 from srzoo.benchmark import BenchResult, bench
 from srzoo.cli import app
-from srzoo.errors import DataError, UpscaleWarning
+from srzoo.compose import build_generator
+from srzoo.costs import cost_of
+from srzoo.errors import DataError, InputError, PluginError, UndefinedScoreError, UpscaleWarning
 from srzoo.leaderboard import leaderboard_markdown
 from srzoo.merged import merge
 from srzoo.pretrained import Model, load_model
 from srzoo.report import unsteady
 from srzoo.scoring import Metric, available_metrics
 from srzoo.specs import MetricSpec
-from srzoo.store import CostRow, Question, Store, Subject
+from srzoo.store import CostRow, Question, Store, Subject, output_path
 
 torch.set_num_threads(1)
 
@@ -96,7 +99,9 @@ def test_when_scoring_together_fails_the_one_it_fails_for_is_named(
     picky = PicksOnOne()
     spec = MetricSpec("picky", picky, summary="of another package", higher_is_better=False, domain="rgb")
     monkeypatch.setattr(
-        benchmark, "available_metrics", lambda names, device: ([Metric("psnr", spec=spec, function=picky)], {})
+        benchmark,
+        "available_metrics",
+        lambda names, device: ([Metric("psnr", "metrics/psnr", spec=spec, function=picky)], {}),
     )
     result = bench("bicubic,oracle,nearest", str(folder), "psnr", batch=8)
     assert list(result.failed) == ["oracle"]
@@ -118,7 +123,7 @@ def test_a_metric_that_fails_on_an_image_is_left_out_and_not_counted(
 
     def available(names: list[str], device: torch.device) -> tuple[list[Metric], dict[str, str]]:
         found, missing = real(["ssim"], device)
-        return [*found, Metric("psnr", spec=spec, function=Fails())], missing
+        return [*found, Metric("psnr", "metrics/psnr", spec=spec, function=Fails())], missing
 
     monkeypatch.setattr(benchmark, "available_metrics", available)
     result = bench("bicubic,nearest", str(folder), "ssim,psnr", out=tmp_path, pictures=0)
@@ -141,6 +146,68 @@ def test_values_that_are_lost_on_the_way_are_an_error(
         with pytest.raises(DataError, match=r"2 values were computed and are not in .*run the same command again"):
             bench("bicubic", str(folder), "psnr,ssim", out=tmp_path, pictures=0)
     assert bench("bicubic", str(folder), "psnr,ssim", out=tmp_path, pictures=0).computed == 2
+
+
+def test_what_is_undefined_for_one_output_is_known_of_those_beside_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OfTextures:
+        """A metric that does not say for which image of a batch it is not defined, as most do not."""
+
+        def __call__(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+            if any(image.std() == 0 for image in sr):
+                raise UndefinedScoreError("flat")
+            return sr.mean(dim=(1, 2, 3))
+
+    class Black(torch.nn.Module):
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(lr.repeat_interleave(4, 2).repeat_interleave(4, 3))
+
+    black = Model("black", load_model("nearest").entry, Black())
+    monkeypatch.setattr(benchmark, "load_model", lambda name: black if name == "black" else load_model(name))
+    metric = OfTextures()
+    spec = MetricSpec("psnr", metric, summary="of another package", domain="rgb", full_reference=False)
+    found = [Metric("psnr", "metrics/psnr", spec=spec, function=metric)]
+    monkeypatch.setattr(benchmark, "available_metrics", lambda names, device: (found, {}))
+    alone, together = (values(bench("bicubic,black,nearest", str(folder), "psnr", batch=size)) for size in (1, 8))
+    assert {key for key, value in together.items() if math.isnan(value)} == {
+        ("black", "a", "psnr"),
+        ("black", "b", "psnr"),
+    }
+    assert {k: v for k, v in together.items() if k[0] != "black"} == pytest.approx(
+        {k: v for k, v in alone.items() if k[0] != "black"}
+    )
+
+
+@pytest.mark.parametrize("wrong", ["too small", "two outputs"])
+def test_a_generator_that_breaks_its_shape_is_named_and_the_others_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    class Odd(torch.nn.Module):
+        """Fine for the input that time is measured with, and not for photographs."""
+
+        def forward(self, lr: torch.Tensor) -> Any:
+            sr = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+            if lr.shape[-1] == lr.shape[-2]:
+                return sr
+            return sr[..., :-4, :] if wrong == "too small" else (sr, sr)
+
+    odd = Model("odd", load_model("nearest").entry, Odd())
+    monkeypatch.setattr(benchmark, "load_model", lambda name: odd if name == "odd" else load_model(name))
+    result = bench("odd,nearest", str(folder), "psnr", sizes=16)
+    assert [s.entry for s in result.standings] == ["nearest"]
+    told = "(1, 3, 132, 160)" if wrong == "too small" else "tuple"
+    assert result.failed == {"odd": f"the generator made {told} of (1, 3, 34, 40); it must make (1, 3, 136, 160)."}
+
+
+def test_metrics_of_one_name_are_asked_for_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    (psnr,), _ = available_metrics(["psnr"], cpu)
+    other = replace(psnr, full_name="mine/psnr")
+    monkeypatch.setattr("srzoo.scoring.build_metric", lambda name, device: other if name == "mine/psnr" else psnr)
+    assert available_metrics(["psnr", "metrics/psnr"], cpu) == ([psnr], {})
+    with pytest.raises(InputError, match="'metrics/psnr' and 'mine/psnr' would both be called 'psnr'"):
+        available_metrics(["psnr", "mine/psnr"], cpu)
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------
@@ -176,6 +243,19 @@ def test_seams_are_a_warning_once_a_model_and_a_remark_on_every_image(folder: Pa
     command = ["bench", "srresnet-lite-x4", "--data", str(folder), "--metric", "psnr", "--tile", "16"]
     again = CliRunner().invoke(app, [*command, "--out", str(tmp_path), "--pictures", "0"])
     assert "That is the worst of 2 such images." in " ".join(again.output.split()), "told by a resumed run too"
+
+
+def test_whole_images_are_computed_anew_where_tiles_were_taken_for_their_size(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srzoo.harness.WHOLE_PIXELS", 100)
+    monkeypatch.setattr("srzoo.harness.AUTOMATIC_TILE", 16)
+    with pytest.warns(UpscaleWarning, match="where tiles meet"):
+        first = bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=0)
+    assert first.computed == 2 and [remark.image for remark in first.remarks if remark.image] == ["a", "b"]
+    whole = bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=0, tile=0)
+    assert whole.computed == 2 and not [remark for remark in whole.remarks if remark.image]
+    assert bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=0, tile=0).computed == 0
 
 
 def test_where_memory_runs_out_tiles_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +341,51 @@ class Machine:
             self.now += milliseconds / 1000 * (2 if self.now >= self._slow_from else 1)
 
         return run
+
+
+def test_a_size_that_memory_does_not_suffice_for_costs_no_scores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model("greedy", load_model("nearest").entry, Greedy(64 * 64))
+    monkeypatch.setattr(benchmark, "load_model", lambda name: model if name == "greedy" else load_model(name))
+    with pytest.warns(UpscaleWarning, match=r"greedy was not measured at 128x128: .*memory"):
+        result = bench("greedy,nearest", str(folder), "psnr", sizes=[16, 128])
+    assert not result.failed and {s.entry for s in result.standings} == {"greedy", "nearest"}
+
+
+def test_a_network_that_cannot_be_counted_is_timed_and_scored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def uncounted(entry: Any) -> Any:
+        raise PluginError("the generator failed on an input of 64x64")
+
+    monkeypatch.setattr("srzoo.measuring.cost_of", uncounted)
+    result = bench("srresnet-lite-x4", str(folder), "psnr", sizes=16)
+    (cost,) = result.costs["srresnet-lite-x4"]
+    assert (cost.parameters, cost.multiply_adds) == (501_459, None)
+    assert cost.milliseconds > 0 and len(result.standings) == 1
+
+
+def test_a_network_that_looks_at_values_is_counted_with_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plain = load_model("srresnet-lite-x4")
+    wanted = cost_of(plain.entry)
+
+    def looking(entry: Any) -> torch.nn.Module:
+        generator = build_generator(entry)
+        generator.register_forward_pre_hook(lambda module, inputs: float(inputs[0].sum()) and None)
+        return generator
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    monkeypatch.setattr("srzoo.compose.build_generator", looking)
+    found = cost_of(plain.entry)
+    assert found.parameters == wanted.parameters
+    assert found.multiply_adds == pytest.approx(wanted.multiply_adds, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["ж" * 200, "照" * 80, "a" * 255])
+def test_a_name_of_any_length_has_a_file(tmp_path: Path, name: str) -> None:
+    paths = {output_path(tmp_path, name, image, "digest", name) for image in (name, name + "b")}
+    assert len(paths) == 2
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
 
 
 def test_networks_are_timed_in_turn_so_that_a_busy_machine_slows_both(monkeypatch: pytest.MonkeyPatch) -> None:

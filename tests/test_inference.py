@@ -14,9 +14,11 @@ import srzoo
 from srzoo.data import load_image_set
 from srzoo.images import to_tensor
 from srzoo.inference import REDUCED, exact_float32, prepare, run_generator
-from srzoo.pretrained import is_ready, load_model
+from srzoo.pretrained import load_model
+from srzoo.ready import is_ready
+from srzoo.zoo import get_zoo
 
-READY = [name for name in srzoo.list_entries("*-x4") if is_ready(name)]
+READY = [name for name in srzoo.list_entries("*-x4") if is_ready(get_zoo().entry(name))]
 
 
 @pytest.fixture(scope="module")

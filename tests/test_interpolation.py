@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiny import TINY, TINY_GAN
 from typer.testing import CliRunner
 
 from srzoo.cli import app
-from srzoo.errors import InputError
+from srzoo.errors import DataError, InputError
 from srzoo.interpolation import interpolate, interpolated, parse_alphas
 from srzoo.pretrained import load_model
 from srzoo.training import train
@@ -76,6 +77,13 @@ def test_ends_are_the_models_and_image_scores_are_those_of_mixed_outputs(photos:
 def test_models_of_different_architecture_are_refused_with_what_differs() -> None:
     with pytest.raises(InputError, match=r"not of one architecture; they differ in .*block"):
         interpolate("srresnet-lite-x4", "rrdb-lite-x4")
+
+
+def test_two_datasets_of_one_name_are_refused_before_anything_is_computed(tmp_path: Path, photos: str) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(photos, tmp_path / folder / "test")
+    with pytest.raises(DataError, match="Two datasets are called 'test'"):
+        interpolate(*ENDS, (0, 1), [str(tmp_path / folder / "test") for folder in ("a", "b")], "psnr")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ PLUGINS = ROOT / "plugins"
 # From the bottom up. A module imports only from the rows below its own, never from its own row.
 ROWS = [
     {"errors"},
-    {"specs", "extras", "files"},
+    {"specs", "extras", "files", "places", "offline"},
     {"hookspecs", "imagenet", "remarks"},
     {"plugins"},
     {"registry"},
@@ -35,7 +35,7 @@ ROWS = [
     {"confinement", "composition", "exif", "png16", "merging"},
     {"named"},
     {"zoo", "reference"},
-    {"scaffold", "sharding"},
+    {"scaffold", "sharding", "ready"},
     {
         "images",
         "layers",

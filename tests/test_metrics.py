@@ -430,7 +430,12 @@ def test_lpips_loads_torchvisions_own_file_checked_by_hash(
 
 
 def third_party(function: Callable[..., Any], domain: Any = "protocol") -> Metric:
-    return Metric("mine", MetricSpec("mine", function, summary="a metric of another package", domain=domain), function)
+    return Metric(
+        "mine",
+        "other/mine",
+        MetricSpec("mine", function, summary="a metric of another package", domain=domain),
+        function,
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import signal
@@ -430,6 +431,60 @@ def test_a_clash_with_a_first_party_name_leaves_the_zoo_as_it_was(site: Site) ->
     shown = site.run("show", "block/rrdb")
     assert shown.returncode == 2
     assert "'esrgan/rrdb'" in shown.stderr and "'other/rrdb'" in shown.stderr
+
+
+TAKEN = """
+import srzoo
+import torch
+
+
+class Mine:
+    def __call__(self, sr, hr):
+        return torch.full((len(sr),), 7.0)
+
+
+@srzoo.hookimpl
+def srzoo_metrics():
+    return [srzoo.MetricSpec("psnr", Mine, summary="Mine"), srzoo.MetricSpec("ssim", Mine, summary="Mine")]
+
+
+@srzoo.hookimpl
+def srzoo_datasets():
+    return [srzoo.DatasetSpec("photos", "srzoo_photos.photos:photos", summary="The same under another owner")]
+
+
+@srzoo.hookimpl
+def srzoo_losses():
+    return [srzoo.LossSpec("l1", "torch.nn:L1Loss", summary="Mine")]
+"""
+
+
+@pytest.mark.slow
+def test_names_that_another_package_takes_too_work_by_default_and_with_their_owner(site: Site, tmp_path: Path) -> None:
+    site.install("other", TAKEN)
+    listed = site.run("list", "--ready", "--json")
+    assert listed.returncode == 0 and "srresnet-lite-x4" in listed.stdout, listed.stderr
+
+    def scores(*arguments: str) -> dict[str, set[str]]:
+        out = tmp_path / "out"
+        done = site.run("bench", "nearest", "--pictures", "0", "--out", str(out), "--no-resume", *arguments)
+        assert done.returncode == 0, done.stderr
+        with open(out / "results.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {metric: {row["value"] for row in rows if row["metric"] == metric} for metric in ("psnr", "ssim")}
+
+    by_default = scores()
+    assert len(by_default["psnr"]) == len(by_default["ssim"]) > 5
+    mine = scores("--data", "other/photos", "--metric", "other/psnr,metrics/ssim")
+    assert {float(value) for value in mine["psnr"]} == {7.0} and mine["ssim"] == by_default["ssim"]
+    bare = site.run("bench", "nearest", "--metric", "psnr")
+    assert bare.returncode == 2 and "write 'metrics/psnr' or 'other/psnr'" in bare.stderr
+    trained = site.run(
+        *("train", "srresnet-lite-x4", "--data", "photos/photos", "--steps", "1", "--out", str(tmp_path / "run")),
+        *("generator.num_features=8", "generator.num_blocks=1", "training.batch_size=1", "training.patch_size=32"),
+        "training.validation.data=photos/photos",
+    )
+    assert trained.returncode == 0, trained.stderr
 
 
 def test_a_place_in_a_package_is_told_with_the_package(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import pytest
 from srzoo.errors import AmbiguousNameError, PluginWarning, SrzooError, UnknownNameError
 from srzoo.plugins import PluginRecord
 from srzoo.registry import Registry, get_registry
-from srzoo.specs import KINDS, BlockSpec, ComponentSpec, LossSpec
+from srzoo.specs import (
+    KINDS,
+    BlockSpec,
+    ComponentSpec,
+    DatasetSpec,
+    GeneratorSpec,
+    LossSpec,
+    MetricSpec,
+    WeightFile,
+)
 from srzoo.zoo import Source, Zoo
 
 
@@ -83,7 +92,6 @@ def test_a_scope_does_not_choose_between_two_plugins_of_one_distribution() -> No
 def test_the_zoo_file_of_a_distribution_means_its_own_parts_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "theirs.yaml"
     path.write_text("mine: {generator: {name: net, block: swin}}\n")
-    from srzoo.specs import GeneratorSpec
 
     def net(block: object, scale: int = 4) -> None: ...
 
@@ -184,3 +192,125 @@ def test_each_problem_is_warned_of_once_a_process(monkeypatch: pytest.MonkeyPatc
     assert [w.category for w in caught] == [PluginWarning, PluginWarning]
     assert "'late'" in str(caught[0].message)
     assert "'later'" in str(caught[1].message)
+
+
+# --- whose a bare name is -----------------------------------------------------------------------------------------
+
+
+def metric(name: str, sha256: str = "") -> MetricSpec:
+    weights = (WeightFile("net.pth", sha256),) if sha256 else ()
+    return MetricSpec(name, factory, summary="A metric", weights=weights)
+
+
+def loss(name: str) -> LossSpec:
+    def build() -> None: ...
+
+    return LossSpec(name, build, summary="A loss")
+
+
+def network(name: str) -> GeneratorSpec:
+    def build(block: object = None, scale: int = 4) -> None: ...
+
+    return GeneratorSpec(name, build, summary="A network")
+
+
+BASE = """
+base:
+  generator: {name: net, block: swin}
+  training:
+    data: [photos]
+    patch_size: 32
+    batch_size: 2
+    stages: {psnr: {steps: 4, losses: {l1: 1.0}, optimizer: {name: adam, lr: 1e-4}}}
+    validation: {data: photos, metrics: [psnr]}
+  recorded:
+    command: x
+    seed: 0
+    device: x
+    date: "2026-01-01"
+    steps: 1
+    hours: 1.0
+    scores: {set5: {psnr: 30.0}}
+"""
+
+
+def zoo_of_two(folder: Path, theirs: str) -> Zoo:
+    """A zoo file of each of two distributions that both have every part the first one's file names."""
+    (folder / "ours.yaml").write_text(BASE)
+    (folder / "theirs.yaml").write_text(theirs)
+
+    def photos() -> None: ...
+
+    both = [block("swin"), loss("l1"), metric("psnr"), DatasetSpec("photos", photos, summary="Images")]
+    records = [record("ours", *both), record("theirs", *both), record("nets", network("net"))]
+    sources = [Source(folder / f"{owner}.yaml", f"dist-{owner}", owner) for owner in ("ours", "theirs")]
+    return Zoo(sources, Registry(records))
+
+
+def test_a_zoo_file_means_its_own_parts_by_every_name_in_it(tmp_path: Path) -> None:
+    entry = zoo_of_two(tmp_path, "{}").entry("base")
+    assert entry.generator.options == {"block": {"name": "ours/swin"}}
+    assert entry.training is not None and entry.training.validation is not None
+    assert entry.training.stages["psnr"].losses["l1"].name == "ours/l1"
+    assert entry.training.data == entry.training.validation.data == ("ours/photos",)
+    assert entry.training.validation.metrics == ("ours/psnr",)
+
+
+@pytest.mark.parametrize(
+    "change", ["", ", training.stages.psnr.losses.l1: 2.0", ", training.stages.psnr.losses.l1: {weight: 2.0}"]
+)
+def test_what_is_inherited_means_what_it_meant_where_it_was_written(tmp_path: Path, change: str) -> None:
+    entry = zoo_of_two(tmp_path, f"child: {{extends: base{change}}}").entry("child")
+    assert entry.generator.options == {"block": {"name": "ours/swin"}}
+    assert entry.training is not None
+    assert entry.training.stages["psnr"].losses["l1"].name == "ours/l1"
+
+
+def test_what_a_child_names_itself_is_its_own(tmp_path: Path) -> None:
+    child = "child: {extends: base, generator.block: swin, training.stages.psnr.losses: {l1: null, mine: {name: l1}}}"
+    entry = zoo_of_two(tmp_path, child).entry("child")
+    assert entry.generator.options == {"block": {"name": "theirs/swin"}}
+    assert entry.training is not None
+    assert {label: term.name for label, term in entry.training.stages["psnr"].losses.items()} == {"mine": "theirs/l1"}
+
+
+@pytest.mark.parametrize("change", ["generator.block=swin", "generator.block={name: swin}"])
+def test_a_bare_name_of_the_users_own_is_never_guessed(tmp_path: Path, change: str) -> None:
+    zoo = zoo_of_two(tmp_path, "{}")
+    with pytest.raises(AmbiguousNameError, match="write 'ours/swin' or 'theirs/swin'"):
+        zoo.entry("base", [change])
+    assert zoo.entry("base", ["generator.block=theirs/swin"]).generator.options == {"block": "theirs/swin"}
+    weighted = zoo.entry("base", ["training.stages.psnr.losses.l1=3"]).training
+    assert weighted is not None and weighted.stages["psnr"].losses["l1"].name == "ours/l1"
+
+
+def test_an_entry_of_a_taken_name_harms_none_that_extends_or_starts_from_the_other(tmp_path: Path) -> None:
+    theirs = "base: {extends: ours/base, generator: net}\nchild: {extends: base, training.start_from: base}\n"
+    zoo = zoo_of_two(tmp_path, theirs)
+    with pytest.raises(SrzooError, match="write 'ours/base' or 'theirs/base'"):
+        zoo.entry("base")
+    assert zoo.names() == ["ours/base", "theirs/base", "child"]
+    assert zoo.names("ba*") == zoo.names("*/base")
+    child = zoo.entry("child")
+    assert child.generator.options == {}, "theirs"
+    assert child.training is not None and child.training.start_from == "theirs/base"
+    assert "child" in zoo and "ours/base" in zoo and "base" in zoo
+    assert [str(problem) for problem in zoo.problems()] == []
+    (clash,) = zoo.clashes()
+    assert clash.startswith("Entry 'base' is written in ") and clash.endswith("only owner/name picks one.")
+
+
+def test_two_files_of_one_name_are_a_problem_unless_one_digest_begins_the_other() -> None:
+    def problems(one: str, two: str) -> list[str]:
+        return Registry([record("a", metric("x", one)), record("b", metric("y", two))]).problems()
+
+    assert problems("a" * 64, "a" * 8) == []
+    (problem,) = problems("a" * 64, "b" * 8)
+    assert "metric 'a/x' and metric 'b/y' mean different weight files by net.pth" in problem
+
+
+def test_a_default_is_srzoos_own_whatever_else_is_installed() -> None:
+    registry = Registry([record("metrics", metric("psnr"), distribution="srzoo"), record("mine", metric("psnr"))])
+    assert registry.own("metric", "psnr", "srzoo") == "metrics/psnr"
+    assert registry.own("metric", "psnr", "somebody-else") == "psnr"
+    assert registry.own("metric", "unknown", "srzoo") == "unknown"

@@ -35,6 +35,12 @@ def test_the_template_folder_is_what_the_command_writes(tmp_path: Path) -> None:
     assert set(tree(TEMPLATE)) == set(written.files)
 
 
+def test_a_name_with_a_dot_is_one_entry_point(tmp_path: Path) -> None:
+    """Bare, TOML would take it for a table in a table."""
+    package = write_package("my.metric", "metric", tmp_path / "package")
+    assert '\n"my.metric" = "my_metric"\n' in (package.folder / "pyproject.toml").read_text()
+
+
 @pytest.mark.slow
 def test_the_template_is_a_distribution_that_passes_its_tests_in_an_environment_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(TEMPLATE, tmp_path / "template", ignore=shutil.ignore_patterns("__pycache__"))

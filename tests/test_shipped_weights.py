@@ -11,7 +11,8 @@ import torch
 import srzoo
 from srzoo.benchmark import bench
 from srzoo.card import Written, model_card
-from srzoo.pretrained import load_model, weights_path
+from srzoo.pretrained import load_model
+from srzoo.ready import weights_path
 from srzoo.recipe import Training
 from srzoo.weights import file_sha256, read_checkpoint
 from srzoo.zoo import get_zoo

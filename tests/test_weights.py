@@ -23,7 +23,9 @@ from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.entry import Entry
 from srzoo.errors import InputError, MissingWeightsError, TrainingError, UnknownNameError, WeightsError
-from srzoo.pretrained import is_ready, load_model, load_start
+from srzoo.places import weights_folders
+from srzoo.pretrained import load_model, load_start
+from srzoo.ready import is_ready
 from srzoo.specs import WeightFile
 from srzoo.weights import (
     METADATA_KEY,
@@ -33,7 +35,6 @@ from srzoo.weights import (
     load_tensors,
     read_checkpoint,
     save_checkpoint,
-    weights_folders,
 )
 from srzoo.zoo import get_zoo
 
@@ -363,22 +364,22 @@ def test_entry_without_weights_says_how_to_make_some(tiny: TinyZoo) -> None:
 
 
 def test_is_ready_tells_what_can_upscale_at_once(tiny: TinyZoo) -> None:
-    assert is_ready("bicubic")
-    assert not is_ready("tiny")
+    assert is_ready(get_zoo().entry("bicubic"))
+    assert not is_ready(get_zoo().entry("tiny"))
     tiny.write()
-    assert is_ready("tiny")
+    assert is_ready(get_zoo().entry("tiny"))
     tiny.checkpoint.unlink()
-    assert not is_ready("tiny")
+    assert not is_ready(get_zoo().entry("tiny"))
     with pytest.raises(UnknownNameError, match="Did you mean 'tiny'"):
-        is_ready("tinny")
+        is_ready(get_zoo().entry("tinny"))
 
 
 def test_weights_are_not_handed_on_to_an_entry_that_extends(tiny: TinyZoo) -> None:
     tiny.write()
     digest = sha256(tiny.checkpoint.read_bytes()).hexdigest()
     tiny.write_zoo(digest, child={"extends": "tiny", "generator.block.activation": "leaky_relu"})
-    assert is_ready("tiny")
-    assert not is_ready("child")
+    assert is_ready(get_zoo().entry("tiny"))
+    assert not is_ready(get_zoo().entry("child"))
 
 
 @pytest.mark.parametrize(

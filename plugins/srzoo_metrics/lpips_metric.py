@@ -14,6 +14,9 @@ from srzoo.errors import UndefinedScoreError
 from srzoo.imagenet import ALEXNET, SQUEEZENET1_1, VGG16
 from srzoo.weights import load_backbone
 
+TOO_SMALL = ("too small", "greater than actual input size")
+"""What torch says where nothing is left of an image for a pooling or a convolution."""
+
 
 class LPIPS(nn.Module):
     """Learned perceptual distance, v0.1 linear heads (Zhang et al., arXiv:1801.03924).
@@ -48,7 +51,7 @@ class LPIPS(nn.Module):
             scaled = self.model.scaling_layer(2 * hr - 1)
             features = self.model.net(scaled.contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
-            if "too small" not in str(error):
+            if not any(told in str(error) for told in TOO_SMALL):
                 raise
             size = f"{hr.shape[-1]}x{hr.shape[-2]}"
             raise UndefinedScoreError(f"an image of {size} is too small for the backbone") from None

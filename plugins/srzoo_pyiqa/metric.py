@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
 
 from srzoo.errors import MissingWeightsError, UndefinedScoreError
 from srzoo.extras import import_extra
+from srzoo.offline import offline_if_asked
 
 _TOO_SMALL = ("size", "small", "padding", "dimension", "window")
 """Words in errors of pyiqa and torch that say so of an image."""
@@ -34,7 +33,7 @@ class PyiqaMetric(nn.Module):
         pyiqa = import_extra("pyiqa", "pyiqa", f"pyiqa/{name} is")
         self.name, self.full_reference = name, full_reference
         try:
-            with _offline_if_asked(), _quiet():
+            with offline_if_asked(), _quiet():
                 self.metric: Any = pyiqa.create_metric(name, device=torch.device("cpu"))
         except Exception as error:  # whatever its many downloaders raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -67,18 +66,4 @@ class PyiqaMetric(nn.Module):
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _offline_if_asked() -> Iterator[None]:
-    """With ``SRZOO_OFFLINE``, let nothing connect to anywhere: pyiqa fetches through four libraries."""
-    if os.environ.get("SRZOO_OFFLINE", "") in ("", "0"):
-        yield
-        return
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("SRZOO_OFFLINE is set")
-
-    with mock.patch.object(socket.socket, "connect", refuse), mock.patch.object(socket, "getaddrinfo", refuse):
         yield

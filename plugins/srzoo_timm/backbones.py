@@ -1,15 +1,11 @@
-"""timm, without the network where ``SRZOO_OFFLINE=1`` says so."""
+"""timm, without the network where ``SRZOO_OFFLINE`` says so."""
 
 from __future__ import annotations
-
-import os
-
-if os.environ.get("SRZOO_OFFLINE") == "1":
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub when timm imports it
 
 import timm
 
 from srzoo.errors import MissingWeightsError, UnknownNameError, did_you_mean
+from srzoo.offline import offline_if_asked
 
 
 def create_backbone(backbone: str, pretrained: bool, **options: object) -> timm.models.VisionTransformer:
@@ -25,7 +21,8 @@ def create_backbone(backbone: str, pretrained: bool, **options: object) -> timm.
             "timm.list_models('*resnet*') shows what it has."
         )
     try:
-        return timm.create_model(backbone, pretrained=pretrained, **options)
+        with offline_if_asked():
+            return timm.create_model(backbone, pretrained=pretrained, **options)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

@@ -101,8 +101,8 @@ class Outcome:
             for planned in self.plan.trained
             if planned.runs[0].parent in runs
         ]
-        specs = {metric: get_registry().get("metric", metric).spec for metric in found.directions}
-        tolerances = {metric: spec.tolerance for metric, spec in specs.items() if isinstance(spec, MetricSpec)}
+        components = [get_registry().get("metric", metric) for metric in self.plan.metrics]
+        tolerances = {c.name: c.spec.tolerance for c in components if isinstance(c.spec, MetricSpec)}
         steps = StepCosts(self.out / "steps.json")
         costs = {label: found.costs[run.name][0] for label, run in shown.items() if run.name in found.costs}
         trained = {planned.label: shown[planned.label] for planned in self.plan.trained if planned.label in shown}

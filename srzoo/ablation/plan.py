@@ -20,6 +20,8 @@ from ..confinement import ENSEMBLE, Name
 from ..entry import Entry
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
+from ..plugins import OWN_DISTRIBUTION
+from ..registry import get_registry
 from ..zoo import Source as ZooSource
 from ..zoo import Zoo, diff_entries, get_zoo
 from .recipe import Ablation, Budget, Column, Row, Source, filled_in
@@ -113,6 +115,17 @@ class Plan:
         return self.ablation.budget(self.budget_name)
 
     @property
+    def data(self) -> list[str]:
+        """The datasets that are benchmarked, as the recipe means their names."""
+        return [get_registry().own("dataset", name, self.source.distribution) for name in self.budget.data]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics, likewise; where the budget leaves them to srzoo, srzoo's own."""
+        scope = self.source.distribution if "metrics" in self.budget.model_fields_set else OWN_DISTRIBUTION
+        return [get_registry().own("metric", name, scope) for name in self.budget.metrics]
+
+    @property
     def trained(self) -> list[Planned]:
         """The columns that are not the reference."""
         return [planned for planned in self.columns if planned.entry is not None]
@@ -154,7 +167,7 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
     """
     zoo = get_zoo()
     for changes in source.changes(budget_name):
-        zoo = zoo.amended(changes, ZooSource(source.path, "local", source.name, (source.path.parent,)))
+        zoo = zoo.amended(changes, ZooSource(source.path, source.distribution, source.name, (source.path.parent,)))
     ablation = source.ablation
     budget = ablation.budget(budget_name)
     count = seeds if seeds is not None else budget.seeds
@@ -212,7 +225,7 @@ def _runs(zoo: Zoo, name: str, budget: Budget, seed: int) -> Run:
     entry = zoo.entry(name)
     assert entry.training is not None
     start, parent = entry.training.start_from, None
-    if start is not None and start in zoo.names():
+    if start is not None and start in zoo:
         parent, start = _runs(zoo, start, budget, seed), None
     for stage in entry.training.stages:
         parent = _run(zoo, name, stage, budget, seed, start, parent)

@@ -247,6 +247,12 @@ class Source:
     tree: Node
     ablation: Ablation
 
+    @property
+    def distribution(self) -> str:
+        """The distribution that its file came with; ``local`` for a file of one's own."""
+        records = get_registry().records
+        return next((record.distribution for record in records if self.path in record.ablations), "local")
+
     def changes(self, budget: str) -> list[Node]:
         """Return the changes to the zoo: those of every budget, then those of one and of what it extends.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 import torch
 
-from ..benchmark import BenchResult, bench
+from ..benchmark import BenchResult, bench, load_image_sets
 from ..composition import full_composition
 from ..data import load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
@@ -26,6 +26,7 @@ from ..files import acquired, replacing
 from ..inference import best_device, device_name
 from ..preflight import preflight
 from ..recipe import Training
+from ..scoring import available_metrics
 from ..teaching import teacher_of
 from ..training import train
 from ..weights import ABSENT, differences, read_checkpoint, shown
@@ -160,10 +161,13 @@ class _Work:
                 self._check_trained(run)
         for name in dict.fromkeys(name for run in pending for name in _training(run).data):
             load_image_set(name)
+        found, unavailable = available_metrics(self.plan.metrics, torch.device("cpu"))
+        if not found:
+            raise InputError("None of the metrics can be computed here: " + " ".join(unavailable.values()))
         for run in pending:
             preflight(run.entry)
             teacher_of(run.entry, torch.device("cpu"), nullcontext)
-        sets = {own.name: own for own in map(load_image_set, self.plan.budget.data)}
+        sets = {own.name: own for own in load_image_sets(self.plan.data)}
         shown = {exhibit.dataset for exhibit in self.plan.ablation.figure}
         for name in figure or ():
             if name not in shown:
@@ -302,9 +306,9 @@ class _Work:
             raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(self.failed.values())))
         budget = self.plan.budget
         return bench(
-            [str(self.runs / name) for name in names],
-            budget.data,
-            budget.metrics,
+            [self.runs / name for name in names],
+            self.plan.data,
+            self.plan.metrics,
             protocol=budget.protocol,
             out=self.out / "bench",
             pictures=self.exhibits,

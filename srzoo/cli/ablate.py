@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import TaskID
 
+from ..errors import SrzooError
 from .completion import complete_ablation
 from .console import console, errors, make_table, print_error, print_table, reports_errors
 from .progress import make_progress
@@ -154,8 +155,13 @@ def _list_ablations() -> None:
     from ..ablation.recipe import read_recipe, recipe_files
 
     shown = make_table(["ablation", "columns", "budgets", "summary"], right=["columns"])
+    broken: list[SrzooError] = []
     for name in recipe_files():
-        ablation = read_recipe(name).ablation
+        try:
+            ablation = read_recipe(name).ablation
+        except SrzooError as error:  # of one plugin; those of the others are listed
+            broken.append(error)
+            continue
         summary = ablation.summary + (f" ({ablation.paper})" if ablation.paper else "")
         shown.add_row(f"[bold]{name}[/bold]", str(len(ablation.columns)), ", ".join(ablation.budgets), escape(summary))
     print_table(shown)
@@ -163,6 +169,10 @@ def _list_ablations() -> None:
         "[dim]srzoo ablate NAME --budget BUDGET trains one; with --plan it shows what would be trained.[/dim]",
         soft_wrap=True,
     )
+    for problem in broken:
+        print_error(str(problem))
+    if broken:
+        raise typer.Exit(2)
 
 
 def _show_plan(recipe: str, budget: str, seeds: int | None) -> None:

@@ -102,7 +102,7 @@ def bench_command(
 
     Examples: [bold]srzoo bench[/bold], [bold]srzoo bench bicubic runs/mine --data set5,set14 --metric psnr,ssim[/bold].
     """
-    from ..benchmark import DEFAULT_DATA, DEFAULT_METRICS, bench
+    from ..benchmark import bench
     from ..coverage import comparable
     from ..harness import LATENCY_SIZE
     from ..precisions import automatic
@@ -124,8 +124,8 @@ def bench_command(
 
         result = bench(
             split_names(entries) or None,
-            split_names(data) or DEFAULT_DATA,
-            split_names(metric) or DEFAULT_METRICS,
+            split_names(data) or None,
+            split_names(metric) or None,
             protocol=chosen,
             precision=split_names(precision) or "fp32",
             sizes=sizes or LATENCY_SIZE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,10 @@ from ..composition import full_composition
 from ..costs import HR_SIZE, cost_of, remembered_cost
 from ..entry import ComponentRef, Entry
 from ..errors import InputError, SrzooError, UnknownNameError, did_you_mean
+from ..extras import is_installed
 from ..options import signature_of
+from ..plugins import unknown_plugins
+from ..ready import generator_spec, is_ready
 from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
 from ..zoo import Source, diff_entries, get_zoo
@@ -75,9 +77,19 @@ def _list_components(kind: str, pattern: str, as_json: bool) -> None:
         known = [c.name for c in get_registry().find(kind)]
         raise UnknownNameError(f"No {kind} matches {pattern!r}.{did_you_mean(pattern, known)}")
     if as_json:
-        print_json([_component_data(c) for c in components])
+        rows, broken = [], []
+        for component in components:
+            try:
+                rows.append(_component_data(component))
+            except SrzooError as error:  # of a factory that cannot be loaded; the others can
+                broken.append(error)
+        print_json(rows)
+        for problem in broken:
+            print_error(str(problem))
+        if broken:
+            raise typer.Exit(2)
         return
-    absent = {c.spec.library for c in components if c.spec.library and find_spec(c.spec.library) is None}
+    absent = {c.spec.library for c in components if c.spec.library and not is_installed(c.spec.library)}
     table = make_table([kind, "owner", "summary"])
     for c in sorted(components, key=lambda c: c.spec.library in absent):  # what works here comes first
         style = "dim" if c.spec.library in absent else "bold"
@@ -98,32 +110,36 @@ def _list_entries(pattern: str, only_ready: bool, as_json: bool) -> None:
             near = f" It is part of {len(within)} names: srzoo list '*{pattern}*'."
         raise UnknownNameError(f"No entry matches {pattern!r}.{near}")
     broken: list[SrzooError] = []
-    entries: list[Entry] = []
+    entries: dict[str, Entry] = {}
     for name in names:
         try:
-            entries.append(zoo.entry(name))
+            entries[name] = zoo.entry(name)
         except SrzooError as error:
             broken.append(error)
-    usable = [e for e in entries if _entry_facts(e)["weights"] is not False]
-    entries = usable if only_ready else entries
+    told = {name: {**_entry_facts(entry), "name": name} for name, entry in entries.items()}
+    usable = [name for name in entries if told[name]["ready"]]
+    if only_ready:
+        entries = {name: entries[name] for name in usable}
     if as_json:
-        print_json([{**_entry_facts(e), "summary": e.summary, "paper": e.paper} for e in entries])
+        print_json([{**told[name], "summary": e.summary, "paper": e.paper} for name, e in entries.items()])
     elif entries:
-        scales = {e.scale for e in entries}
-        one = f"All are x{entries[0].scale}. " if len(scales) == 1 else ""  # a column that tells nothing narrows others
+        scales = {e.scale for e in entries.values()}
+        one = f"All are x{scales.pop()}. " if len(scales) == 1 else ""  # a column that tells nothing narrows others
         table = make_table(["entry", *([] if one else ["scale"]), "stages", "weights", "summary"], right=["scale"])
-        for e in sorted(entries, key=lambda e: e not in usable):
-            facts = _entry_facts(e)
+        for name, e in sorted(entries.items(), key=lambda named: named[0] not in usable):
+            facts = told[name]
             stages = ", ".join(facts["stages"]) or "-"
-            weights = {True: "[green]yes[/green]", False: "no", None: "-"}[facts["weights"]]
+            weights = "-" if facts["weights"] is None else "no"
+            if facts["weights"]:
+                weights = "[green]yes[/green]" if facts["ready"] else "not here"
             scale = [] if one else [f"x{e.scale}"]
-            table.add_row(f"[bold]{e.name}[/bold]", *scale, stages, weights, escape(e.summary))
+            table.add_row(f"[bold]{name}[/bold]", *scale, stages, weights, escape(e.summary))
         print_table(table)
-        told = f"{one}{len(usable)} are ready to use. srzoo show ENTRY tells composition, recipe, cost and scores."
+        note = f"{one}{len(usable)} are ready to use. srzoo show ENTRY tells composition, recipe, cost and scores."
         if broken:
             are = "One is" if len(broken) == 1 else f"{len(broken)} are"
-            told += f" {are} left out for an error, told below."
-        console.print(f"[dim]{told}[/dim]", soft_wrap=True)
+            note += f" {are} left out for an error, told below."
+        console.print(f"[dim]{note}[/dim]", soft_wrap=True)
     for problem in [*broken, *zoo.file_problems]:
         print_error(str(problem))
     if broken or zoo.file_problems:
@@ -131,12 +147,13 @@ def _list_entries(pattern: str, only_ready: bool, as_json: bool) -> None:
 
 
 def _entry_facts(entry: Entry) -> dict[str, Any]:
-    trained = entry.training is not None
+    trained = generator_spec(entry).trainable
     return {
         "name": entry.name,
         "scale": entry.scale,
         "stages": list(entry.training.stages) if entry.training is not None else [],
         "weights": entry.weights is not None if trained else None,
+        "ready": is_ready(entry),
     }
 
 
@@ -167,16 +184,20 @@ def show_command(
     [bold]srzoo show srgan-vgg54-x4 --diff esrgan-x4[/bold].
     """
     kind, slash, rest = name.partition("/")
-    if slash and _kind_of(kind) is None and (near := did_you_mean(kind, KINDS)) and not get_zoo().names(rest):
+    of_kind = _kind_of(kind) if rest else None
+    if of_kind is not None and Path(name).exists() and not get_registry().claimants(of_kind, rest):
+        of_kind = None  # a folder that happens to be called like a kind
+    is_known = _kind_of(kind) is not None or Path(name).exists() or bool(get_zoo().names(rest))
+    if slash and not is_known and (near := did_you_mean(kind, KINDS)):
         raise UnknownNameError(f"There is no kind {kind!r}.{near} Kinds: {', '.join(KINDS)}.")
-    if rest and _kind_of(kind) is not None:
+    if of_kind is not None:
         if diff:
             raise InputError("--diff compares entries, not components.")
-        _show_component(get_registry().get(_kind_of(kind) or kind, rest), as_json)
+        _show_component(get_registry().get(of_kind, rest), as_json)
     elif diff:
         left, right = _alike(name, diff)
         _show_diff(left, right, as_json)
-    elif name not in get_zoo().names() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
+    elif name not in get_zoo() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
     elif name and name not in get_zoo() and (found := entry_at(Path(name))):
         _show_entry(*found, as_json)
@@ -329,7 +350,8 @@ def plugins_command(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the table below says it better
         registry = get_registry()
-    problems = [*registry.problems(), *(str(problem) for problem in get_zoo().file_problems)]
+    problems = [*registry.problems(), *unknown_plugins(registry.records)]
+    problems += [*get_zoo().clashes(), *(str(problem) for problem in get_zoo().file_problems)]
     if as_json:
         print_json(
             {

@@ -60,7 +60,7 @@ def interpolate_command(
 
     Example: [bold]srzoo interpolate rrdb-lite-x4 esrgan-lite-x4 --data photos --metric psnr,ssim[/bold].
     """
-    from ..interpolation import DEFAULT_METRICS, KINDS, interpolate, parse_alphas
+    from ..interpolation import KINDS, interpolate, parse_alphas
     from ..report import format_value
 
     alphas = parse_alphas(alpha)
@@ -77,8 +77,8 @@ def interpolate_command(
             first,
             second,
             alphas,
-            split_names(data) or ("photos",),
-            split_names(metric) or DEFAULT_METRICS,
+            split_names(data) or None,
+            split_names(metric) or None,
             protocol=chosen,
             out=out,
             save_weights=save_weights,

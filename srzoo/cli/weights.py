@@ -24,7 +24,7 @@ weights_app = typer.Typer(
 def list_weights(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show every file that a component needs, and whether it is here."""
     from ..backbones import backbones
-    from ..weights import weights_folders
+    from ..places import weights_folders
 
     found = backbones()
     if as_json:
@@ -78,7 +78,7 @@ def pull_weights(
     from ..zoo import get_zoo
 
     for name in names:
-        if name in get_zoo().names():
+        if name in get_zoo():
             _show_pulled(*_pulled_entry(name))
             continue
         for backbone in choose(name):
@@ -93,7 +93,7 @@ def _show_pulled(path: Path, was_there: bool) -> None:
 def _pulled_entry(name: str) -> tuple[Path, bool]:
     """Return where an entry's weights lie, fetching them if they are not there, and whether they were."""
     from ..backbones import pull_entry
-    from ..pretrained import weights_path
+    from ..ready import weights_path
     from ..weights import check_hash
     from ..zoo import get_zoo
 
@@ -213,7 +213,7 @@ _SIZES = {"num_features": "features", "num_blocks": "blocks"}
 def verify_weights() -> None:
     """Recompute the hash of every backbone and of every entry's weights that are here."""
     from ..backbones import backbones
-    from ..pretrained import weights_path
+    from ..ready import weights_path
     from ..weights import check_hash
     from ..zoo import get_zoo
 
@@ -233,13 +233,16 @@ def verify_weights() -> None:
             check(backbone.path, backbone.file.sha256)
     zoo = get_zoo()
     for name in zoo.names():
-        entry = zoo.entry(name)
-        if entry.weights is None:
-            continue
         try:
+            entry = zoo.entry(name)
             path = weights_path(entry)
         except MissingWeightsError:
             continue
+        except SrzooError as error:
+            print_error(str(error))
+            failed += 1
+            continue
+        assert entry.weights is not None
         check(path, entry.weights.sha256)
     console.print(f"{checked} files are what they should be" + (f", {failed} are not" if failed else "") + ".")
     if failed:

@@ -26,7 +26,8 @@ from ..data import ImageItem, ImageSet, load_image_set
 from ..errors import DataError, InputError
 from ..images import UInt8Array, to_tensor
 from ..inference import best_device, prepare
-from ..pretrained import Model, generator_spec, load_model
+from ..pretrained import Model, load_model
+from ..ready import generator_spec
 from ..scoring import upscaled
 from ..store import REFERENCE
 from ..zoo import get_zoo
