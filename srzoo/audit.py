@@ -139,7 +139,7 @@ def _entry_of_run(failure: Path, name: str) -> str | Entry:
         entry = Entry.model_validate(json.loads((failure.parent / "entry.json").read_text()))
     except (OSError, ValueError):
         return name
-    return entry if entry.name == name else name
+    return entry if entry.name == name.rpartition("/")[2] else name
 
 
 def _read_failure(path: Path, entry: Entry) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .files import replacing
 from .offline import is_offline
 from .pickles import MAX_BYTES
 from .places import fetched_path, weights_folders
-from .registry import get_registry
+from .registry import Component, get_registry
 from .specs import KINDS, WeightFile
 from .weights import check_hash, file_sha256
 from .zoo import get_zoo
@@ -35,7 +35,7 @@ class Backbone:
     """A file that components need.
 
     Attributes:
-        needed_by: full names of components, ``metric/lpips_vgg`` and the like.
+        needed_by: components, ``metric/lpips_vgg`` and the like.
         alternatives: names of other files that serve as well.
         path: where it lies, or None.
     """
@@ -63,7 +63,8 @@ def backbones() -> list[Backbone]:
     for component, alternatives in _declared():
         for file in alternatives:
             files[file.filename] = file
-            needed.setdefault(file.filename, []).append(component)
+            called = f"{component.kind}/{get_registry().called(component.spec)}"
+            needed.setdefault(file.filename, []).append(called)
             others.setdefault(file.filename, set()).update(other.filename for other in alternatives)
     return [
         Backbone(files[name], tuple(needed[name]), tuple(sorted(others[name] - {name})), _find(name))
@@ -71,12 +72,16 @@ def backbones() -> list[Backbone]:
     ]
 
 
-def _declared() -> Iterator[tuple[str, tuple[WeightFile, ...]]]:
+def _declared() -> Iterator[tuple[Component, tuple[WeightFile, ...]]]:
     for kind in KINDS:
         for component in get_registry().find(kind):
             alternatives = getattr(component.spec, "weights", ())
             if alternatives:
-                yield f"{kind}/{component.name}", alternatives
+                yield component, alternatives
+
+
+def _names(component: Component) -> tuple[str, str]:
+    return component.name, component.full_name
 
 
 def _find(filename: str) -> Path | None:
@@ -92,10 +97,12 @@ def choose(name: str) -> list[Backbone]:
     known = {backbone.file.filename: backbone for backbone in backbones()}
     if name in known:
         return [known[name]]
-    for component, alternatives in _declared():
-        if name in (component, component.partition("/")[2]):
-            return [known[alternatives[0].filename]]
-    names = [*known, *(component.partition("/")[2] for component, _ in _declared()), *get_zoo().names()]
+    meant = {c.full_name: files[0].filename for c, files in _declared() if name.removeprefix(f"{c.kind}/") in _names(c)}
+    if len(set(meant.values())) > 1:
+        raise InputError(f"Several components are called {name!r}; write {' or '.join(map(repr, meant))}.")
+    for filename in meant.values():
+        return [known[filename]]
+    names = [*known, *(component.name for component, _ in _declared()), *get_zoo().names()]
     raise UnknownNameError(
         f"No component needs weights called {name!r}, and no entry is.{did_you_mean(name, names)} 'srzoo weights list' "
         "shows what components need, 'srzoo list' the zoo."

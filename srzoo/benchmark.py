@@ -235,6 +235,7 @@ def _write(result: BenchResult, settings: Settings, device: str, pictures: Pictu
     if result.out is None:
         return
     notes = [labelled(name, reason) for name, reason in result.unavailable.items()]
+    notes += [f"{what} was not measured: {reason}" for what, reason in result.unmeasured.items()]
     notes += [f"{name} failed and is left out: {reason}" for name, reason in result.failed.items()]
     notes += remark_notes(remark for remark in result.remarks if remark.entry not in result.failed)
     notes += filter(None, [provenance_note(read_scores_of(result.out, ranked))])
@@ -328,17 +329,23 @@ def _training_data(model: Model) -> list[str]:
     recipe: Mapping[str, Any] = model.description.get("training") or {}
     if not isinstance(recipe, Mapping) or not recipe:
         recipe = model.entry.training.model_dump() if model.entry.training is not None else {}
+    scope = OWN_DISTRIBUTION
+    with contextlib.suppress(SrzooError):  # else it is no entry, but a file or a run
+        scope = get_zoo().source_of(model.entry).distribution
     names: dict[str, None] = {}
     seen, recipes = {model.name}, [recipe]
     while recipes:
         recipe = recipes.pop()
-        names.update((given if isinstance(given, Name) else str(given), None) for given in recipe.get("data") or ())
+        for given in recipe.get("data") or ():
+            name = get_registry().own("dataset", str(given), scope)
+            names[Name(name) if isinstance(given, Name) else name] = None
         for key in ("start_from", "teacher"):
-            used = str(recipe.get(key) or "").removesuffix(ENSEMBLE)
+            used = get_zoo().own(str(recipe.get(key) or "").removesuffix(ENSEMBLE), scope)
             if used and used not in seen and used in get_zoo():
                 seen.add(used)
-                with_recipe = get_zoo().entry(used).training
-                recipes += [with_recipe.model_dump()] if with_recipe is not None else []
+                with contextlib.suppress(SrzooError):  # an entry with an error tells nothing of this one
+                    with_recipe = get_zoo().entry(used).training
+                    recipes += [with_recipe.model_dump()] if with_recipe is not None else []
     return list(names)
 
 
@@ -366,9 +373,9 @@ def ready_entries() -> list[str]:
     """Return the zoo entries that can be benchmarked at once; entries with errors are left to ``srzoo list``."""
     names = []
     for name in get_zoo().names():
-        if "/" in name:  # of those that share a name, two rows could not be told apart
-            continue
         try:
+            if "/" in name and get_zoo().source(name).distribution != OWN_DISTRIBUTION:
+                continue  # of those that share a name, two rows could not be told apart
             if is_ready(get_zoo().entry(name)):
                 names.append(name)
         except SrzooError:

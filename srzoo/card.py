@@ -254,7 +254,7 @@ def zoo_text(model: Model, file: str, licence: str = "") -> str:
             trained = training.model_dump(mode="json", exclude_defaults=True)
             for key in {"start_from", "teacher"} & trained.keys():
                 plain = trained[key].removesuffix(ENSEMBLE)
-                if plain not in get_zoo():  # a file, or the folder of a run
+                if "/" in plain or plain not in get_zoo():  # a file, a run's folder, or one of several of a name
                     trained[key] = without_path(plain) + trained[key][len(plain) :]
             written["training"] = trained
     _drop_files(written, entry.model_copy(update={"training": training}))

@@ -15,6 +15,7 @@ from .entry import ComponentRef, Entry
 from .errors import CompositionError, SrzooError
 from .inference import SelfEnsemble
 from .layers import constrain_spectrally
+from .offline import offline_if_asked
 from .options import SLOTS, check_options, signature_of
 from .plugins import FAULTS, describe_exception
 from .recipe import LossTerm, Stage
@@ -91,7 +92,8 @@ class _Guarded:
 
     def __call__(self, *arguments: Any) -> Any:
         try:
-            built = self.component.spec.load()(*arguments, **self.options)
+            with offline_if_asked():
+                built = self.component.spec.load()(*arguments, **self.options)
         except SrzooError:
             raise
         except FAULTS as error:

@@ -45,7 +45,7 @@ def remembered_cost(entry: Entry) -> Cost | None:
 
 
 def cost_of(entry: Entry) -> Cost:
-    """Return the cost of what an entry computes, counting it without memory or arithmetic if it is not known yet.
+    """Return the cost of what an entry computes, counting it if it is not known yet; see :func:`count`.
 
     Raises:
         CompositionError: the entry does not compose.
@@ -85,7 +85,7 @@ def count(generator: nn.Module, scale: int) -> Cost:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             copy.deepcopy(generator).to("meta").eval()(torch.empty(1, 3, height, width))
         return Cost(parameters, counter.get_total_flops() // 2)
-    except (RuntimeError, ValueError):  # it looks at values, which there are none of
+    except FAULTS:  # it looks at values, which there are none of
         pass
     parameter = next(generator.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")

@@ -13,6 +13,7 @@ from typing import Any
 from .confinement import Name
 from .errors import DataError, PluginError, SrzooError, UnknownNameError, did_you_mean
 from .images import SUFFIXES, UInt8Array, crop_to_multiple, downscale_bicubic, read_rgb
+from .offline import offline_if_asked
 from .places import data_root
 from .plugins import FAULTS, describe_exception
 from .registry import get_registry
@@ -144,7 +145,8 @@ def load_image_set(name: str) -> ImageSet:
     if any(name in (component.name, component.full_name) for component in registry.find("dataset")):
         component = registry.get("dataset", name)
         try:
-            image_set = component.spec.load()()
+            with offline_if_asked():
+                image_set = component.spec.load()()
         except SrzooError:
             raise
         except FAULTS as error:

@@ -16,7 +16,7 @@ def is_installed(module: str) -> bool:
     """Whether a module, ``package.module``, can be found; its package is imported to look."""
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # the package above it is not here, or is no package
+    except Exception:  # the package above it is not here, is none, or cannot be imported
         return False
 
 

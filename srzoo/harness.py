@@ -68,6 +68,7 @@ class Findings:
         computed: how many of the rows were computed now.
         failed: entry to the reason why it could not be benchmarked.
         unavailable: metric to the reason why it could not be computed.
+        unmeasured: entry and input size, beyond the first, to the reason why its time was not measured.
         remarks: what is to be known of outputs: of models that were trained on the images, of tiles that may show.
     """
 
@@ -76,6 +77,7 @@ class Findings:
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+    unmeasured: dict[str, str] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
 
 
@@ -209,10 +211,7 @@ class Harness:
                 if size == self.settings.sizes[0]:
                     self.findings.failed |= failed
                 else:  # such as one that memory does not suffice for, which scores do not depend on
-                    for name, reason in failed.items():
-                        warnings.warn(
-                            f"{name} was not measured at {size}x{size}: {reason}", UpscaleWarning, stacklevel=2
-                        )
+                    self.findings.unmeasured |= {f"{name} at {size}x{size}": why for name, why in failed.items()}
                 for name, cost in costs.items():
                     store.add_cost(self.subjects[name], cost)
             for name, cost in costs.items():
@@ -284,7 +283,7 @@ class Harness:
             own.set_remark(subject, question.dataset, question.image, " ".join(told))
         if self.outputs is not None:
             self.outputs.keep(None, question, pair.reference.hr)
-            self.outputs.keep(subject, question, sr)
+            self.outputs.keep(subject, question, sr, anew=bool(noted and missing))
         return [_Output(name, sr, missing)] if missing else []
 
     def _enlarged(self, model: Model, pair: _Pair) -> torch.Tensor:
@@ -305,14 +304,14 @@ class Harness:
         """Score outputs of one image together, as far as they lack the same values, and keep what is found."""
         for wanted in dict.fromkeys(tuple(self._left(output.missing)) for output in outputs):
             alike = [output for output in outputs if tuple(self._left(output.missing)) == wanted]
-            reason = ""
+            reason = None
             try:
                 found = pair.reference.score_all([output.sr for output in alike], wanted)
             except DataError:
                 raise
             except SrzooError as error:
                 reason = str(error)
-            if reason:  # out of the except clause, so that the traceback no longer holds what filled the memory
+            if reason is not None:  # out of the except clause, whose traceback holds what filled the memory
                 if self._blames_a_metric(pair, wanted):
                     self._score(alike, pair, own)
                 elif len(alike) == 1:

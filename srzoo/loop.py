@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -180,23 +181,24 @@ class Run:
         unchecked = not any(stage.trains_generator(step) for step in range(start))
         if start == 0:
             self.best, self.best_step = {}, 0  # scores of another stage are no measure for this one
+            self.due = False
         if self.progress is not None and start < stage.steps:
             self.progress(name, start, stage.steps, {})
         self.clock = time.perf_counter()
         if self.validator is not None and saved is not None and not saved.get("validated", True):
             self._validate_or_save(name, start, stage, parts)
         scale = self.scaler.get_scale()
-        due = False  # a line of the log that waits for a step that trains the generator, whose terms it is to tell
         for step, crops in enumerate(batches, start + 1):
             if isinstance(crops, SrzooError):
                 raise crops
             last = step == stage.steps
             save_now = step % self.every.checkpoint == 0 or last
             train_generator = stage.trains_generator(step - 1)
-            due |= step % self.every.log == 0
+            # A line of the log waits for a step that trains the generator, whose terms it is to tell.
+            self.due |= step % self.every.log == 0
             waits = not train_generator and step > stage.discriminator_warmup
-            log_now = save_now or (due and not waits)  # what is saved has been seen to be finite
-            due = due and not log_now
+            log_now = save_now or (self.due and not waits)  # what is saved has been seen to be finite
+            self.due = self.due and waits
             batch = self._batch(crops, stage, step)
             drawn = None if on_gpu else random_state()  # a GPU's failures are noticed when it has moved on
 
@@ -376,7 +378,7 @@ class Run:
         elif parts.ema is not None:
             average_buffers_(parts.ema.module, self.accelerator)
         state: dict[str, Any] = {"stage": name, "step": step, "seconds": self.seconds}
-        state |= {"scores": self.scores, "best": self.best, "best_step": self.best_step}
+        state |= {"scores": self.scores, "best": self.best, "best_step": self.best_step, "due": self.due}
         state |= {key: part.state_dict() for key, part in parts.stateful().items()}
         for label in ("generator", "discriminator"):
             if not all(torch.isfinite(tensor).all() for tensor in state.get(label, {}).values()):
@@ -396,8 +398,11 @@ class Run:
         # Optimizers first: torch has sharded ones take an empty step to find what to load, which may move weights.
         for key, part in sorted(parts.stateful().items(), key=lambda named: "optimizer" not in named[0]):
             part.load_state_dict(saved[key])
+        rates = parts.rates()
         for schedule in parts.schedules:
             schedule.step_update(saved["step"])
+        if not parts.sharded and any(not math.isclose(rates[k], rate) for k, rate in parts.rates().items()):
+            self._warn("the schedule has other learning rates for its next steps than when its state was saved")
         if self.scaler.is_enabled() and saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         found = saved.get("precision", self.precision)  # states of older versions do not say
@@ -424,7 +429,7 @@ class Run:
                 "numbers of penalties and noise start anew, while crops stay the same"
             )
         self.seconds, self.scores, self.best = saved["seconds"], saved["scores"], saved["best"]
-        self.best_step = saved.get("best_step", 0)  # states of older versions do not say
+        self.best_step, self.due = saved.get("best_step", 0), saved.get("due", False)  # as older states do not say
         return int(saved["step"])
 
     def _warn(self, text: str) -> None:

@@ -66,14 +66,19 @@ class Outputs:
     def _is_done(self, path: Path) -> bool:
         return path.is_file() and (self._done is None or path in self._done)
 
-    def keep(self, subject: Subject | None, question: Question, pixels: torch.Tensor | UInt8Array) -> None:
+    def keep(
+        self, subject: Subject | None, question: Question, pixels: torch.Tensor | UInt8Array, anew: bool = False
+    ) -> None:
         """Write an output, (1, 3, H, W) or (H, W, 3) uint8, if it is one of those that are kept.
+
+        Args:
+            anew: in place of one that is there.
 
         Raises:
             DataError: it cannot be written.
         """
         path = self.path(subject, question)
-        if path is None or self._is_done(path):
+        if path is None or (self._is_done(path) and not anew):
             return
         rgb = pixels[0].permute(1, 2, 0).cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
         try:

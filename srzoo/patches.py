@@ -39,7 +39,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         multiscale: factors of at most 1; one, drawn for each sample, shrinks the whole image before the crop.
         permute_colours: probability that a crop's colour channels change places.
         mixup: probability that a crop is blended with one of an image drawn at random, by weights of Beta(1.2, 1.2).
-        cache_bytes: memory for decoded images that are not cached on disk.
+        cache_bytes: memory for decoded images that are not cached on disk, of all sets and workers together.
         progress: called as ``progress(done, images)`` while files are decoded.
 
     Raises:
@@ -86,9 +86,10 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
                     self._warn(image_set, str(error))
                     mapped[number] = None
             self._places += [(number, place) for place in range(len(image_set))]
-        each = cache_bytes // max(1, mapped.count(None))
+        in_memory = sum(len(own) for own, store in zip(sets, mapped, strict=True) if store is None)
         self._stores = [
-            store or MemoryStore(image_set.items, scale, each) for image_set, store in zip(sets, mapped, strict=True)
+            store or MemoryStore(own.items, scale, cache_bytes * len(own) // in_memory)
+            for own, store in zip(sets, mapped, strict=True)
         ]
 
     def _refuse_misfits(self, items: Sequence[ImageItem]) -> None:

@@ -300,7 +300,7 @@ def _model(
         seed = training.get("seed")
         rest = {key: value for key, value in training.items() if key not in ("seed", "validation")}
         # Weights on the way to a run's end, its best ones or a state's, are no seed of a whole one.
-        state = [description[key] for key in ("state", "stage", "step") if key in description]
+        state = [description[key] for key in ("state", "stage") if key in description]
         text = json.dumps([description.get("composition"), rest, *state], sort_keys=True)
         recipe = hashlib.sha256(text.encode()).hexdigest()[:16]
     if digest is None:

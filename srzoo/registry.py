@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import functools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import AmbiguousNameError, PluginWarning, UnknownNameError, did_you_mean
 from .plugins import PluginRecord, discover, normalised, unknown_plugins
@@ -83,15 +84,17 @@ class Registry:
     def own(self, kind: str, name: str, scope: str) -> str:
         """Return what a distribution means by a bare name: ``owner/name`` where several plugins claim it.
 
-        A name that nothing has, or that a scope does not settle, is returned as it is.
+        A name that nothing has, or that a scope does not settle, is returned as it is. Of a dataset it may be a part,
+        ``name[:100]``.
 
         Args:
             scope: the distribution; srzoo's own for defaults, which are its own components whatever else is installed.
         """
-        if len(self.claimants(kind, name)) < 2:
+        bare, bracket, part = name.partition("[")
+        if len(self.claimants(kind, bare)) < 2:
             return name
         try:
-            return self.get(kind, name, scope=scope).full_name
+            return self.get(kind, bare, scope=scope).full_name + bracket + part
         except AmbiguousNameError:
             return name
 
@@ -189,3 +192,18 @@ def get_registry() -> Registry:
     for problem in registry.problems() + unknown_plugins(registry.records):
         warnings.warn(problem, PluginWarning, stacklevel=2)
     return registry
+
+
+def without_own_owner(value: Any) -> Any:
+    """Return nested values of a recipe with ``name`` for srzoo's own ``owner/name``.
+
+    A zoo file's bare name becomes the longer one once another package claims it, which makes no other recipe of it.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_own_owner(below) for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_own_owner(below) for below in value]
+    owner, slash, name = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if slash and any(record.first_party for record in get_registry().records if record.name == owner):
+        return name
+    return value

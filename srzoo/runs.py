@@ -23,7 +23,7 @@ from .errors import InputError, RecipeWarning, SrzooError, TrainingError
 from .files import acquired, remedy, replacing
 from .inference import prepare
 from .recipe import Validation
-from .registry import get_registry
+from .registry import get_registry, without_own_owner
 from .scoring import Reference, available_metrics, image_to_device, mean_scores, score_set
 from .specs import GeneratorSpec
 from .states import saved_states
@@ -85,6 +85,8 @@ class RunFolder:
             TrainingError: it cannot be written.
         """
         told: list[Any] = [self._prepare() if self.writes else None]
+        if told[0] is not None:
+            self._lock.release()
         broadcast_object_list(told)  # else the other processes would wait for one that gave up
         if told[0] is not None:
             raise told[0]
@@ -99,7 +101,7 @@ class RunFolder:
             self._acquire()
             for old in (self.path / "states").glob("*.writing"):  # of a run that was killed
                 old.unlink()
-            if self._states():  # also of a run that began and stopped since this one was made
+            if any((self.path / "states").glob("*.pt")):  # also of a run that began and stopped since this was made
                 self._check_same()
             else:
                 self._set_aside()
@@ -151,13 +153,12 @@ class RunFolder:
             raise InputError(
                 f"{self.path} holds states of a run, but its entry.json cannot be read: {error}. Give another --out."
             ) from None
-        if found == wanted:
+        changed = differences(without_own_owner(found), without_own_owner(wanted))
+        if not changed:
             return
-        changed = ", ".join(
-            f"{key} (there {shown(left)}, now {shown(right)})" for key, left, right in differences(found, wanted)[:4]
-        )
+        told = ", ".join(f"{key} (there {shown(left)}, now {shown(right)})" for key, left, right in changed[:4])
         raise InputError(
-            f"{self.path} holds a run with other settings: {changed}. "
+            f"{self.path} holds a run with other settings: {told}. "
             "Give another --out, or repeat the settings to go on with that run."
         )
 

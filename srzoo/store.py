@@ -453,7 +453,7 @@ def output_path(
 def _file_name(text: str) -> str:
     """Return a text as a name that every disk takes, of which many have 255 bytes at most."""
     name = quote(text, safe=" ()[]@")
-    return name if len(name) <= 150 else f"{name[:120]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return name if len(name) <= 200 else f"{name[:180]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def label_of(entry: str, precision: str) -> str:

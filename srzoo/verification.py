@@ -9,8 +9,9 @@ from pathlib import Path
 
 from .confinement import Name
 from .data import ImageSet, load_image_set
-from .errors import DataError, InputError, SrzooError, UnknownNameError, did_you_mean
+from .errors import InputError, SrzooError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
+from .plugins import OWN_DISTRIBUTION
 from .pretrained import Model, load_model
 from .protocol import Protocol
 from .ready import generator_spec
@@ -147,16 +148,16 @@ def _chosen(asked: Sequence[str] | None, there: Sequence[str], what: str, entry:
 def _check_set(
     model: Model, dataset: str, scores: dict[str, float], protocol: Protocol, progress: Progress | None
 ) -> Iterator[Check]:
-    device = best_device()
-    components = {name: get_registry().get("metric", name, scope=_distribution(model)) for name in scores}
+    device, scope = best_device(), _distribution(model)
+    components = {name: get_registry().get("metric", name, scope=scope) for name in scores}
     found, unavailable = available_metrics([component.full_name for component in components.values()], device)
     missing = {name: unavailable[c.full_name] for name, c in components.items() if c.full_name in unavailable}
     means: dict[str, float] = {}
     try:
-        images = load_image_set(Name(dataset))
+        images = load_image_set(Name(get_registry().own("dataset", dataset, scope)))
         if found:
             means = _means(model, images, found, protocol, progress)
-    except (DataError, UnknownNameError) as error:  # a damaged image, or a set that is not here
+    except InputError as error:  # a damaged image, or a set that is not here
         missing = dict.fromkeys(scores, str(error))
     for name, value in scores.items():
         spec = components[name].spec
@@ -166,12 +167,12 @@ def _check_set(
         yield Check(dataset, name, value, mean, spec.tolerance, reason)
 
 
-def _distribution(model: Model) -> str | None:
-    """Return the distribution that a model's entry came with, whose metrics its recorded names mean."""
+def _distribution(model: Model) -> str:
+    """Return the distribution that a model's entry came with, whose parts its recorded names mean."""
     try:
         return get_zoo().source_of(model.entry).distribution
     except SrzooError:  # of a folder, not of the zoo
-        return None
+        return OWN_DISTRIBUTION
 
 
 def _means(

@@ -52,7 +52,7 @@ class Zoo:
 
     def __init__(self, sources: Sequence[Source], registry: Registry) -> None:
         self._registry = registry
-        self._changes: dict[str, list[Node]] = {}
+        self._changes: dict[tuple[str, str], list[Node]] = {}
         self._written: dict[str, list[tuple[Node, Source]]] = {}
         self.file_problems: list[SrzooError] = []
         for source in sources:
@@ -80,15 +80,17 @@ class Zoo:
         zoo._changes = dict(self._changes)
         for key, node in changes.content.items():
             name = str(key)
-            if name not in zoo._written:
+            if name not in zoo:
                 zoo._written[name] = [(node, source)]
                 continue
+            owner = zoo._find(name, source.distribution)[1].owner
             if not isinstance(node.content, dict):
                 raise EntryError(f"{node.where}: the changes of entry {name!r} must be a mapping, not {node.value!r}.")
             if "extends" in node.content:
                 where = node.place(("extends",))
                 raise EntryError(f"{where}: entry {name!r} exists already, and what it extends cannot be changed.")
-            zoo._changes[name] = [*zoo._changes.get(name, ()), scoped(node, source.distribution)]
+            whole = owner, zoo._bare_name(name)
+            zoo._changes[whole] = [*zoo._changes.get(whole, ()), scoped(node, source.distribution)]
         return zoo
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -126,21 +128,25 @@ class Zoo:
                     return source
         return self.source(entry.name)
 
-    def entry(self, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Entry:
+    def entry(self, name: str, overrides: Mapping[str, Any] | Sequence[str] = (), scope: str = "") -> Entry:
         """Return the resolved entry.
 
         Args:
             overrides: dotted keys and values, as a mapping or as ``key=value`` strings.
+            scope: distribution whose file gives name and overrides; empty for the user, whose bare names are refused
+                where several have them.
 
         Raises:
             UnknownNameError: no entry has this name.
             EntryError, OptionError: the entry or an override is not valid; names file, line and near miss.
         """
-        tree, source = self._resolve(name, ())
+        tree, source = self._resolve(name, (), scope)
+        bare = self._bare_name(name)
         for override in parse_overrides(overrides):
-            self._check_null(name, tree, override, source)
+            override = scoped(override, scope)
+            self._check_null(bare, tree, override, source)
             tree = merge(tree, override)
-        return self._finish(name, tree, source)
+        return self._finish(bare, tree, source)
 
     def _check_null(self, name: str, tree: Node, override: Node, source: Source) -> None:
         """Refuse ``key=null`` where there is no such key: it would reset nothing, and a typo would go unnoticed."""
@@ -153,9 +159,8 @@ class Zoo:
             if any(sign in str(error) for sign in ("unknown key", "has no option", "No loss is called")):
                 raise
 
-    def _finish(self, name: str, tree: Node, source: Source) -> Entry:
+    def _finish(self, bare: str, tree: Node, source: Source) -> Entry:
         """Validate a merged tree and check the components it names."""
-        bare = self._bare_name(name)
         if not _ENTRY_NAME.fullmatch(bare):
             raise EntryError(f"{tree.where}: entry name {bare!r} must be lower-case letters, digits, '_', '-' or '.'.")
         if "name" in tree.content:
@@ -163,7 +168,8 @@ class Zoo:
         self._check_keys(bare, tree)
         fields = {key: node for key, node in tree.content.items() if key != "extends"}
         fields["name"] = Node(bare, tree.where)
-        fields.setdefault("summary", Node(self._summary(name), tree.where))
+        if "summary" not in fields:
+            fields["summary"] = Node(self._summary(bare, source), tree.where)
         tree = Node(fields, tree.where)
         self._check_scale(bare, tree)
         entry = _validate(tree)
@@ -248,8 +254,10 @@ class Zoo:
         own, source = self._find(name, scope)
         if not isinstance(own.content, dict):
             raise EntryError(f"{own.where}: entry {name!r} must be a mapping, not {own.value!r}.")
-        if name in chain:
-            raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join((*chain, name))}.")
+        whole = f"{source.owner}/{self._bare_name(name)}"
+        if whole in chain:
+            names = (link.rpartition("/")[2] for link in (*chain, whole))
+            raise EntryError(f"{own.where}: entry {name!r} extends itself: {' -> '.join(names)}.")
         check_paths(name, own, self)
         own = confined(own, source.distribution)
         base = Node({}, own.where)
@@ -258,23 +266,23 @@ class Zoo:
             if not isinstance(extends.content, str):
                 raise EntryError(f"{extends.where}: entry {name!r}: extends must be one name.")
             try:
-                parent, _ = self._resolve(extends.content, (*chain, name), source.distribution)
+                parent, _ = self._resolve(extends.content, (*chain, whole), source.distribution)
             except UnknownNameError as error:
                 raise EntryError(f"{extends.where}: entry {name!r}: {error}") from None
             inherited = {k: v for k, v in parent.content.items() if k not in (*NOT_INHERITED, "extends")}
             base = Node(inherited, own.where)
             for key, value in nulls(own):
-                self._check_null(name, base, Node({key: value}, value.where), source)
+                self._check_null(self._bare_name(name), base, Node({key: value}, value.where), source)
         tree = merge(base, own)
-        for change in self._changes.get(self._bare_name(name), ()):
+        for change in self._changes.get((source.owner, self._bare_name(name)), ()):
             tree = merge(tree, change)
         return tree, source
 
-    def _summary(self, name: str) -> str:
+    def _summary(self, bare: str, source: Source) -> str:
         """Describe an entry without a summary by its difference to the one it extends."""
-        own = self._find(name)[0].value
+        own = next(node.value for node, written_in in self._written[bare] if written_in == source)
         if "extends" not in own:
-            return self._bare_name(name)
+            return bare
         changes = [f"{k}={short(v)}" for k, v in own.items() if k not in ("extends", *NOT_INHERITED, "paper")]
         return f"{own['extends']} with {'; '.join(changes)}" if changes else f"the same as {own['extends']}"
 
@@ -322,12 +330,7 @@ class Zoo:
         def meant_all(texts: Sequence[str], key: KeyPath, own: Callable[[str, str], str]) -> tuple[str, ...]:
             return tuple(meant(text, key, own) for text in texts)
 
-        metric = partial(self._registry.own, "metric")
-
-        def dataset(text: str, scope: str) -> str:
-            name, bracket, part = text.partition("[")
-            return self._registry.own("dataset", name, scope) + bracket + part
-
+        dataset, metric = partial(self._registry.own, "dataset"), partial(self._registry.own, "metric")
         changes: dict[str, Any] = {"data": meant_all(recipe.data, ("data",), dataset)}
         if (validation := recipe.validation) is not None:
             below = {
@@ -339,10 +342,10 @@ class Zoo:
             changes["validation"] = validation.model_copy(update=below)
         for key in ("start_from", "teacher"):
             if (name := getattr(recipe, key)) is not None:
-                changes[key] = meant(name, (key,), self._own_entry)
+                changes[key] = meant(name, (key,), self.own)
         return entry.model_copy(update={"training": recipe.model_copy(update=changes)})
 
-    def _own_entry(self, name: str, scope: str) -> str:
+    def own(self, name: str, scope: str) -> str:
         """Return what a file of a distribution means by an entry's name, ``owner/name`` where several have it."""
         bare = name.removesuffix(ENSEMBLE)
         if len(self._written.get(bare, ())) < 2:
@@ -434,7 +437,8 @@ def shared_entry(folder: Path) -> tuple[Entry, tuple[Path, ...]]:
         EntryError: the file is not valid, or holds none with weights, or several.
     """
     file = folder / "zoo.yaml"
-    zoo = Zoo([Source(file, "local", "local", (folder,))], get_registry())
+    # What an export writes bare is srzoo's own, whatever else is installed where it is read.
+    zoo = Zoo([Source(file, OWN_DISTRIBUTION, "local", (folder,))], get_registry())
     for problem in zoo.problems():
         raise problem
     entries = [entry for entry in map(zoo.entry, zoo.names()) if entry.weights is not None]

@@ -16,7 +16,9 @@ from srzoo import backbones
 from srzoo.backbones import Backbone, choose, pull
 from srzoo.cli import app
 from srzoo.errors import InputError, UnknownNameError, WeightsError
-from srzoo.specs import WeightFile
+from srzoo.plugins import PluginRecord
+from srzoo.registry import Component, get_registry
+from srzoo.specs import MetricSpec, WeightFile
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -43,7 +45,9 @@ def declared(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source.parent.mkdir()
     source.write_bytes(CONTENT)
     file = WeightFile("net.pth", DIGEST[:8], source.as_uri())
-    monkeypatch.setattr(backbones, "_declared", lambda: iter([("metric/mine", (file,))]))
+    spec = MetricSpec("mine", lambda: None, summary="A metric", weights=(file,))
+    component = Component(spec, PluginRecord("mine", "dist-mine", "1.0", "mine", specs=(spec,)))
+    monkeypatch.setattr(backbones, "_declared", lambda: iter([(component, (file,))]))
     return source
 
 
@@ -161,3 +165,17 @@ def test_a_backbone_without_a_hash_is_never_right(declared: Path, empty: Path) -
     file = WeightFile("net.pth", "", declared.as_uri())
     with pytest.raises(WeightsError, match="invalid hash"):
         pull(Backbone(file, (), (), None), show_progress=False)
+
+
+@pytest.mark.parametrize("name", ["other/lpips_alex", "metric/other/lpips_alex"])
+def test_of_two_components_of_one_name_each_is_pulled_by_its_owner(
+    name: str, empty: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    spec = MetricSpec("lpips_alex", lambda: None, summary="A metric", weights=(WeightFile("another.pth", "0" * 64),))
+    found = [*get_registry().records, PluginRecord("other", "dist-other", "1.0", "other", specs=(spec,))]
+    get_registry.cache_clear()
+    monkeypatch.setattr("srzoo.registry.discover", lambda: found)
+    with pytest.raises(InputError, match="write 'metrics/lpips_alex' or 'other/lpips_alex'"):
+        choose("lpips_alex")
+    (backbone,) = choose(name)
+    assert backbone.file.filename == "another.pth" and backbone.needed_by == ("metric/other/lpips_alex",)

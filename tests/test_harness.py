@@ -251,9 +251,11 @@ def test_whole_images_are_computed_anew_where_tiles_were_taken_for_their_size(
     monkeypatch.setattr("srzoo.harness.WHOLE_PIXELS", 100)
     monkeypatch.setattr("srzoo.harness.AUTOMATIC_TILE", 16)
     with pytest.warns(UpscaleWarning, match="where tiles meet"):
-        first = bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=0)
+        first = bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=2)
     assert first.computed == 2 and [remark.image for remark in first.remarks if remark.image] == ["a", "b"]
-    whole = bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=0, tile=0)
+    tiled = {path: path.read_bytes() for path in tmp_path.rglob("srresnet-lite-x4*.png")}
+    whole = bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=2, tile=0)
+    assert {path for path, content in tiled.items() if path.read_bytes() != content} == tiled.keys() != set()
     assert whole.computed == 2 and not [remark for remark in whole.remarks if remark.image]
     assert bench("srresnet-lite-x4", str(folder), "psnr", out=tmp_path, pictures=0, tile=0).computed == 0
 
@@ -343,11 +345,14 @@ class Machine:
         return run
 
 
-def test_a_size_that_memory_does_not_suffice_for_costs_no_scores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_that_memory_does_not_suffice_for_costs_no_scores(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = Model("greedy", load_model("nearest").entry, Greedy(64 * 64))
     monkeypatch.setattr(benchmark, "load_model", lambda name: model if name == "greedy" else load_model(name))
-    with pytest.warns(UpscaleWarning, match=r"greedy was not measured at 128x128: .*memory"):
-        result = bench("greedy,nearest", str(folder), "psnr", sizes=[16, 128])
+    result = bench("greedy,nearest", str(folder), "psnr", sizes=[16, 128], out=tmp_path, pictures=0)
+    assert "memory" in result.unmeasured["greedy at 128x128"]
+    assert "greedy at 128x128 was not measured: " in (tmp_path / "leaderboard.md").read_text()
     assert not result.failed and {s.entry for s in result.standings} == {"greedy", "nearest"}
 
 
@@ -362,14 +367,17 @@ def test_a_network_that_cannot_be_counted_is_timed_and_scored(folder: Path, monk
     assert cost.milliseconds > 0 and len(result.standings) == 1
 
 
-def test_a_network_that_looks_at_values_is_counted_with_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("look", [lambda image: float(image.sum()), lambda image: image.numpy()])
+def test_a_network_that_looks_at_values_is_counted_with_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, look: Callable[[torch.Tensor], Any]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     plain = load_model("srresnet-lite-x4")
     wanted = cost_of(plain.entry)
 
     def looking(entry: Any) -> torch.nn.Module:
         generator = build_generator(entry)
-        generator.register_forward_pre_hook(lambda module, inputs: float(inputs[0].sum()) and None)
+        generator.register_forward_pre_hook(lambda module, inputs: (look(inputs[0]), None)[1])
         return generator
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))

@@ -6,20 +6,32 @@ import csv
 import importlib
 import json
 import signal
+import socket
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from pictures import photographs
 from plugin_site import FACTORY, Site, block_plugin, plugin
+from tiny import TINY_GAN
 
+import srzoo
 from srzoo import hookspecs
-from srzoo.errors import labelled
+from srzoo.ablation.plan import make_plan
+from srzoo.ablation.recipe import read_recipe
+from srzoo.benchmark import ready_entries
+from srzoo.compose import _Guarded
+from srzoo.errors import CompositionError, InputError, labelled
+from srzoo.exporting import export
 from srzoo.options import signature_of
-from srzoo.plugins import describe_exception, discover
-from srzoo.registry import Registry
+from srzoo.plugins import PluginRecord, describe_exception, discover
+from srzoo.pretrained import load_model
+from srzoo.registry import Component, Registry
 from srzoo.specs import KINDS, hook_name
+from srzoo.verification import verify
+from srzoo.zoo import get_zoo
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("srzoo_")]
 SPEC_OF_HOOK = {hook_name(kind): spec_class.__name__ for kind, spec_class in KINDS.items()}
@@ -485,6 +497,59 @@ def test_names_that_another_package_takes_too_work_by_default_and_with_their_own
         "training.validation.data=photos/photos",
     )
     assert trained.returncode == 0, trained.stderr
+
+
+@pytest.mark.slow
+def test_a_zoo_file_with_a_taken_name_leaves_what_builds_on_the_other_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+) -> None:
+    """As of a model that was pushed, pulled, and named by --zoo: it has the name of the entry that it was."""
+    (tmp_path / "zoo.yaml").write_text("srresnet-lite-x4: {generator: nearest}\nbicubic: {generator: nearest}\n")
+    monkeypatch.setenv("SRZOO_ZOO", str(tmp_path / "zoo.yaml"))
+    folder = str(photographs(tmp_path / "photographs", {"a": (64, 48)}))
+    wanted = "write 'zoo/srresnet-lite-x4' or 'local/srresnet-lite-x4'"
+    with pytest.raises(InputError, match=wanted):
+        srzoo.bench("srresnet-lite-x4", folder, "psnr")
+    result = srzoo.bench("srgan-lite-x4,zoo/srresnet-lite-x4", folder, "psnr")
+    assert {standing.entry for standing in result.standings} == {"srgan-lite-x4", "srresnet-lite-x4"}
+    assert {"bicubic", "srgan-lite-x4"} < {name.rpartition("/")[2] for name in ready_entries()}
+    assert "local/bicubic" not in ready_entries()
+    assert verify("srgan-lite-x4", ["photos"], ["psnr"]).holds
+    recipe = get_zoo().entry("srgan-lite-x4").training
+    assert recipe is not None and recipe.start_from == "zoo/srresnet-lite-x4"
+
+    shared = export("srgan-lite-x4", tmp_path / "shared", "safetensors").card.parent
+    assert load_model(shared).digest == load_model("srgan-lite-x4").digest
+    changes = {**TINY_GAN, "training.start_from": "zoo/srresnet-lite-x4", "generator.num_features": 48}
+    changes["generator.num_blocks"] = 8
+    srzoo.train("srgan-lite-x4", tmp_path / "run", data=folder, steps=1, overrides=changes, log_every=1)
+    assert load_model(export(str(tmp_path / "run"), tmp_path / "again", "safetensors").card.parent)
+
+    with (tmp_path / "zoo.yaml").open("a") as file:
+        file.write("esrgan-ablation-2-x4: {generator: nearest}\n")
+    get_zoo.cache_clear()
+    plan = make_plan(read_recipe("esrgan"), "smoke")
+    assert all(planned.entry.generator.name != "nearest" for planned in plan.trained if planned.entry is not None)
+
+
+def test_nothing_connects_where_a_part_is_built_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetching() -> object:
+        try:
+            socket.create_connection(("127.0.0.1", 9), timeout=1)
+        except ConnectionRefusedError:
+            return "asked"
+        return "found"
+
+    spec = srzoo.LossSpec("fetching", fetching, summary="A loss")
+    component = Component(spec, PluginRecord("mine", "dist-mine", "1.0", "mine", specs=(spec,)))
+    build = _Guarded(component, {}, "here")
+    for value in ("", "0"):
+        monkeypatch.setenv("SRZOO_OFFLINE", value)
+        assert build() == "asked"
+    for value in ("1", "true"):
+        monkeypatch.setenv("SRZOO_OFFLINE", value)
+        with pytest.raises(CompositionError, match="SRZOO_OFFLINE is set"):
+            build()
 
 
 def test_a_place_in_a_package_is_told_with_the_package(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from srzoo.errors import AmbiguousNameError, PluginWarning, SrzooError, UnknownNameError
 from srzoo.plugins import PluginRecord
-from srzoo.registry import Registry, get_registry
+from srzoo.registry import Registry, get_registry, without_own_owner
 from srzoo.specs import (
     KINDS,
     BlockSpec,
@@ -20,6 +20,7 @@ from srzoo.specs import (
     MetricSpec,
     WeightFile,
 )
+from srzoo.yamlio import locate
 from srzoo.zoo import Source, Zoo
 
 
@@ -280,8 +281,11 @@ def test_a_bare_name_of_the_users_own_is_never_guessed(tmp_path: Path, change: s
     with pytest.raises(AmbiguousNameError, match="write 'ours/swin' or 'theirs/swin'"):
         zoo.entry("base", [change])
     assert zoo.entry("base", ["generator.block=theirs/swin"]).generator.options == {"block": "theirs/swin"}
-    weighted = zoo.entry("base", ["training.stages.psnr.losses.l1=3"]).training
-    assert weighted is not None and weighted.stages["psnr"].losses["l1"].name == "ours/l1"
+    for weight in ("training.stages.psnr.losses.l1=3", "training.stages.psnr.losses.l1.weight=3"):
+        weighted = zoo.entry("base", [weight]).training
+        assert weighted is not None and weighted.stages["psnr"].losses["l1"].name == "ours/l1"
+    scaled = zoo.entry("base", ["training.stages.psnr.losses.l1={weight: 2}", "training.stages.psnr.losses.l1=3"])
+    assert scaled.training is not None and scaled.training.stages["psnr"].losses["l1"].name == "ours/l1"
 
 
 def test_an_entry_of_a_taken_name_harms_none_that_extends_or_starts_from_the_other(tmp_path: Path) -> None:
@@ -300,6 +304,34 @@ def test_an_entry_of_a_taken_name_harms_none_that_extends_or_starts_from_the_oth
     assert clash.startswith("Entry 'base' is written in ") and clash.endswith("only owner/name picks one.")
 
 
+def test_names_mean_what_their_file_means_all_the_way_up(tmp_path: Path) -> None:
+    """Theirs extends what ours is called, which itself extends what theirs is called: no circle."""
+    (tmp_path / "ours.yaml").write_text("low: {generator: net}\nbase: {extends: low}\n")
+    (tmp_path / "theirs.yaml").write_text("mine: {extends: base}\nlow: {extends: ours/base}\n")
+    sources = [Source(tmp_path / f"{owner}.yaml", f"dist-{owner}", owner) for owner in ("ours", "theirs")]
+    zoo = Zoo(sources, Registry([record("nets", network("net"))]))
+    assert zoo.entry("mine").generator.name == zoo.entry("theirs/low").generator.name == "net"
+    (tmp_path / "theirs.yaml").write_text("mine: {extends: low}\nlow: {extends: mine}\n")
+    with pytest.raises(SrzooError, match="extends itself: mine -> low -> mine"):
+        Zoo(sources, Registry([record("nets", network("net"))])).entry("mine")
+
+
+def test_changes_are_laid_over_the_entry_that_their_file_means(tmp_path: Path) -> None:
+    theirs = "base: {extends: ours/base, generator: net}\nchild: {extends: base}\n"
+    zoo = zoo_of_two(tmp_path, theirs)
+    change = locate({"base": {"scale": 2}}, "recipe")
+    for owner, scales in (("ours", (2, 2)), ("theirs", (4, 2))):
+        amended = zoo.amended(change, Source(tmp_path / "x.yaml", f"dist-{owner}", owner))
+        found = tuple(amended.entry(f"{name}/base").scale for name in ("ours", "theirs"))
+        assert found == scales, "theirs extends ours"
+    named = zoo.amended(locate({"ours/base": {"scale": 2}}, "recipe"), Source(tmp_path / "x.yaml", "local", "local"))
+    assert named.entry("ours/base").scale == 2
+    with pytest.raises(SrzooError, match="write 'ours/base' or 'theirs/base'"):
+        zoo.amended(change, Source(tmp_path / "x.yaml", "local", "local"))
+    swapped = zoo.entry("base", {"generator.block": "swin"}, "dist-theirs")
+    assert swapped.generator.options == {"block": {"name": "theirs/swin"}}
+
+
 def test_two_files_of_one_name_are_a_problem_unless_one_digest_begins_the_other() -> None:
     def problems(one: str, two: str) -> list[str]:
         return Registry([record("a", metric("x", one)), record("b", metric("y", two))]).problems()
@@ -314,3 +346,11 @@ def test_a_default_is_srzoos_own_whatever_else_is_installed() -> None:
     assert registry.own("metric", "psnr", "srzoo") == "metrics/psnr"
     assert registry.own("metric", "psnr", "somebody-else") == "psnr"
     assert registry.own("metric", "unknown", "srzoo") == "unknown"
+    both = [record(name, DatasetSpec("photos", factory, summary="Images")) for name in ("a", "b")]
+    assert Registry(both).own("dataset", "photos[:5]", "dist-b") == "b/photos[:5]"
+
+
+def test_an_owner_of_srzoos_own_makes_no_other_recipe() -> None:
+    told = {"name": "losses/l1", "data": ["photos/photos[:5]", "mine/photos", "plain"], "weight": 1.0}
+    plain = {"name": "l1", "data": ["photos[:5]", "mine/photos", "plain"], "weight": 1.0}
+    assert without_own_owner(told) == without_own_owner(plain) == plain

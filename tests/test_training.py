@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -997,22 +998,69 @@ def test_best_weights_are_no_seed_of_the_whole_recipe(tmp_path: Path, photos: st
     changes = {**TINY, "training.validation": validation}
     whole = load_model(run("srresnet-lite-x4", tmp_path / "0", photos, 2, changes))
     other = load_model(run("srresnet-lite-x4", tmp_path / "1", photos, 2, {**changes, "training.seed": 1}))
-    best = load_model(tmp_path / "1" / "checkpoints" / "best.safetensors")
-    assert whole.recipe == other.recipe != best.recipe
+    first, second = (load_model(tmp_path / seed / "checkpoints" / "best.safetensors") for seed in "01")
+    assert whole.recipe == other.recipe
+    assert first.recipe == second.recipe != whole.recipe, "seeds of each other"
 
 
 @pytest.mark.parametrize(("every", "warmup"), [(5, 3), (2, 1)])
-def test_the_generators_terms_are_logged_whenever_it_is_trained(
+def test_the_generators_terms_are_logged_wherever_states_are_saved_and_however_a_run_is_resumed(
     tmp_path: Path, photos: str, every: int, warmup: int
 ) -> None:
     stage = {"discriminator_steps": every, "discriminator_warmup": warmup, "ema": 0.0}
+    stage["steps"] = 22
     changes = {**TINY_GAN, **{f"training.stages.gan.{key}": value for key, value in stage.items()}}
-    train("srgan-lite-x4", tmp_path, data=photos, steps=22, overrides=changes, log_every=2)
-    records = [record for record in log_of(tmp_path) if "losses" in record]
-    late = [record for record in records if record["step"] > warmup and record["step"] < 22]
-    assert late and all("l1" in record["losses"] and record["shares"] for record in late)
-    early = [record for record in records if record["step"] <= warmup]
-    assert all(set(record["losses"]) == {"discriminator"} for record in early)
+
+    def records(out: str, **options: Any) -> dict[int, set[str]]:
+        train("srgan-lite-x4", tmp_path / out, data=photos, overrides=changes, log_every=2, **options)
+        return {r["step"]: set(r["losses"]) for r in log_of(tmp_path / out) if "losses" in r}
+
+    def stop(stage: str, step: int, total: int, values: Any) -> None:
+        if stage == "gan" and step > 7:
+            raise KeyboardInterrupt
+
+    trained = {step for step in range(1, 23) if step > warmup and (step - warmup) % every == 0}
+    plain = records("plain")
+    assert {step for step, labels in plain.items() if "l1" in labels} == trained
+    assert all(labels == {"discriminator"} for step, labels in plain.items() if step <= warmup)
+    often = records("often", checkpoint_every=2)  # what is saved is logged, whatever was trained
+    assert {step for step, labels in often.items() if "l1" in labels} == trained
+    with pytest.raises(KeyboardInterrupt):
+        records("pieces", checkpoint_every=6, progress=stop)
+    pieces = records("pieces", checkpoint_every=6)
+    assert {step for step, labels in pieces.items() if "l1" in labels} == trained
+
+
+def test_a_schedule_that_is_another_now_is_told(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def stop(stage: str, step: int, total: int, values: Any) -> None:
+        if (stage, step) == ("psnr", 3):
+            raise KeyboardInterrupt
+
+    for out in ("same", "other"):
+        with pytest.raises(KeyboardInterrupt):
+            run("srresnet-lite-x4", tmp_path / out, photos, 4, TINY, checkpoint_every=2, progress=stop)
+    run("srresnet-lite-x4", tmp_path / "same", photos, 4, TINY)
+    assert not [w for w in recwarn if "learning rates" in str(w.message)]
+    longer = lambda optimizer, config, steps: make_schedule(optimizer, config, 9)  # noqa: E731
+    monkeypatch.setattr("srzoo.stages.make_schedule", longer)
+    with pytest.warns(RecipeWarning, match="the schedule has other learning rates"):
+        run("srresnet-lite-x4", tmp_path / "other", photos, 4, TINY)
+
+
+@pytest.mark.parametrize(("metric", "same"), [("metrics/psnr", True), ("mine/psnr", False), ("metrics/ssim", False)])
+def test_a_run_goes_on_when_another_package_has_taken_a_name_of_its_recipe(
+    tmp_path: Path, photos: str, metric: str, same: bool
+) -> None:
+    changes = {**TINY, "training.validation": {"data": [photos], "metrics": ["psnr"]}}
+    run("srresnet-lite-x4", tmp_path, photos, 2, changes)
+    path = tmp_path / "entry.json"
+    told = json.loads(path.read_text())
+    told["training"]["validation"]["metrics"] = [metric]
+    path.write_text(json.dumps(told))
+    with nullcontext() if same else pytest.raises(InputError, match="other settings"):
+        run("srresnet-lite-x4", tmp_path, photos, 2, changes)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")

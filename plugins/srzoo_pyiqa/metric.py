@@ -14,7 +14,6 @@ from torch import nn
 
 from srzoo.errors import MissingWeightsError, UndefinedScoreError
 from srzoo.extras import import_extra
-from srzoo.offline import offline_if_asked
 
 _TOO_SMALL = ("size", "small", "padding", "dimension", "window")
 """Words in errors of pyiqa and torch that say so of an image."""
@@ -33,7 +32,7 @@ class PyiqaMetric(nn.Module):
         pyiqa = import_extra("pyiqa", "pyiqa", f"pyiqa/{name} is")
         self.name, self.full_reference = name, full_reference
         try:
-            with offline_if_asked(), _quiet():
+            with _quiet():
                 self.metric: Any = pyiqa.create_metric(name, device=torch.device("cpu"))
         except Exception as error:  # whatever its many downloaders raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__

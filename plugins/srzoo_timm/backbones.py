@@ -1,11 +1,10 @@
-"""timm, without the network where ``SRZOO_OFFLINE`` says so."""
+"""Models of timm."""
 
 from __future__ import annotations
 
 import timm
 
 from srzoo.errors import MissingWeightsError, UnknownNameError, did_you_mean
-from srzoo.offline import offline_if_asked
 
 
 def create_backbone(backbone: str, pretrained: bool, **options: object) -> timm.models.VisionTransformer:
@@ -21,8 +20,7 @@ def create_backbone(backbone: str, pretrained: bool, **options: object) -> timm.
             "timm.list_models('*resnet*') shows what it has."
         )
     try:
-        with offline_if_asked():
-            return timm.create_model(backbone, pretrained=pretrained, **options)
+        return timm.create_model(backbone, pretrained=pretrained, **options)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

@@ -21,7 +21,7 @@ from ..entry import Entry
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
 from ..plugins import OWN_DISTRIBUTION
-from ..registry import get_registry
+from ..registry import get_registry, without_own_owner
 from ..zoo import Source as ZooSource
 from ..zoo import Zoo, diff_entries, get_zoo
 from .recipe import Ablation, Budget, Column, Row, Source, filled_in
@@ -165,7 +165,7 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
     Raises:
         InputError: there is no such budget; an entry or a change is not valid; a row has no text for a column.
     """
-    zoo = get_zoo()
+    zoo, scope = get_zoo(), source.distribution
     for changes in source.changes(budget_name):
         zoo = zoo.amended(changes, ZooSource(source.path, source.distribution, source.name, (source.path.parent,)))
     ablation = source.ablation
@@ -173,7 +173,7 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
     count = seeds if seeds is not None else budget.seeds
     if type(count) is not int or count < 1:
         raise InputError(f"seeds={count!r}: give a whole number of at least 1.")
-    entries = {c.entry: zoo.entry(c.entry) for c in ablation.columns if c.entry is not None}
+    entries = {c.entry: zoo.entry(c.entry, scope=scope) for c in ablation.columns if c.entry is not None}
     for name, entry in entries.items():
         if entry.training is None:
             raise InputError(f"{source.path}: entry {name!r} has no training recipe, so it cannot be a column.")
@@ -185,7 +185,7 @@ def make_plan(source: Source, budget_name: str, seeds: int | None = None) -> Pla
     _check_stages(source, budget_name, entries)
     written = {name: written_out(entry) for name, entry in entries.items()}
     first = next(iter(written.values()))
-    runs = {name: tuple(_runs(zoo, name, budget, seed) for seed in range(count)) for name in entries}
+    runs = {name: tuple(_runs(zoo, name, budget, seed, scope) for seed in range(count)) for name in entries}
     columns = []
     for column in ablation.columns:
         if column.entry is None:
@@ -220,24 +220,33 @@ def _check_stages(source: Source, budget_name: str, entries: dict[str, Entry]) -
                 raise InputError(f"{place}: no entry has a stage {name!r}; there are {', '.join(sorted(known))}.")
 
 
-def _runs(zoo: Zoo, name: str, budget: Budget, seed: int) -> Run:
+def _runs(zoo: Zoo, name: str, budget: Budget, seed: int, scope: str) -> Run:
     """Return the run of an entry's last stage."""
-    entry = zoo.entry(name)
+    entry = zoo.entry(name, scope=scope)
     assert entry.training is not None
     start, parent = entry.training.start_from, None
     if start is not None and start in zoo:
-        parent, start = _runs(zoo, start, budget, seed), None
+        parent, start = _runs(zoo, start, budget, seed, scope), None
     for stage in entry.training.stages:
-        parent = _run(zoo, name, stage, budget, seed, start, parent)
+        parent = _run(zoo, name, stage, budget, seed, start, parent, scope)
         start = None
     assert parent is not None
     return parent
 
 
-def _run(zoo: Zoo, name: str, stage_name: str, budget: Budget, seed: int, start: str | None, parent: Run | None) -> Run:
+def _run(
+    zoo: Zoo,
+    name: str,
+    stage_name: str,
+    budget: Budget,
+    seed: int,
+    start: str | None,
+    parent: Run | None,
+    scope: str,
+) -> Run:
     changes = {f"training.{key}": value for key, value in budget.stages.get(stage_name, {}).items()}
     try:
-        entry = zoo.entry(name, changes)
+        entry = zoo.entry(name, changes, scope)
     except SrzooError as error:
         raise type(error)(f"stage {stage_name!r}: {error}") from None
     assert entry.training is not None
@@ -269,7 +278,7 @@ def _digest(entry: Entry, parent: Run | None) -> str:
             references["teacher"] = None
     plain = entry.model_copy(update={"training": entry.training.model_copy(update=references)})
     found = plain.model_dump(mode="json", exclude_defaults=True, exclude=set(DESCRIPTIVE))
-    decisive = [_slots_written_out(found), parent.digest if parent else None]
+    decisive = [_slots_written_out(without_own_owner(found)), parent.digest if parent else None]
     if entry.training.start_from is not None:
         decisive.append(_file_digest(entry.training.start_from))
     decisive += taught

@@ -26,6 +26,7 @@ from ..files import acquired, replacing
 from ..inference import best_device, device_name
 from ..preflight import preflight
 from ..recipe import Training
+from ..registry import without_own_owner
 from ..scoring import available_metrics
 from ..teaching import teacher_of
 from ..training import train
@@ -191,9 +192,10 @@ class _Work:
         """
         _, description = read_checkpoint(self.outcome.weights(run))
         here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
+        there = {key: description.get(key, {}) for key in here}
         changed = [
             f"{key} (there {shown(left)}, now {shown(right)})"
-            for key, left, right in differences({key: description.get(key, {}) for key in here}, here)
+            for key, left, right in differences(without_own_owner(there), without_own_owner(here))
             if left is not ABSENT and key not in ("training.start_from", "training.teacher")  # in the run's name
         ]
         if changed:

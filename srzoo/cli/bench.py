@@ -164,6 +164,9 @@ def bench_command(
             soft_wrap=True,
             highlight=False,
         )
+    for what, reason in result.unmeasured.items():
+        told = f"{what} was not measured: {reason}"
+        errors.print(f"[yellow]{escape(told)}[/yellow]", highlight=False, soft_wrap=True)
     for name, reason in result.unavailable.items():
         errors.print(f"[yellow]{escape(labelled(name, reason))}[/yellow]", highlight=False, soft_wrap=True)
     for name, reason in result.failed.items():

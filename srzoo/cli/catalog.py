@@ -196,7 +196,7 @@ def show_command(
         _show_component(get_registry().get(of_kind, rest), as_json)
     elif diff:
         left, right = _alike(name, diff)
-        _show_diff(left, right, as_json)
+        _show_diff(left, right, (name, diff) if left.name == right.name else (left.name, right.name), as_json)
     elif name not in get_zoo() and (kinds := [k for k in KINDS if get_registry().claimants(k, name)]):
         raise UnknownNameError(f"{name!r} is no entry; write {' or '.join(f'{kind}/{name}' for kind in kinds)}.")
     elif name and name not in get_zoo() and (found := entry_at(Path(name))):
@@ -262,16 +262,16 @@ def _origin(source: Source) -> str:
     return f"from {source.path.name}, owner {source.owner}{version}"
 
 
-def _show_diff(left: Entry, right: Entry, as_json: bool) -> None:
+def _show_diff(left: Entry, right: Entry, names: tuple[str, str], as_json: bool) -> None:
     skipped = ("name", "summary", "weights", "recorded")
     found = [row for row in diff_entries(left, right) if row[0].split(".")[0] not in skipped]
     if as_json:
-        print_json([{"key": key, left.name: a, right.name: b} for key, a, b in found])
+        print_json([{"key": key, names[0]: a, names[1]: b} for key, a, b in found])
         return
     if not found:
-        console.print(f"{left.name} and {right.name} are composed and trained alike.")
+        console.print(f"{names[0]} and {names[1]} are composed and trained alike.")
         return
-    table = make_table(["key", left.name, right.name])
+    table = make_table(["key", *names])
     for key, a, b in found:
         table.add_row(key, *(("[dim]-[/dim]" if v is None else escape(str(v))) for v in (a, b)))
     print_table(table)

@@ -213,8 +213,9 @@ def _unseen(trained: Sequence[str]) -> str:
     """Return the option by which a benchmark gets images that a run was not trained on; empty if it does unasked."""
     from ..benchmark import DEFAULT_DATA
     from ..data import dataset_names
+    from ..registry import without_own_owner
 
-    whole = {name.partition("[")[0] for name in trained}
+    whole = {name.partition("[")[0] for name in without_own_owner(trained)}
     if not whole.intersection(DEFAULT_DATA):
         return ""
     for name in trained:

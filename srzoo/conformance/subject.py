@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from ..compose import bind
 from ..errors import MissingLibraryError, MissingWeightsError, OptionError, PluginError
+from ..extras import is_installed
 from ..options import Signature, signature_of
 from ..plugins import FAULTS, describe_exception
 from ..registry import Component
@@ -117,11 +117,7 @@ class Subject:
     def absent(self) -> str:
         """A sentence where the optional library that its spec names is not installed."""
         library = self.spec.library
-        try:
-            found = not library or importlib.util.find_spec(library) is not None
-        except (ImportError, ValueError):
-            found = False
-        return "" if found else f"its library {library!r} is not installed."
+        return "" if not library or is_installed(library) else f"its library {library!r} is not installed."
 
     def obstacle(self, check: str) -> str:
         """Return why a check has nothing to look at, since another one fails for it already; empty if it has."""

@@ -21,11 +21,11 @@ from .. import __version__
 from ..benchmark import listed
 from ..compose import build_generator, output_network
 from ..composition import composition_digest
-from ..confinement import ENSEMBLE
 from ..data import ImageItem, ImageSet, load_image_set
 from ..errors import DataError, InputError
 from ..images import UInt8Array, to_tensor
 from ..inference import best_device, prepare
+from ..plugins import OWN_DISTRIBUTION
 from ..pretrained import Model, load_model
 from ..ready import generator_spec
 from ..scoring import upscaled
@@ -204,8 +204,7 @@ def _models(names: Sequence[str]) -> tuple[dict[str, Model], list[str]]:
 
 
 def _at_scale(model: Model, scale: int) -> Model:
-    entry = get_zoo().entry(model.name.removesuffix(ENSEMBLE), {"scale": scale})
-    entry = entry.model_copy(update={"name": model.name, "self_ensemble": model.entry.self_ensemble})
+    entry = model.entry.model_copy(update={"scale": scale})
     return replace(model, entry=entry, generator=output_network(entry, build_generator(entry).eval()))
 
 
@@ -275,7 +274,7 @@ class _Renderer:
         return self._examples(items, count, tick)
 
     def _examples(self, items: Sequence[ImageItem], count: int, tick: Callable[[str], None]) -> Iterator[Example]:
-        lowest = self._models.get(LOWEST) or _prepared(load_model(LOWEST), self._scale)
+        lowest = self._models.get(LOWEST) or _prepared(load_model(get_zoo().own(LOWEST, OWN_DISTRIBUTION)), self._scale)
         for index in range((count + 1) // 2):
             yield self._example(items[index % len(items)], lowest, again=index >= len(items))
             tick("calibration")
