@@ -80,10 +80,6 @@ def _declared() -> Iterator[tuple[Component, tuple[WeightFile, ...]]]:
                 yield component, alternatives
 
 
-def _names(component: Component) -> tuple[str, str]:
-    return component.name, component.full_name
-
-
 def _find(filename: str) -> Path | None:
     return next((folder / filename for folder in weights_folders() if (folder / filename).is_file()), None)
 
@@ -97,7 +93,11 @@ def choose(name: str) -> list[Backbone]:
     known = {backbone.file.filename: backbone for backbone in backbones()}
     if name in known:
         return [known[name]]
-    meant = {c.full_name: files[0].filename for c, files in _declared() if name.removeprefix(f"{c.kind}/") in _names(c)}
+    meant = {
+        f"{component.kind}/{component.full_name}": files[0].filename
+        for component, files in _declared()
+        if name.removeprefix(f"{component.kind}/") in (component.name, component.full_name)
+    }
     if len(set(meant.values())) > 1:
         raise InputError(f"Several components are called {name!r}; write {' or '.join(map(repr, meant))}.")
     for filename in meant.values():

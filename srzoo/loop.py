@@ -399,9 +399,11 @@ class Run:
         for key, part in sorted(parts.stateful().items(), key=lambda named: "optimizer" not in named[0]):
             part.load_state_dict(saved[key])
         rates = parts.rates()
+        if not saved["generator_optimizer"]:  # of a sharded network that had not been updated
+            del rates["lr"]
         for schedule in parts.schedules:
             schedule.step_update(saved["step"])
-        if not parts.sharded and any(not math.isclose(rates[k], rate) for k, rate in parts.rates().items()):
+        if not parts.sharded and any(not math.isclose(rate, parts.rates()[key]) for key, rate in rates.items()):
             self._warn("the schedule has other learning rates for its next steps than when its state was saved")
         if self.scaler.is_enabled() and saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])

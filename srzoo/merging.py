@@ -85,7 +85,7 @@ def put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: b
         keeps = isinstance(below.content, dict) and (renaming or key in SETTINGS or _names_the_same(below, new))
         merged = merge(below if keeps else Node({}, new.where, scope=new.scope), new)
         content[key] = Node(merged.content, new.where, scope=merged.scope)
-    elif old is not None and _is_number(new.content) and "name" not in (_written_out(old).content or ()):
+    elif old is not None and _is_number(new.content) and not _names_a_component(old):
         content[key] = replace(new, scope=old.scope)  # the label of a term stays whose it was when its weight changes
     else:
         content[key] = new
@@ -104,6 +104,11 @@ def _written_out(node: Node) -> Node:
     if _is_number(node.content):
         return Node({"weight": node}, node.where, scope=node.scope)
     return node
+
+
+def _names_a_component(node: Node) -> bool:
+    content = _written_out(node).content
+    return isinstance(content, dict) and "name" in content
 
 
 def _is_number(value: Any) -> bool:

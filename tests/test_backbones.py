@@ -175,7 +175,7 @@ def test_of_two_components_of_one_name_each_is_pulled_by_its_owner(
     found = [*get_registry().records, PluginRecord("other", "dist-other", "1.0", "other", specs=(spec,))]
     get_registry.cache_clear()
     monkeypatch.setattr("srzoo.registry.discover", lambda: found)
-    with pytest.raises(InputError, match="write 'metrics/lpips_alex' or 'other/lpips_alex'"):
+    with pytest.raises(InputError, match="write 'metric/metrics/lpips_alex' or 'metric/other/lpips_alex'"):
         choose("lpips_alex")
     (backbone,) = choose(name)
     assert backbone.file.filename == "another.pth" and backbone.needed_by == ("metric/other/lpips_alex",)

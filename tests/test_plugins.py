@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import multiprocessing.connection
+import os
 import signal
 import socket
 import sys
@@ -25,6 +27,7 @@ from srzoo.benchmark import ready_entries
 from srzoo.compose import _Guarded
 from srzoo.errors import CompositionError, InputError, labelled
 from srzoo.exporting import export
+from srzoo.offline import offline_if_asked
 from srzoo.options import signature_of
 from srzoo.plugins import PluginRecord, describe_exception, discover
 from srzoo.pretrained import load_model
@@ -550,6 +553,21 @@ def test_nothing_connects_where_a_part_is_built_offline(monkeypatch: pytest.Monk
         monkeypatch.setenv("SRZOO_OFFLINE", value)
         with pytest.raises(CompositionError, match="SRZOO_OFFLINE is set"):
             build()
+
+
+def test_threads_leave_sockets_as_they_were_and_processes_of_one_program_talk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRZOO_OFFLINE", "1")
+    before = socket.socket.connect, socket.getaddrinfo, os.environ.get("HF_HUB_OFFLINE")
+    one, two = offline_if_asked(), offline_if_asked()
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    with pytest.raises(OSError, match="SRZOO_OFFLINE is set"):
+        socket.create_connection(("127.0.0.1", 9), timeout=1)
+    with multiprocessing.connection.Listener(family="AF_UNIX") as listener:
+        multiprocessing.connection.Client(listener.address).close()
+    two.__exit__(None, None, None)
+    assert (socket.socket.connect, socket.getaddrinfo, os.environ.get("HF_HUB_OFFLINE")) == before
 
 
 def test_a_place_in_a_package_is_told_with_the_package(tmp_path: Path) -> None:

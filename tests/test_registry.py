@@ -284,6 +284,8 @@ def test_a_bare_name_of_the_users_own_is_never_guessed(tmp_path: Path, change: s
     for weight in ("training.stages.psnr.losses.l1=3", "training.stages.psnr.losses.l1.weight=3"):
         weighted = zoo.entry("base", [weight]).training
         assert weighted is not None and weighted.stages["psnr"].losses["l1"].name == "ours/l1"
+    with pytest.raises(SrzooError, match="self_ensemble"):
+        zoo.entry("base", ["self_ensemble=true", "self_ensemble=7"])
     scaled = zoo.entry("base", ["training.stages.psnr.losses.l1={weight: 2}", "training.stages.psnr.losses.l1=3"])
     assert scaled.training is not None and scaled.training.stages["psnr"].losses["l1"].name == "ours/l1"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -92,9 +93,15 @@ def _offline() -> Iterator[None]:
     names = ("SRZOO_OFFLINE", "HF_HUB_OFFLINE")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
+    hub = sys.modules.get("huggingface_hub.constants")  # which read its variable when it was imported
+    was_offline = getattr(hub, "HF_HUB_OFFLINE", False)
+    if hub is not None:
+        hub.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
+        if hub is not None:
+            hub.HF_HUB_OFFLINE = was_offline  # type: ignore[attr-defined]
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
