@@ -10,6 +10,7 @@ from pydantic import Field, Strict
 from pydantic_core import PydanticCustomError
 
 from .fields import Model, NonNegative, PositiveInt, Text, split_options
+from .options import SLOTS
 from .recipe import Training
 
 PACKAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}( [A-Za-z0-9.+!_-]{1,50})?$"
@@ -125,3 +126,21 @@ class Entry(Model):
     def composition(self) -> dict[str, Any]:
         """Return what decides the generator's function: scale and generator with its options."""
         return {"scale": self.scale, "generator": self.generator.flat()}
+
+
+def diff_entries(left: Entry, right: Entry) -> list[tuple[str, Any, Any]]:
+    """Return ``(dotted key, left value, right value)`` wherever two entries differ; None for a missing key."""
+    flat_left, flat_right = _flatten(left.model_dump(mode="json")), _flatten(right.model_dump(mode="json"))
+    keys = [*flat_left, *(key for key in flat_right if key not in flat_left)]
+    return [(key, flat_left.get(key), flat_right.get(key)) for key in keys if flat_left.get(key) != flat_right.get(key)]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if key in SLOTS and isinstance(item, str):
+            item = {"name": item}
+        flat.update(_flatten(item, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

@@ -20,7 +20,6 @@ from .entry import Entry
 from .errors import CompositionError, EntryError, InputError, SrzooError, UnknownNameError, did_you_mean
 from .merging import merge, nulls, parse_overrides, put, short
 from .named import ComponentCheck, named_components
-from .options import SLOTS
 from .plugins import OWN_DISTRIBUTION
 from .registry import Registry, get_registry
 from .specs import GeneratorSpec
@@ -362,24 +361,6 @@ def _validate(tree: Node) -> Entry:
         return Entry.model_validate(fields)
     except pydantic.ValidationError as error:
         raise EntryError(explain(f"entry {fields['name']!r}", error, tree)) from None
-
-
-def diff_entries(left: Entry, right: Entry) -> list[tuple[str, Any, Any]]:
-    """Return ``(dotted key, left value, right value)`` wherever two entries differ; None for a missing key."""
-    flat_left, flat_right = _flatten(left.model_dump(mode="json")), _flatten(right.model_dump(mode="json"))
-    keys = [*flat_left, *(key for key in flat_right if key not in flat_left)]
-    return [(key, flat_left.get(key), flat_right.get(key)) for key in keys if flat_left.get(key) != flat_right.get(key)]
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if key in SLOTS and isinstance(item, str):
-            item = {"name": item}
-        flat.update(_flatten(item, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
 
 
 def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from srzoo.composition import full_composition, written_out
-from srzoo.entry import ComponentRef, Entry
+from srzoo.entry import ComponentRef, Entry, diff_entries
 from srzoo.errors import CompositionError, EntryError, OptionError, SrzooError, UnknownNameError
 from srzoo.registry import get_registry
-from srzoo.zoo import NOT_INHERITED, Source, Zoo, diff_entries, get_zoo
+from srzoo.zoo import NOT_INHERITED, Source, Zoo, get_zoo
 
 LIVE = get_zoo()
 (ZOO_FILE,) = {LIVE.source(name).path for name in LIVE.names()}

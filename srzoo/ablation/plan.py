@@ -17,13 +17,13 @@ from typing import Any
 
 from ..composition import has_adversarial_term, written_out
 from ..confinement import ENSEMBLE, Name
-from ..entry import Entry
+from ..entry import Entry, diff_entries
 from ..errors import InputError, SrzooError
 from ..options import SLOTS
 from ..plugins import OWN_DISTRIBUTION
 from ..registry import get_registry, without_own_owner
 from ..zoo import Source as ZooSource
-from ..zoo import Zoo, diff_entries, get_zoo
+from ..zoo import Zoo, get_zoo
 from .recipe import Ablation, Budget, Column, Row, Source, filled_in
 
 DESCRIPTIVE = ("name", "summary", "paper", "weights", "recorded")

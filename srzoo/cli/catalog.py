@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ..composition import full_composition
 from ..costs import HR_SIZE, cost_of, remembered_cost
-from ..entry import ComponentRef, Entry
+from ..entry import ComponentRef, Entry, diff_entries
 from ..errors import InputError, SrzooError, UnknownNameError, did_you_mean
 from ..extras import is_installed
 from ..options import signature_of
@@ -20,7 +20,7 @@ from ..plugins import unknown_plugins
 from ..ready import generator_spec, is_ready
 from ..registry import Component, get_registry
 from ..specs import KINDS, ComponentSpec
-from ..zoo import Source, diff_entries, get_zoo
+from ..zoo import Source, get_zoo
 from .completion import complete_entry, complete_entry_or_component, complete_kind
 from .console import console, errors, make_table, print_error, print_json, print_table, reports_errors
 from .paths import entry_at, what_tells
