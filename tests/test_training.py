@@ -1003,7 +1003,7 @@ def test_best_weights_are_no_seed_of_the_whole_recipe(tmp_path: Path, photos: st
     assert first.recipe == second.recipe != whole.recipe, "seeds of each other"
 
 
-@pytest.mark.parametrize(("every", "warmup"), [(5, 3), (2, 1)])
+@pytest.mark.parametrize(("every", "warmup"), [(5, 3), pytest.param(2, 1, marks=pytest.mark.slow)])
 def test_the_generators_terms_are_logged_wherever_states_are_saved_and_however_a_run_is_resumed(
     tmp_path: Path, photos: str, every: int, warmup: int
 ) -> None:
