@@ -29,6 +29,7 @@ from .leaderboard import Leaderboard, Standing, leaderboard_markdown, leaderboar
 from .merged import group_recipes
 from .outputs import Outputs
 from .page import PageData, page_costs, write_page
+from .picture_paths import Pictures
 from .plugins import OWN_DISTRIBUTION
 from .precisions import automatic, float32_of, precision_losses
 from .pretrained import Model, load_model
@@ -40,7 +41,7 @@ from .report import RowWriter, panel_notes
 from .results import read_opinions, read_scores_of
 from .scoring import available_metrics
 from .statistics import group_seeds
-from .store import Pictures, label_of
+from .store import label_of
 from .tiling import SMALLEST_TILE
 from .zoo import get_zoo
 

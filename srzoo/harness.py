@@ -25,6 +25,7 @@ from .images import UInt8Array, to_tensor
 from .inference import device_name, prepare
 from .measuring import measure_costs
 from .outputs import Outputs
+from .picture_paths import Pictures
 from .pretrained import Model
 from .protocol import Protocol
 from .ready import generator_spec
@@ -32,7 +33,7 @@ from .registry import get_registry
 from .remarks import Overlap, Remark, overlap_remark
 from .report import Row
 from .scoring import Metric, Reference, image_to_device, upscaled
-from .store import FILE, CostRow, Environment, Pictures, Question, Store, Subject
+from .store import FILE, CostRow, Environment, Question, Store, Subject
 from .tiling import AUTOMATIC_TILE, is_out_of_memory
 from .upscaling import enlarge_in_tiles
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import InputError
+from .picture_paths import REFERENCE, Pictures, output_path
 from .remarks import Remark, other_weights, provenance_note, remark_notes
 from .report import Row
 from .results import Score, read_costs, read_panels, read_remarks, read_scores
-from .store import FILE, REFERENCE, CostRow, Pictures, Subject, label_of, output_path
+from .store import FILE, CostRow, Subject, label_of
 from .timing import Timing, compared_times
 
 

@@ -10,7 +10,8 @@ import torch
 from .data import ImageSet
 from .errors import DataError
 from .images import Picture, UInt8Array, write_picture
-from .store import REFERENCE, Pictures, Question, Subject, output_path
+from .picture_paths import REFERENCE, Pictures, output_path
+from .store import Question, Subject
 
 
 class Outputs:

@@ -26,12 +26,6 @@ from .remarks import Remark
 FILE = "results.sqlite"
 """Name of the store in a run folder."""
 
-REFERENCE = "HR"
-"""What the high-resolution image is called among the outputs."""
-
-Pictures = dict[str, dict[str, dict[str, Path]]]
-"""Dataset to image to label, or ``REFERENCE``, to a file."""
-
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS environments (
     id INTEGER PRIMARY KEY, srzoo TEXT NOT NULL, plugins TEXT NOT NULL, torch TEXT NOT NULL,
@@ -433,27 +427,6 @@ def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")  # a row that is committed survives the process
     database.execute("PRAGMA synchronous = NORMAL")
     return database
-
-
-def output_path(
-    folder: Path, dataset: str, image: str, image_digest: str, label: str = REFERENCE, decisive: Sequence[str] = ()
-) -> Path:
-    """Return where a run keeps an output.
-
-    Args:
-        folder: of the run.
-        decisive: what the model is by: digest of its configuration, of its weights, precision; nothing for the
-            reference.
-    """
-    digest = hashlib.sha256(" ".join([image_digest, *decisive]).encode()).hexdigest()[:12]
-    parts = [_file_name(part) for part in (dataset, image, label)]
-    return folder / "pictures" / parts[0] / parts[1] / f"{parts[2]}-{digest}.png"
-
-
-def _file_name(text: str) -> str:
-    """Return a text as a name that every disk takes, of which many have 255 bytes at most."""
-    name = quote(text, safe=" ()[]@")
-    return name if len(name) <= 200 else f"{name[:180]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def label_of(entry: str, precision: str) -> str:

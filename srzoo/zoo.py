@@ -18,6 +18,7 @@ import pydantic
 from .confinement import ENSEMBLE, Name, check_paths, confined, is_confined, scoped
 from .entry import Entry
 from .errors import CompositionError, EntryError, InputError, SrzooError, UnknownNameError, did_you_mean
+from .explaining import explain
 from .merging import merge, nulls, parse_overrides, put, short
 from .named import ComponentCheck, named_components
 from .plugins import OWN_DISTRIBUTION
@@ -361,35 +362,6 @@ def _validate(tree: Node) -> Entry:
         return Entry.model_validate(fields)
     except pydantic.ValidationError as error:
         raise EntryError(explain(f"entry {fields['name']!r}", error, tree)) from None
-
-
-def explain(what: str, error: pydantic.ValidationError, tree: Node) -> str:
-    """Turn pydantic's first error about ``what`` is written in a tree into one sentence with file, line and key."""
-    first = error.errors()[0]
-    path: KeyPath = tuple(part for part in first["loc"])
-    context = first.get("ctx") or {}
-    if first["type"] == "unknown_key":
-        path = (*path, context["key"])
-    if first["type"] == "misfit":
-        path = tuple(context["path"].split("."))
-    dotted = ".".join(map(str, path))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "is required"
-    elif first["type"] not in ("unknown_key", "misfit", "value_error"):
-        shown = repr(first["input"])
-        message = f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 200 else shown[:197] + '...'}"
-    separator = ": " if dotted else ""
-    return f"{tree.place(path)}: {what}: {dotted}{separator}{message}.{_other_stage(path, first['type'], tree)}"
-
-
-def _other_stage(path: KeyPath, fault: str, tree: Node) -> str:
-    """Return a hint where what is missing of a stage may be that of another, whose name was meant."""
-    if fault != "missing" or len(path) != 4 or path[:2] != ("training", "stages"):
-        return ""
-    others = [str(name) for name in tree.at(path[:2]).content if name != path[2]]
-    known = f" The recipe's other stages: {', '.join(others)}." if others else ""
-    return did_you_mean(str(path[2]), others) or known
 
 
 @functools.cache

@@ -25,11 +25,12 @@ from srzoo.costs import cost_of
 from srzoo.errors import DataError, InputError, PluginError, UndefinedScoreError, UpscaleWarning
 from srzoo.leaderboard import leaderboard_markdown
 from srzoo.merged import merge
+from srzoo.picture_paths import output_path
 from srzoo.pretrained import Model, load_model
 from srzoo.report import unsteady
 from srzoo.scoring import Metric, available_metrics
 from srzoo.specs import MetricSpec
-from srzoo.store import CostRow, Question, Store, Subject, output_path
+from srzoo.store import CostRow, Question, Store, Subject
 
 torch.set_num_threads(1)
 

@@ -25,12 +25,12 @@ PLUGINS = ROOT / "plugins"
 # From the bottom up. A module imports only from the rows below its own, never from its own row.
 ROWS = [
     {"errors"},
-    {"specs", "extras", "files", "places", "offline"},
+    {"specs", "extras", "files", "places", "picture_paths", "offline"},
     {"hookspecs", "imagenet", "remarks"},
     {"plugins"},
     {"registry"},
     {"options", "fields", "yamlio", "layouts", "unpickling"},
-    {"recipe"},
+    {"recipe", "explaining"},
     {"entry"},
     {"confinement", "composition", "exif", "png16", "merging"},
     {"named"},

@@ -11,10 +11,10 @@ from ..benchmark import BenchResult
 from ..errors import labelled
 from ..inference import best_device, device_name
 from ..merged import merge
+from ..picture_paths import REFERENCE
 from ..registry import get_registry
 from ..specs import MetricSpec
 from ..statistics import select
-from ..store import REFERENCE
 from .estimate import StepCosts
 from .plan import Plan, Run, lineage
 from .results import Findings, Value, averaged, earlier_stages, find_changes, score, what_changed

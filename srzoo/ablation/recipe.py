@@ -13,10 +13,10 @@ import pydantic
 from pydantic import Strict
 
 from ..errors import EntryError, InputError, UnknownNameError, did_you_mean
+from ..explaining import explain
 from ..fields import Count, Flag, Model, PositiveInt, Text
 from ..registry import get_registry
 from ..yamlio import Node, read_yaml
-from ..zoo import explain
 
 ABSENT = object()
 """Stands for what a composition does not have, such as the normalisation of a block without the option."""

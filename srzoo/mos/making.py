@@ -25,11 +25,11 @@ from ..data import ImageItem, ImageSet, load_image_set
 from ..errors import DataError, InputError
 from ..images import UInt8Array, to_tensor
 from ..inference import best_device, prepare
+from ..picture_paths import REFERENCE
 from ..plugins import OWN_DISTRIBUTION
 from ..pretrained import Model, load_model
 from ..ready import generator_spec
 from ..scoring import upscaled
-from ..store import REFERENCE
 from ..zoo import get_zoo
 from .plan import alternatives
 from .study import (

@@ -23,7 +23,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import DataError, InputError
-from ..store import REFERENCE
+from ..picture_paths import REFERENCE
 
 STUDY_FILE = "study.json"
 SECRET_FILE = "secret.json"
