@@ -330,9 +330,7 @@ def _training_data(model: Model) -> list[str]:
     recipe: Mapping[str, Any] = model.description.get("training") or {}
     if not isinstance(recipe, Mapping) or not recipe:
         recipe = model.entry.training.model_dump() if model.entry.training is not None else {}
-    scope = OWN_DISTRIBUTION
-    with contextlib.suppress(SrzooError):  # else it is no entry, but a file or a run
-        scope = get_zoo().source_of(model.entry).distribution
+    scope = get_zoo().scope_of(model.entry)
     names: dict[str, None] = {}
     seen, recipes = {model.name}, [recipe]
     while recipes:

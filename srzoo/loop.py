@@ -83,6 +83,7 @@ class Run:
         self.teacher: Teacher | None = None
         self.best: dict[str, float] = {}
         self.best_step = 0
+        self.due = False  # a line of the log
         self.seconds, self.clock, self.asked = 0.0, 0.0, 0
         self.order = list(recipe.stages)
         self.precision = precision_for(recipe.precision, accelerator.device)

@@ -70,8 +70,8 @@ def put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: b
     key, rest = path[0], path[1:]
     content: dict[Key, Node] = dict(base.content)
     old = content.get(key)
+    fresh = Node({}, new.where, scope=new.scope)
     if rest:
-        fresh = Node({}, new.where, scope=new.scope)
         below = _written_out(old) if old is not None and old.content is not None else fresh
         if not isinstance(below.content, dict):
             raise EntryError(f"{new.where}: {'.'.join(map(str, (*done, key)))} is not a mapping.")
@@ -81,9 +81,9 @@ def put(base: Node, path: KeyPath, new: Node, done: KeyPath = (), *, renaming: b
     elif new.content is None:
         content.pop(key, None)
     elif isinstance(new.content, dict):
-        below = _written_out(old) if old is not None else Node({}, new.where)
+        below = _written_out(old) if old is not None else fresh
         keeps = isinstance(below.content, dict) and (renaming or key in SETTINGS or _names_the_same(below, new))
-        merged = merge(below if keeps else Node({}, new.where, scope=new.scope), new)
+        merged = merge(below if keeps else fresh, new)
         content[key] = Node(merged.content, new.where, scope=merged.scope)
     elif old is not None and _is_number(new.content) and not _names_a_component(old):
         content[key] = replace(new, scope=old.scope)  # the label of a term stays whose it was when its weight changes

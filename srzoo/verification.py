@@ -9,9 +9,8 @@ from pathlib import Path
 
 from .confinement import Name
 from .data import ImageSet, load_image_set
-from .errors import InputError, SrzooError, UnknownNameError, did_you_mean
+from .errors import InputError, UnknownNameError, did_you_mean
 from .inference import best_device, prepare
-from .plugins import OWN_DISTRIBUTION
 from .pretrained import Model, load_model
 from .protocol import Protocol
 from .ready import generator_spec
@@ -148,7 +147,7 @@ def _chosen(asked: Sequence[str] | None, there: Sequence[str], what: str, entry:
 def _check_set(
     model: Model, dataset: str, scores: dict[str, float], protocol: Protocol, progress: Progress | None
 ) -> Iterator[Check]:
-    device, scope = best_device(), _distribution(model)
+    device, scope = best_device(), get_zoo().scope_of(model.entry)
     components = {name: get_registry().get("metric", name, scope=scope) for name in scores}
     found, unavailable = available_metrics([component.full_name for component in components.values()], device)
     missing = {name: unavailable[c.full_name] for name, c in components.items() if c.full_name in unavailable}
@@ -165,14 +164,6 @@ def _check_set(
         mean = means.get(components[name].name)
         reason = "" if mean is not None else missing.get(name, f"{name} is defined for no image of {dataset}.")
         yield Check(dataset, name, value, mean, spec.tolerance, reason)
-
-
-def _distribution(model: Model) -> str:
-    """Return the distribution that a model's entry came with, whose parts its recorded names mean."""
-    try:
-        return get_zoo().source_of(model.entry).distribution
-    except SrzooError:  # of a folder, not of the zoo
-        return OWN_DISTRIBUTION
 
 
 def _means(

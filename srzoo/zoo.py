@@ -128,6 +128,13 @@ class Zoo:
                     return source
         return self.source(entry.name)
 
+    def scope_of(self, entry: Entry) -> str:
+        """Return the distribution whose parts an entry's bare names mean; srzoo's for one of a file or a run."""
+        try:
+            return self.source_of(entry).distribution
+        except InputError:
+            return OWN_DISTRIBUTION
+
     def entry(self, name: str, overrides: Mapping[str, Any] | Sequence[str] = (), scope: str = "") -> Entry:
         """Return the resolved entry.
 
