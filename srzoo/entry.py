@@ -91,7 +91,7 @@ class Entry(Model):
 
     Args:
         self_ensemble: whether its output is the mean over the eight flips and quarter turns of the input
-            (arXiv:1707.02921, sec. 3.3), at eight times the cost; what is trained is the generator alone.
+            (arXiv:1707.02921, sec. 4.3), at eight times the cost; what is trained is the generator alone.
         requires: packages that bring its parts, ``name`` or ``name version``, for whoever has them not.
     """
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,7 +52,7 @@ class ReducedPrecision(nn.Module):
 def self_ensemble(enlarge: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the mean over the eight flips and quarter turns of the input, each result turned back.
 
-    EDSR's self-ensemble (arXiv:1707.02921, sec. 3.3).
+    EDSR's self-ensemble (arXiv:1707.02921, sec. 4.3).
     """
 
     def mean(lr: torch.Tensor) -> torch.Tensor:
@@ -185,8 +188,18 @@ def best_device() -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the device in words."""
+    """Return the device in words, such as ``NVIDIA H200`` or ``CPU (AMD EPYC), 2 threads``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads != 1 else ''}"
+    threads, model = torch.get_num_threads(), _processor()
+    return f"CPU{f' ({model})' if model else ''}, {threads} thread{'s' if threads != 1 else ''}"
+
+
+@cache
+def _processor() -> str:
+    """Return the processor's model, or an empty string."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

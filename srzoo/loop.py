@@ -28,6 +28,7 @@ from .errors import InterruptedRunError, RecipeWarning, SrzooError, TrainingErro
 from .failures import blamed, remedy
 from .graphs import step_of
 from .guard import FiniteGuard, check_pulls, is_exhausted
+from .inference import device_name
 from .optim import autocast_in, clip_weights_, precision_for
 from .patches import PatchDataset, Reported, StepSampler, whole_batch
 from .process import SignalWatch, ignore_signals, random_state, restore_random_state
@@ -62,6 +63,7 @@ class Run:
         seconds: time spent training, over all resumed pieces.
         images: what is trained on, see :func:`srzoo.data.image_record`.
         teacher: makes the references of terms that imitate one.
+        started_from: SHA-256 of the weight file that the first stage started from, or an empty string.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Run:
         self.sources: dict[str, Any] = source_record(entry)
         self.images: dict[str, Any] = {}
         self.teacher: Teacher | None = None
+        self.started_from = ""
         self.best: dict[str, float] = {}
         self.best_step = 0
         self.due = False  # a line of the log
@@ -113,6 +116,8 @@ class Run:
             "srzoo": __version__,
             "plugins": plugin_versions(),
             "torch": torch.__version__,
+            "device": device_name(self.accelerator.device),
+            **({"started_from": self.started_from} if self.started_from else {}),
             **self.sources,
         }
 
@@ -387,7 +392,7 @@ class Run:
                 raise TrainingError(f"stage {name!r}, step {step}: the {label}'s weights are not finite. {advice}")
         state["random"] = gather_object([random_state()])  # of every process
         state["scaler"], state["precision"] = self.scaler.state_dict(), self.precision
-        state["images"] = self.images
+        state["images"], state["started_from"] = self.images, self.started_from
         if self.teacher is not None:
             state["teacher"] = self.teacher.identity
         if not validated:

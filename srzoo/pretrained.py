@@ -338,10 +338,13 @@ def load_checked(generator: nn.Module, source: Entry, path: Path, target: Entry 
     return description
 
 
-def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
+def load_start(generator: nn.Module, reference: str, target: Entry) -> str:
     """Load what a recipe's ``start_from`` names, an entry or a path, into the generator of another entry.
 
     Where a zoo file gives it, it is an entry.
+
+    Returns:
+        SHA-256 of the weight file.
 
     Raises:
         UnknownNameError, WeightsError: there is no such thing, or it does not fit.
@@ -355,10 +358,13 @@ def load_start(generator: nn.Module, reference: str, target: Entry) -> None:
             _check_composition(description, target, path)
             load_into(generator, tensors, str(path))
             _warn_of_other_source(description, target, path)
-        elif _looks_like_path(reference) and reference not in get_zoo():
+            return file_sha256(path)
+        if _looks_like_path(reference) and reference not in get_zoo():
             raise UnknownNameError(f"there is no run folder, .safetensors file or entry {reference}.")
-        else:
-            load_pretrained(generator, get_zoo().entry(reference), target)
+        source = get_zoo().entry(reference)
+        load_pretrained(generator, source, target)
+        assert source.weights is not None
+        return source.weights.sha256
     except (UnknownNameError, WeightsError) as error:
         hint = ""
         if isinstance(error, UnknownNameError):

@@ -139,10 +139,11 @@ def train(
         generator = build_generator(entry)
         folder = RunFolder(path, entry, accelerator.is_main_process, keep)
         teacher: Teacher | None = None
+        started_from = ""
         if folder.newest_step() is None:
             teacher = find_teacher()
             if recipe.start_from is not None:  # else a state holds what it led to
-                load_start(generator, recipe.start_from, entry)
+                started_from = load_start(generator, recipe.start_from, entry)
         validator = Validator(recipe.validation, entry, device) if recipe.validation is not None else None
         _warn_of_shared_images(sets, validator)
         with accelerator.local_main_process_first():  # the others find its cache
@@ -162,6 +163,7 @@ def train(
                 every = Intervals(log_every, checkpoint_every)
                 run = Run(entry, recipe, accelerator, folder, validator, every, tracking, progress)
                 run.images, run.teacher = image_record(sets, entry.scale), teacher
+                run.started_from = started_from if saved is None else saved.get("started_from", "")
                 if announce is not None and accelerator.is_main_process and done < total:
                     announce(_plan(entry, generator, sets, validator, run))
                 weights = run.all_stages(generator, terms, dataset, saved)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,20 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from srzoo.ablation import estimate
+from srzoo.ablation import work as work_module
+from srzoo.ablation.estimate import StepCosts, measure_steps
 from srzoo.ablation.forest import forest_svg, write_forest
 from srzoo.ablation.plan import Plan, lineage, make_plan
 from srzoo.ablation.recipe import Row as HeadRow
 from srzoo.ablation.recipe import read_recipe, recipe_files
-from srzoo.ablation.results import Change, duration, find_changes, student_interval, what_changed
+from srzoo.ablation.results import Change, StepCost, duration, find_changes, student_interval, what_changed
 from srzoo.ablation.table import change_sentences, fewest_images, write_tables
 from srzoo.ablation.work import _leave_launcher, _Work, ablate
 from srzoo.cli import app
 from srzoo.data import load_image_set
-from srzoo.errors import DataError, EntryError, InputError, UnknownNameError
+from srzoo.entry import Entry
+from srzoo.errors import DataError, EntryError, InputError, TrainingError, UnknownNameError
 from srzoo.report import Row, signed_interval
 from srzoo.training import train
 from srzoo.weights import read_checkpoint, save_checkpoint
@@ -549,6 +554,84 @@ def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str
     table = (tmp_path / "out" / "table.md").read_text()
     assert re.search(r"\| psnr ↑ \| - \| [\d.]+<br>.* \| failed \|", table)
     assert change_sentences(result.findings)[0].startswith("small against plain (blocks: 2 → 1): ")
+
+
+def test_a_fault_that_another_process_does_not_meet_fails_nothing(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(tmp_path, photos)
+    there = ablate(recipe, "little", tmp_path / "there")
+    stage = there.plan.planned("small").runs[0].parent
+    assert stage is not None
+    shared = stage.name
+
+    def full(entry: Entry, out: Path, **options: object) -> object:
+        if out.name == shared:  # while this process's disk is full, another one comes to the run's end
+            shutil.copytree(there.out / "runs" / shared, out)
+            raise TrainingError("Cannot write the state: no space left on device.")
+        return train(entry, out, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work_module, "train", full)
+    here = ablate(recipe, "little", tmp_path / "here")
+    assert here.findings is not None and here.findings.failed == {}
+    assert here.computed == there.computed
+
+
+def test_a_column_whose_first_stage_is_another_by_now_is_not_taken_for_finished(tmp_path: Path, photos: str) -> None:
+    recipe, out = tiny(tmp_path, photos), tmp_path / "out"
+    result = ablate(recipe, "little", out)
+    column = result.plan.planned("plain").runs[0]
+    assert column.parent is not None
+    parent = out / "runs" / column.parent.name
+    parent.rename(tmp_path / "aside")
+    with pytest.raises(InputError, match=f"{column.name} started from weights of {column.parent.name} that are no"):
+        ablate(recipe, "little", out)
+    (tmp_path / "aside").rename(parent)
+    assert ablate(recipe, "little", out).computed == 0
+    weights = parent / f"{parent.name}.safetensors"
+    tensors, description = read_checkpoint(weights)
+    save_checkpoint(weights, {name: tensor + 1 for name, tensor in tensors.items()}, description)
+    with pytest.raises(InputError, match=f"or delete {column.name} too, to train it anew"):
+        ablate(recipe, "little", out)
+
+
+def test_steps_that_are_compared_are_measured_in_turn(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tiny(tmp_path, photos), "little")
+    entries = {planned.label: planned.runs[0].entry for planned in plan.trained}
+    measured: list[int] = []
+
+    def watched(entries: Sequence[Entry], budget: float = 0.05) -> list[StepCost]:
+        measured.append(len(entries))
+        return measure_steps(entries, 0.05)
+
+    monkeypatch.setattr(estimate, "measure_steps", watched)
+    costs = StepCosts(tmp_path / "steps.json")
+    costs.alone(entries["plain"])
+    found = costs.in_turn({"plain": entries["plain"]})
+    assert found["plain"].quartile_low <= found["plain"].milliseconds <= found["plain"].quartile_high
+    found = costs.in_turn(entries)
+    assert found["small"] is found["sum"], "one composition"
+    assert measured == [1, 1, 2], "what was measured at another time is measured again beside the new one"
+    assert StepCosts(tmp_path / "steps.json").in_turn(entries) == found and len(measured) == 3
+    (tmp_path / "steps.json").write_text('{"of an older version": {"milliseconds": 1.0, "peak_bytes": 1}}')
+    assert StepCosts(tmp_path / "steps.json").alone(entries["plain"]).precision == "fp32" and len(measured) == 4
+
+
+def test_an_image_of_the_figure_may_have_another_name_here(tmp_path: Path, photos: str) -> None:
+    path, name = tiny(tmp_path, photos), f"{Path(photos).name}[:6]"
+    path.write_text(path.read_text().replace('image: "3"', 'image: [baboon, "3"]'))
+    work = _Work(plan_of(path, "little"), tmp_path / "out", tmp_path / "runs", lambda *_: None, lambda _: None)
+    work.check()
+    assert work.exhibits == [(name, "3")]
+    path.write_text(path.read_text().replace('image: [baboon, "3"]', "image: [baboon, mandrill]"))
+    work = _Work(plan_of(path, "little"), tmp_path / "out", tmp_path / "runs", lambda *_: None, lambda _: None)
+    with pytest.raises(
+        UnknownNameError, match=r"'baboon' or 'mandrill'\. It has 0, 1, 10, 11, 2 and others\.$"
+    ):
+        work.check()
+    work.check(figure=[])
 
 
 def test_what_is_missing_or_unknown_is_told_before_anything_is_trained(

@@ -25,6 +25,7 @@ from srzoo.compose import build_generator
 from srzoo.composition import full_composition
 from srzoo.errors import DataError, RecipeWarning, UpscaleWarning
 from srzoo.gallery import build_gallery
+from srzoo.inference import device_name
 from srzoo.merged import merge
 from srzoo.page import PageData, page_costs, render_page
 from srzoo.precisions import float32_of, precision_losses, precision_table
@@ -95,7 +96,7 @@ def test_a_folder_of_before_remarks_is_read(folder: Path, tmp_path: Path) -> Non
 def test_by_what_scores_were_computed_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     bench("bicubic", str(folder), "psnr", sizes=16, pictures=1, out=one)
-    by = f"srzoo 0.1.0, torch {torch.__version__} on CPU, 1 thread"
+    by = f"srzoo 0.1.0, torch {torch.__version__} on {device_name(torch.device('cpu'))}"
     assert f"Scores by {by}." in told("leaderboard", str(one))
     assert f"Scores by {by}." in (one / "report.html").read_text()
     monkeypatch.setattr(harness, "device_name", lambda device: "NVIDIA H200")

@@ -517,5 +517,5 @@ def test_the_estimate_counts_the_teachers_pass(tmp_path: Path) -> None:
     plan = make_plan(read_recipe(_recipe(tmp_path, TEACHER)), "little")
     plain, imitating = (planned.runs[0] for planned in plan.trained)
     terms = [Term("l1", LossTerm(name="l1"), "pixel", None)]
-    cost = StepCost(100.0, 0, "fp32")
+    cost = StepCost(100.0, 100.0, 100.0, 0, "fp32")
     assert step_seconds(imitating, terms, cost) > step_seconds(plain, terms, cost) == pytest.approx(0.1)

@@ -41,6 +41,7 @@ from srzoo.errors import (
 )
 from srzoo.exporting import export
 from srzoo.guard import FiniteGuard, check_pulls
+from srzoo.inference import device_name
 from srzoo.optim import make_schedule
 from srzoo.preflight import preflight
 from srzoo.pretrained import load_model
@@ -1490,7 +1491,7 @@ def test_what_is_trained_on_what_is_told_once_before_the_first_step(tmp_path: Pa
     told: list[str] = []
     run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES, announce=told.append)
     (sentence,) = told
-    assert "in fp32 on CPU, 1 thread; batches of 2 crops of 32 px from 12 images of" in sentence
+    assert f"in fp32 on {device_name(torch.device('cpu'))}; batches of 2 crops of 32 px from 12 images of" in sentence
     assert sentence.endswith("not validated; psnr 10 steps and then gan 2 steps against srgan")
     run("srgan-mse-x4", tmp_path, photos, 12, TWO_STAGES, announce=told.append)
     assert len(told) == 1, "nothing was left to do"

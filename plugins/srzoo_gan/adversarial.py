@@ -95,7 +95,9 @@ class Adversarial:
         criterion: bce (arXiv:1406.2661, non-saturating), minimax (the same, saturating), softplus (bce as
             StyleGAN writes it), least_squares (arXiv:1611.04076), hinge (arXiv:1705.02894), wasserstein
             (arXiv:1701.07875; needs a gradient penalty or clipping).
-        pairing: standard, relativistic or relativistic_average (arXiv:1807.00734; RaGAN of ESRGAN).
+        pairing: standard, relativistic or relativistic_average (arXiv:1807.00734; RaGAN of ESRGAN). Under wasserstein
+            all three are one loss, which the relativistic ones count twice in the discriminator; so the same gradient
+            penalty weighs half as much beside it.
         halves: whether the terms for real and fake are summed, as in the papers, or averaged, as in public code.
         on: probabilities puts a sigmoid before least_squares, as Keras-GAN does.
         label_smoothing: one-sided: the discriminator's target for real images is this much below certainty

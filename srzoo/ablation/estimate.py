@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,8 @@ from ..compose import Term, build_discriminator, build_generator, build_terms
 from ..composition import composition_digest
 from ..entry import Entry
 from ..files import replacing
-from ..inference import REDUCED, best_device
-from ..latency import measure_latency, measure_peak_memory
+from ..inference import REDUCED, best_device, device_name
+from ..latency import measure_latencies, measure_peak_memory
 from ..optim import precision_for
 from ..teaching import teacher_of
 from .plan import Run
@@ -30,30 +30,46 @@ REGULARISER_PASSES = 6
 """Of a penalty on the discriminator's gradient: forward, backward, and backward through the backward."""
 
 
-def measure_step(entry: Entry, budget: float = 2.0) -> StepCost:
-    """Measure a generator's forward and backward pass with a batch of its recipe, in the precision it trains in.
+class _Step:
+    """A generator's forward and backward pass with a batch of its recipe, in the precision it trains in."""
+
+    def __init__(self, entry: Entry) -> None:
+        assert entry.training is not None
+        recipe = entry.training
+        self.device = best_device()
+        self.generator: Any = build_generator(entry).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        side = recipe.patch_size // entry.scale
+        images = torch.rand(max(1, recipe.batch_size // recipe.accumulate), 3, side, side, device=self.device)
+        self.images = images.to(memory_format=torch.channels_last)
+        self.repeats = recipe.accumulate
+        self.precision = precision_for(recipe.precision, self.device)
+
+    def __call__(self) -> None:
+        kind = REDUCED.get(self.precision)
+        with nullcontext() if kind is None else torch.autocast(self.device.type, kind):
+            loss = self.generator(self.images).float().square().mean()
+        loss.backward()
+        self.generator.zero_grad(set_to_none=True)
+
+
+def measure_steps(entries: Sequence[Entry], budget: float = 2.0) -> list[StepCost]:
+    """Measure a generator's forward and backward pass with a batch of its recipe, of several entries in turn.
 
     Args:
-        budget: seconds after which no further repeat is started.
+        budget: seconds for each, after which no further repeat is started.
     """
-    assert entry.training is not None
-    device, recipe = best_device(), entry.training
-    generator: Any = build_generator(entry).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    side = recipe.patch_size // entry.scale
-    images = torch.rand(max(1, recipe.batch_size // recipe.accumulate), 3, side, side, device=device)
-    images = images.to(memory_format=torch.channels_last)
-    precision = precision_for(recipe.precision, device)
-    kind = REDUCED.get(precision)
-
-    def step() -> None:
-        generator.zero_grad(set_to_none=True)
-        with nullcontext() if kind is None else torch.autocast(device.type, kind):
-            loss = generator(images).float().square().mean()
-        loss.backward()
-
-    latency = measure_latency(step, device, budget)
-    generator.zero_grad(set_to_none=True)
-    return StepCost(latency.median * recipe.accumulate, measure_peak_memory(step, device), precision)
+    steps = [_Step(entry) for entry in entries]
+    latencies = measure_latencies(steps, best_device(), budget)
+    return [
+        StepCost(
+            latency.median * step.repeats,
+            latency.quartile_low * step.repeats,
+            latency.quartile_high * step.repeats,
+            measure_peak_memory(step, step.device),
+            step.precision,
+        )
+        for step, latency in zip(steps, latencies, strict=True)
+    ]
 
 
 class StepCosts:
@@ -62,24 +78,46 @@ class StepCosts:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._known: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self._known = {}
+            known = json.loads(path.read_text())
+            self._known: dict[str, dict[str, StepCost]] = {
+                how: {key: StepCost(**cost) for key, cost in known[how].items()} for how in ("alone", "in turn")
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or of an older version
+            self._known = {"alone": {}, "in turn": {}}
 
-    def of(self, entry: Entry) -> StepCost:
-        """Return what a step of an entry's generator takes here, measuring it if that is not known."""
-        assert entry.training is not None
-        device, recipe = best_device(), entry.training
-        name = (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        )
-        decisive = (recipe.patch_size, recipe.batch_size, recipe.accumulate, recipe.precision, name, torch.__version__)
-        key = f"{composition_digest(entry)[:16]} {' '.join(map(str, decisive))}"
-        if key not in self._known:
-            self._known[key] = asdict(measure_step(entry))
-            with replacing(self._path) as temporary:
-                temporary.write_text(json.dumps(self._known, indent=1) + "\n")
-        return StepCost(**self._known[key])
+    def alone(self, entry: Entry) -> StepCost:
+        """Return about what a step takes here, measured whatever else runs at the moment; good for an estimate."""
+        key = _decisive(entry)
+        if key not in self._known["alone"]:
+            (self._known["alone"][key],) = measure_steps([entry])
+            self._write()
+        return self._known["alone"][key]
+
+    def in_turn(self, entries: Mapping[str, Entry]) -> dict[str, StepCost]:
+        """Return what the steps of entries take here, measured side by side so that they can be compared.
+
+        Unless all are known from one such measurement, all are measured.
+        """
+        different = {_decisive(entry): entry for entry in entries.values()}
+        if not different.keys() <= self._known["in turn"].keys():
+            measured = measure_steps(list(different.values()))
+            self._known["in turn"] = dict(zip(different, measured, strict=True))
+            self._write()
+        return {label: self._known["in turn"][_decisive(entry)] for label, entry in entries.items()}
+
+    def _write(self) -> None:
+        content = {how: {key: asdict(cost) for key, cost in costs.items()} for how, costs in self._known.items()}
+        with replacing(self._path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _decisive(entry: Entry) -> str:
+    """Return all that a step's cost depends on in one line."""
+    recipe = entry.training
+    assert recipe is not None
+    decisive = recipe.patch_size, recipe.batch_size, recipe.accumulate, recipe.precision
+    here = device_name(best_device()), torch.__version__
+    return f"{composition_digest(entry)[:16]} {' '.join(map(str, (*decisive, *here)))}"
 
 
 def step_seconds(run: Run, terms: Sequence[Term], generator: StepCost) -> float:

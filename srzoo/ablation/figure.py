@@ -50,7 +50,7 @@ def strips(findings: Findings, images: Images) -> list[Strip]:
         pixels = {label: _read(path) for label, path in files.items()}
         height, width = (min(array.shape[side] for array in pixels.values()) for side in (0, 1))
         pixels = {label: array[:height, :width] for label, array in pixels.items()}
-        wanted = next(e.crop for e in findings.plan.ablation.figure if (e.dataset, e.image) == (dataset, image))
+        wanted = next(e.crop for e in findings.plan.ablation.figure if e.dataset == dataset and image in e.image)
         box = Box(wanted[0], wanted[1], wanted[2], wanted[2]) if wanted else busiest_box(list(pixels.values()))
         if box.left + box.width > width or box.top + box.height > height:
             raise DataError(f"figure: the crop of {dataset}/{image} reaches beyond its {width}x{height} pixels.")

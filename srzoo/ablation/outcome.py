@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..picture_paths import REFERENCE
 from ..registry import get_registry
 from ..specs import MetricSpec
 from ..statistics import select
+from ..weights import read_checkpoint
 from .estimate import StepCosts
 from .plan import Plan, Run, lineage
 from .results import Findings, Value, averaged, earlier_stages, find_changes, score, what_changed
@@ -67,11 +68,11 @@ class Outcome:
     def pictures(
         self, runs: Mapping[str, Run], exhibits: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], dict[str, Path]]:
-        """Return ``(dataset, image)`` of those in the figure to label to the file of what its run made of it."""
+        """Return each exhibit, a ``(dataset, image)``, to label to the file of what its run made of it."""
         merged = merge([self.out / "bench"], self.plan.budget.protocol)
         shown: dict[tuple[str, str], dict[str, Path]] = {}
-        for place in ((e.dataset, e.image) for e in self.plan.ablation.figure):
-            files = merged.pictures.get(place[0], {}).get(place[1], {}) if place in exhibits else {}
+        for place in exhibits:
+            files = merged.pictures.get(place[0], {}).get(place[1], {})
             for planned in self.plan.columns:
                 run = runs.get(planned.label)
                 key = REFERENCE if planned.entry is None else run.name if run is not None else ""
@@ -103,7 +104,6 @@ class Outcome:
         ]
         components = [get_registry().get("metric", metric) for metric in self.plan.metrics]
         tolerances = {c.name: c.spec.tolerance for c in components if isinstance(c.spec, MetricSpec)}
-        steps = StepCosts(self.out / "steps.json")
         costs = {label: found.costs[run.name][0] for label, run in shown.items() if run.name in found.costs}
         trained = {planned.label: shown[planned.label] for planned in self.plan.trained if planned.label in shown}
         notes = [labelled(name, reason) for name, reason in found.unavailable.items()]
@@ -117,16 +117,23 @@ class Outcome:
             find_changes(self.plan, rows, members, pairs, found.directions, tolerances),
             find_changes(self.plan, rows, members, starts, found.directions, tolerances),
             costs,
-            {label: steps.of(run.entry) for label, run in trained.items()},
+            StepCosts(self.out / "steps.json").in_turn({label: run.entry for label, run in trained.items()}),
             {
                 label: sum(_logged_seconds(self.runs / part.name) for part in lineage(run))
                 for label, run in trained.items()
             },
             shown,
+            self._devices(trained.values()),
             self._failures(found, failed),
             device_name(best_device()),
             notes,
         )
+
+    def _devices(self, runs: Iterable[Run]) -> list[str]:
+        """Return what runs and the stages they started from were trained on, as far as their weight files say."""
+        parts = {part.name: part for run in runs for part in lineage(run)}
+        said = (read_checkpoint(self.weights(part))[1].get("device") for part in parts.values())
+        return list(dict.fromkeys(device for device in said if isinstance(device, str)))
 
     def _failures(self, found: BenchResult, failed: Mapping[str, str]) -> dict[tuple[str, int], str]:
         reasons = {**{name: f"in the benchmark: {why}" for name, why in found.failed.items()}, **failed}

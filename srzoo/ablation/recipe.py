@@ -120,11 +120,12 @@ class Exhibit(Model):
     """An image of the figure.
 
     Args:
+        image: its name, or the names it goes by in the copies of the dataset that are about.
         crop: left, top and side in pixels; by default the square in which the columns differ most.
     """
 
     dataset: Text
-    image: Text
+    image: Names
     crop: Annotated[tuple[Count, Count, PositiveInt], Strict(False)] | None = None
 
 

@@ -40,12 +40,15 @@ class StepCost:
     """What one training step of a generator takes: forward and backward, at its batch and precision.
 
     Attributes:
-        precision: ``fp32``, ``bf16`` or ``fp16``; empty where it was measured before that was noted.
+        milliseconds: median over repeats; the quartiles are those of the repeats.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
     """
 
     milliseconds: float
+    quartile_low: float
+    quartile_high: float
     peak_bytes: int
-    precision: str = ""
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class Findings:
         costs, steps: label to what a forward pass and a training step take.
         seconds: label to the time that training took, all its stages.
         shown: label to the run whose costs, time and outputs are shown: that of the first seed which has scores.
+        trained_on: the devices that the shown runs and the stages they started from were trained on.
         failed: label and seed, counted from 0, of the runs that have no scores, to the reason.
         notes: sentences for the end.
     """
@@ -139,6 +143,7 @@ class Findings:
     steps: dict[str, StepCost]
     seconds: dict[str, float]
     shown: dict[str, Run]
+    trained_on: list[str]
     failed: dict[tuple[str, int], str]
     device: str = ""
     notes: list[str] = field(default_factory=list)

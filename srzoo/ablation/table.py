@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -13,8 +13,9 @@ from ..errors import DataError
 from ..files import replacing
 from ..report import format_milliseconds, format_value, short_number
 from ..statistics import CONFIDENCE, MIN_PAIRS, images_needed
+from ..store import CostRow
 from .plan import Planned
-from .results import Change, Findings, duration, interval_text
+from .results import Change, Findings, StepCost, duration, interval_text
 
 LATENCY_SIZE = 128
 """Side of the low-resolution input that the benchmark states latency and memory for."""
@@ -87,16 +88,25 @@ def _score_line(findings: Findings, dataset: str, metric: str) -> Line:
 
 
 def _cost_lines(findings: Findings) -> list[Line]:
-    def line(label: str, texts: dict[str, str]) -> Line:
-        return Line(label, tuple(Cell(texts.get(planned.label, "-")) for planned in findings.plan.columns))
+    def line(label: str, texts: dict[str, str], spread: dict[str, str] | None = None) -> Line:
+        labels = [planned.label for planned in findings.plan.columns]
+        return Line(label, tuple(Cell(texts.get(label, "-"), (spread or {}).get(label, "")) for label in labels))
+
+    def time(label: str, found: Mapping[str, CostRow] | Mapping[str, StepCost]) -> Line:
+        show = format_milliseconds
+        return line(
+            label,
+            {k: show(cost.milliseconds) for k, cost in found.items()},
+            {k: f"[{show(cost.quartile_low)}, {show(cost.quartile_high)}]" for k, cost in found.items()},
+        )
 
     costs, steps = findings.costs, findings.steps
     trained = {label: seconds for label, seconds in findings.seconds.items() if seconds}
     return [
         line("parameters", {k: short_number(c.parameters) for k, c in costs.items()}),
-        line("latency, ms", {k: format_milliseconds(c.milliseconds) for k, c in costs.items()}),
+        time("latency, ms", costs),
         line("memory, MiB", {k: _mebibytes(c.peak_bytes) for k, c in costs.items()}),
-        line("training step, ms", {k: format_milliseconds(s.milliseconds) for k, s in steps.items()}),
+        time("training step, ms", steps),
         line("training memory, MiB", {k: _mebibytes(s.peak_bytes) for k, s in steps.items()}),
         line("trained for", {k: duration(seconds) for k, seconds in trained.items()}),
     ]
@@ -120,6 +130,7 @@ def method_sentences(findings: Findings) -> list[str]:
         interval = f"Intervals: {percent}, bootstrap over images; one seed tells nothing about how runs differ"
     precisions = list(dict.fromkeys(step.precision for step in findings.steps.values() if step.precision))
     how = f", in {' and '.join(precisions)}" if precisions else ""
+    trained_on = f", on {' and '.join(findings.trained_on)}" if findings.trained_on else ""
     how += "" if findings.device.startswith("CPU") else ", launched operation by operation"
     return [
         f"Budget {plan.budget_name}, {runs}: {budget.summary}",
@@ -130,8 +141,9 @@ def method_sentences(findings: Findings) -> list[str]:
         + (", and the interval over seeds with them" if plan.seeds > 1 else "")
         + f"; below {fewest_images(findings.changes)} nothing is tested. {_tolerances(findings)}".rstrip(),
         f"Cost on {findings.device}. Latency and memory: a forward pass of one {LATENCY_SIZE}x{LATENCY_SIZE} input in "
-        f"float32. Training step: forward and backward of the generator with the batch of its last stage{how}. "
-        "Trained for: all stages, those shared with other columns included.",
+        f"float32. Training step: forward and backward of the generator with the batch of its last stage{how}. Times "
+        "are medians and quartiles of repeats in which the columns took turns. Trained for: all stages, those shared "
+        f"with other columns included{trained_on}.",
         *_shown_seeds(findings),
         *budget.notes,
     ]
@@ -275,7 +287,8 @@ def table_csv(findings: Findings) -> str:
     plan = findings.plan
     header = ["column", "entry", *plan.rows, "dataset", "metric", "protocol", "higher_is_better"]
     header += ["mean", "low", "high", "deviation", "seeds", "images"]
-    header += ["parameters", "multiply_adds", "milliseconds", "peak_bytes", "step_milliseconds", "step_peak_bytes"]
+    header += ["parameters", "multiply_adds", "milliseconds", "quartile_low", "quartile_high", "peak_bytes"]
+    header += ["step_milliseconds", "step_quartile_low", "step_quartile_high", "step_peak_bytes"]
     header += ["training_seconds"]
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -288,8 +301,8 @@ def table_csv(findings: Findings) -> str:
         row += [dataset, metric, plan.budget.protocol, int(findings.directions[metric])]
         row += [_number(number) for number in (value.mean, value.low, value.high, value.deviation)]
         row += [value.seeds, value.images]
-        row += [cost.parameters, cost.multiply_adds, cost.milliseconds, cost.peak_bytes] if cost else [""] * 4
-        row += [step.milliseconds, step.peak_bytes] if step else [""] * 2
+        row += [cost.parameters, cost.multiply_adds] if cost else [""] * 2
+        row += _time_and_memory(cost) + _time_and_memory(step)
         row += [findings.seconds.get(label, "")]
         writer.writerow(row)
     return buffer.getvalue()
@@ -323,6 +336,12 @@ def changes_csv(findings: Findings) -> str:
             row += [" ".join(map(repr, c.by_seed)), *map(_number, c.over_seeds or (math.nan, math.nan))]
             writer.writerow([*row, c.verdict])
     return buffer.getvalue()
+
+
+def _time_and_memory(cost: CostRow | StepCost | None) -> list[object]:
+    if cost is None:
+        return [""] * 4
+    return [cost.milliseconds, cost.quartile_low, cost.quartile_high, cost.peak_bytes]
 
 
 def _number(value: float) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from ..benchmark import BenchResult, bench, load_image_sets
 from ..composition import full_composition
-from ..data import load_image_set
+from ..data import ImageSet, load_image_set
 from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
 from ..files import acquired, replacing
 from ..inference import best_device, device_name
@@ -30,14 +30,14 @@ from ..registry import without_own_owner
 from ..scoring import available_metrics
 from ..teaching import teacher_of
 from ..training import train
-from ..weights import ABSENT, differences, read_checkpoint, shown
+from ..weights import ABSENT, differences, file_sha256, read_checkpoint, shown
 from .estimate import StepCosts, step_seconds, terms_of
 from .figure import write_figure
 from .forest import write_forest
 from .outcome import Outcome
 from .page import write_ablation_page
 from .plan import Plan, Run, lineage, make_plan
-from .recipe import read_recipe
+from .recipe import Exhibit, read_recipe
 from .results import Findings, duration
 from .table import write_tables
 
@@ -115,7 +115,7 @@ def ablate(
     with _lock(folder / ".lock", timeout=-1):  # else two would write the same tables at once
         found = work.benchmark()
         result.computed = found.computed
-        result.findings = work.outcome.find(found, work.failed)
+        result.findings = work.outcome.find(found, work.failures())
         images = work.outcome.pictures(result.findings.shown, work.exhibits)
         write_tables(result.findings, folder)
         write_forest(result.findings.changes, result.findings.directions, folder / "changes.png")
@@ -150,7 +150,7 @@ class _Work:
         self.outcome = Outcome(plan, out, runs)
         self.trained: list[str] = []
         self.failed: dict[str, str] = {}
-        self.exhibits: set[tuple[str, str]] = set()
+        self.exhibits: list[tuple[str, str]] = []
 
     # --- before anything is trained -----------------------------------------------------------------------------
 
@@ -174,23 +174,44 @@ class _Work:
             if name not in shown:
                 guess, known = did_you_mean(name, shown), ", ".join(sorted(shown))
                 raise UnknownNameError(f"The figure shows nothing of {name!r}.{guess} It has {known}.")
-        for exhibit in self.plan.ablation.figure:
-            images = [item.name for item in sets[exhibit.dataset]] if exhibit.dataset in sets else []
-            if images and exhibit.image not in images:
-                raise UnknownNameError(
-                    f"{self.plan.source.path}: figure: {exhibit.dataset} has no image {exhibit.image!r}."
-                    f"{did_you_mean(exhibit.image, images)}"
-                )
         wanted = sets.keys() if figure is None else sets.keys() & set(figure)
-        self.exhibits = {(e.dataset, e.image) for e in self.plan.ablation.figure if e.dataset in wanted}
+        self.exhibits = [
+            (exhibit.dataset, self._image_of(exhibit, sets[exhibit.dataset]))
+            for exhibit in self.plan.ablation.figure
+            if exhibit.dataset in wanted
+        ]
+
+    def _image_of(self, exhibit: Exhibit, images: ImageSet) -> str:
+        """Return the name that an image of the figure has in this copy of its dataset."""
+        known = [item.name for item in images]
+        found = [name for name in exhibit.image if name in known]
+        if not found:
+            others = dict.fromkeys(e.dataset for e in self.plan.ablation.figure if e.dataset != exhibit.dataset)
+            without = "".join(f" --figure {name}" for name in others)
+            raise UnknownNameError(
+                f"{self.plan.source.path}: figure: {exhibit.dataset} has no image "
+                f"{' or '.join(map(repr, exhibit.image))}.{did_you_mean(exhibit.image[0], known)} It has "
+                f"{', '.join(known[:5])}{' and others' if len(known) > 5 else ''}."
+                + (f" Without images of {exhibit.dataset}:{without}" if without else "")
+            )
+        return found[0]
 
     def _check_trained(self, run: Run) -> None:
-        """See that finished weights are of the settings they would have now: a default may have changed since.
+        """See that finished weights are of the settings they would have now, and of the stage they started from.
+
+        A default may have changed since, and that stage may have been trained anew.
 
         Raises:
             InputError: they are not; names what differs.
         """
         _, description = read_checkpoint(self.outcome.weights(run))
+        if run.parent is not None:
+            parent, start = self.outcome.weights(run.parent), description.get("started_from")
+            if not parent.is_file() or (start is not None and file_sha256(parent) != start):
+                raise InputError(
+                    f"{self.runs / run.name} started from weights of {run.parent.name} that are no longer there. Put "
+                    f"them back, or delete {run.name} too, to train it anew."
+                )
         here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
         there = {key: description.get(key, {}) for key in here}
         changed = [
@@ -236,7 +257,7 @@ class _Work:
             self.announce(f"{len(total)} runs, all trained.")
             return
         costs = StepCosts(self.out / "steps.json")
-        seconds = {run.name: step_seconds(run, terms_of(run), costs.of(run.entry)) for run in pending}
+        seconds = {run.name: step_seconds(run, terms_of(run), costs.alone(run.entry)) for run in pending}
         left = {run.name: (run.steps - self._steps_done(run)) * seconds[run.name] for run in pending}
         longest = max(sum(left.get(part.name, 0.0) for part in lineage(run)) for run in pending)  # one after another
         wanted = duration(max(sum(left.values()) / devices, longest))
@@ -256,13 +277,20 @@ class _Work:
 
     def pending(self) -> list[Run]:
         """Return the runs that are not finished and have not failed here, nor any that they build on."""
-        found = []
+        failed = self.failures()
+        return [run for run in self.plan.runs() if run.name not in failed and not self.outcome.is_finished(run)]
+
+    def failures(self) -> dict[str, str]:
+        """Return the runs that failed here, and those that build on them, to the reason.
+
+        What another process has finished since did not fail: the fault may have been one that passes.
+        """
+        found = {}
         for run in self.plan.runs():
-            broken = next((r for r in lineage(run) if r.name in self.failed), None)
-            if broken is not None and broken is not run:
-                self.failed.setdefault(run.name, f"it starts from a stage that failed: {self.failed[broken.name]}")
-            if broken is None and not self.outcome.is_finished(run):
-                found.append(run)
+            broken = next((r for r in lineage(run) if r.name in self.failed and not self.outcome.is_finished(r)), None)
+            if broken is not None and not self.outcome.is_finished(run):
+                why = self.failed[broken.name]
+                found[run.name] = why if broken is run else f"it starts from a stage that failed: {why}"
         return found
 
     def train_all(self) -> None:
@@ -273,7 +301,16 @@ class _Work:
             ready = [run for run in pending if run.parent is None or self.outcome.is_finished(run.parent)]
             if not any(self._train_if_free(run) for run in ready):
                 time.sleep(PATIENCE)  # others are at work on all of them
+            if not self.pending():
+                self._await_others()
         self.progress("runs", "", total, total, {})
+
+    def _await_others(self) -> None:
+        """Wait for other processes that are at a run which failed here, since they may finish it."""
+        for run in self.plan.runs():
+            if run.name in self.failed and not self.outcome.is_finished(run):
+                with _lock(self.runs / ".locks" / run.name, timeout=-1):
+                    pass
 
     def _train_if_free(self, run: Run) -> bool:
         """Train a run, unless another process is at it; return whether it was this one."""
