@@ -8,9 +8,9 @@ Parts, all by default:
    within 0.001 dB, SSIM within 1e-5, LPIPS within 1e-4.
 2. formulations: trains every formulation (criterion x pairing) for some steps on CUDA and checks that all terms stay
    finite.
-3. steps: times training steps of SRResNet, SRGAN and ESRGAN at the paper's sizes (batch 16, 128 px patches, 23
-   blocks), with srzoo's defaults, with every operation launched by itself, and by a plain loop in eager fp32: two
-   discriminator passes a loss, no autocast, no channels-last.
+3. steps: times training steps of SRResNet, SRGAN and ESRGAN with the papers' networks (ESRGAN's 23 blocks), all at
+   ESRGAN's batches of 16 crops of 128 px, with srzoo's defaults, with every operation launched by itself, and by a
+   plain loop in eager fp32: two discriminator passes a loss, no autocast, no channels-last.
 4. inference: takes latency and memory of generators in fp32, bf16 and fp16, as ``srzoo bench`` does.
 
 Writes ``gpu_check.json`` with the device's name, and prints last, for every comparison, ``ratio NAME VALUE``. Exit code

@@ -75,6 +75,9 @@ ELSEWHERE = {
     "srzoo weights add": "a file of half a gigabyte; tests/test_backbones.py adds a small one",
     "srzoo push runs/esrgan-x4 me/my-esrgan": "needs an account; tests/test_hub.py has a hub of its own",
     "srzoo bench rrdb-lite-x4 bicubic --metric psnr,pyiqa": "tests/test_bridges.py, where pyiqa is installed",
+    "pip install -e ./my-net": "as before",
+    "srzoo weights import trained.pth": "tests/test_importing.py imports tensors under a network's own names",
+    "srzoo bench mine.safetensors": "likewise",
     "srzoo interpolate ablation/runs": "its names stand for those of an ablation",
     "srzoo ablate esrgan": "tests/test_ablation.py runs the smoke budget",
 }
