@@ -40,7 +40,7 @@ def main() -> None:
                 "name": name,
                 "device": device_name(best_device()),
                 "precision": without.precision,
-                "batch": [training.batch_size, 3, training.patch_size, training.patch_size],
+                "batch": [training.batch_size, 3, *2 * [training.patch_size // entries[0].scale]],
                 "milliseconds": [with_norm.milliseconds, without.milliseconds],
                 "quartiles": [
                     [with_norm.quartile_low, with_norm.quartile_high],

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +32,11 @@ from srzoo.ablation.recipe import read_recipe, recipe_files
 from srzoo.ablation.results import Change, StepCost, duration, find_changes, student_interval, what_changed
 from srzoo.ablation.table import change_sentences, fewest_images, write_tables
 from srzoo.ablation.work import _leave_launcher, _Work, ablate
+from srzoo.benchmark import bench
 from srzoo.cli import app
 from srzoo.data import load_image_set
 from srzoo.entry import Entry
-from srzoo.errors import DataError, EntryError, InputError, TrainingError, UnknownNameError
+from srzoo.errors import DataError, EntryError, InputError, InterruptedRunError, TrainingError, UnknownNameError
 from srzoo.report import Row, signed_interval
 from srzoo.training import train
 from srzoo.weights import read_checkpoint, save_checkpoint
@@ -529,7 +531,7 @@ def test_an_ablation_end_to_end_and_again(tmp_path: Path, photos: str) -> None:
         failed = plan.planned(label).runs[seed].name
         shutil.rmtree(out / "runs" / failed)
         work.failed[failed] = "not finite."
-    findings = work.outcome.find(work.benchmark(), work.failed)
+    findings = work.outcome.find(work.benchmark(work.outcome.finished()), work.failed)
     write_tables(findings, out)
     text = (out / "table.md").read_text()
     assert "- small, seed 0: not finite." in text and "- sum, seed 1: not finite." in text
@@ -556,6 +558,7 @@ def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str
     assert change_sentences(result.findings)[0].startswith("small against plain (blocks: 2 → 1): ")
 
 
+@pytest.mark.slow
 def test_a_fault_that_another_process_does_not_meet_fails_nothing(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -595,6 +598,63 @@ def test_a_column_whose_first_stage_is_another_by_now_is_not_taken_for_finished(
         ablate(recipe, "little", out)
 
 
+@pytest.mark.slow
+def test_a_column_that_has_begun_does_not_go_on_from_another_first_stage(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = tiny(tmp_path, photos), tmp_path / "out"
+    column = plan_of(recipe, "little").planned("plain").runs[0]
+    assert column.parent is not None
+
+    def stopped(entry: Entry, out: Path, **options: Any) -> object:
+        if out.name != column.name:
+            return train(entry, out, **options)
+
+        def stop(stage: str, step: int, *_: object) -> None:
+            if (stage, step) == ("gan", 2):
+                raise InterruptedRunError("stopped")
+
+        return train(entry, out, **{**options, "progress": stop})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work_module, "train", stopped)
+        with pytest.raises(InterruptedRunError):
+            ablate(recipe, "little", out)
+    assert any((out / "runs" / column.name / "states").iterdir())
+    weights = out / "runs" / column.parent.name / f"{column.parent.name}.safetensors"
+    tensors, description = read_checkpoint(weights)
+    save_checkpoint(weights, {name: tensor + 1 for name, tensor in tensors.items()}, description)
+    with pytest.raises(InputError, match=f"{column.name} started from weights of {column.parent.name} that are no"):
+        ablate(recipe, "little", out)
+    save_checkpoint(weights, tensors, description)
+    assert column.name in ablate(recipe, "little", out).trained
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_ends_during_the_benchmark_is_in_the_table(
+    tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(tmp_path, photos)
+    there = ablate(recipe, "little", tmp_path / "there")
+    late = there.plan.planned("sum").runs[0].name
+
+    def failing(entry: Entry, out: Path, **options: Any) -> object:
+        if out.name == late:
+            raise TrainingError("Cannot write the state: no space left on device.")
+        return train(entry, out, **options)
+
+    def scored(*arguments: Any, **options: Any) -> object:
+        if not (tmp_path / "here" / "runs" / late).exists():
+            shutil.copytree(there.out / "runs" / late, tmp_path / "here" / "runs" / late)
+        return bench(*arguments, **options)
+
+    monkeypatch.setattr(work_module, "train", failing)
+    monkeypatch.setattr(work_module, "bench", scored)
+    here = ablate(recipe, "little", tmp_path / "here")
+    assert here.findings is not None and here.findings.failed == {} and here.computed == there.computed
+    assert " failed |" not in (tmp_path / "here" / "table.md").read_text()
+
+
 def test_steps_that_are_compared_are_measured_in_turn(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -627,9 +687,7 @@ def test_an_image_of_the_figure_may_have_another_name_here(tmp_path: Path, photo
     assert work.exhibits == [(name, "3")]
     path.write_text(path.read_text().replace('image: [baboon, "3"]', "image: [baboon, mandrill]"))
     work = _Work(plan_of(path, "little"), tmp_path / "out", tmp_path / "runs", lambda *_: None, lambda _: None)
-    with pytest.raises(
-        UnknownNameError, match=r"'baboon' or 'mandrill'\. It has 0, 1, 10, 11, 2 and others\.$"
-    ):
+    with pytest.raises(UnknownNameError, match=r"'baboon' or 'mandrill'\. It has 0, 1, 10, 11, 2 and others\.$"):
         work.check()
     work.check(figure=[])
 

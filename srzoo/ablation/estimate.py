@@ -77,21 +77,22 @@ class StepCosts:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def _known(self) -> dict[str, dict[str, StepCost]]:
         try:
-            known = json.loads(path.read_text())
-            self._known: dict[str, dict[str, StepCost]] = {
-                how: {key: StepCost(**cost) for key, cost in known[how].items()} for how in ("alone", "in turn")
-            }
+            known = json.loads(self._path.read_text())
+            return {how: {key: StepCost(**cost) for key, cost in known[how].items()} for how in ("alone", "in turn")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or of an older version
-            self._known = {"alone": {}, "in turn": {}}
+            return {"alone": {}, "in turn": {}}
 
     def alone(self, entry: Entry) -> StepCost:
         """Return about what a step takes here, measured whatever else runs at the moment; good for an estimate."""
         key = _decisive(entry)
-        if key not in self._known["alone"]:
-            (self._known["alone"][key],) = measure_steps([entry])
-            self._write()
-        return self._known["alone"][key]
+        found = self._known()["alone"].get(key)
+        if found is None:
+            (found,) = measure_steps([entry])
+            self._write("alone", {**self._known()["alone"], key: found})  # others measured meanwhile
+        return found
 
     def in_turn(self, entries: Mapping[str, Entry]) -> dict[str, StepCost]:
         """Return what the steps of entries take here, measured side by side so that they can be compared.
@@ -99,14 +100,15 @@ class StepCosts:
         Unless all are known from one such measurement, all are measured.
         """
         different = {_decisive(entry): entry for entry in entries.values()}
-        if not different.keys() <= self._known["in turn"].keys():
-            measured = measure_steps(list(different.values()))
-            self._known["in turn"] = dict(zip(different, measured, strict=True))
-            self._write()
-        return {label: self._known["in turn"][_decisive(entry)] for label, entry in entries.items()}
+        found = self._known()["in turn"]
+        if not different.keys() <= found.keys():
+            found = dict(zip(different, measure_steps(list(different.values())), strict=True))
+            self._write("in turn", found)
+        return {label: found[_decisive(entry)] for label, entry in entries.items()}
 
-    def _write(self) -> None:
-        content = {how: {key: asdict(cost) for key, cost in costs.items()} for how, costs in self._known.items()}
+    def _write(self, how: str, costs: Mapping[str, StepCost]) -> None:
+        known = self._known() | {how: dict(costs)}
+        content = {how: {key: asdict(cost) for key, cost in costs.items()} for how, costs in known.items()}
         with replacing(self._path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
 

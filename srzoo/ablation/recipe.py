@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Strict
+from pydantic import Field, Strict
 
 from ..errors import EntryError, InputError, UnknownNameError, did_you_mean
 from ..explaining import explain
@@ -25,7 +25,7 @@ _PLACE = re.compile(r"\{([\w.]+)\}")
 
 
 def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 Names = Annotated[tuple[Text, ...], pydantic.BeforeValidator(_one_or_many)]
@@ -125,7 +125,7 @@ class Exhibit(Model):
     """
 
     dataset: Text
-    image: Names
+    image: Annotated[Names, Field(min_length=1)]
     crop: Annotated[tuple[Count, Count, PositiveInt], Strict(False)] | None = None
 
 

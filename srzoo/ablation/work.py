@@ -109,12 +109,16 @@ def ablate(
     work.claim()
     work.tell_estimate(processes, devices)
     work.train_all()
+    if not work.outcome.finished():
+        raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(work.failed.values())))
     result = AblationResult(plan, folder, work.trained)
     if rank > 0:
         return result
     with _lock(folder / ".lock", timeout=-1):  # else two would write the same tables at once
-        found = work.benchmark()
-        result.computed = found.computed
+        finished: list[str] = []
+        while finished != (finished := work.outcome.finished()):  # another process may come to a run's end meanwhile
+            found = work.benchmark(finished)
+            result.computed += found.computed
         result.findings = work.outcome.find(found, work.failures())
         images = work.outcome.pictures(result.findings.shown, work.exhibits)
         write_tables(result.findings, folder)
@@ -166,6 +170,8 @@ class _Work:
         if not found:
             raise InputError("None of the metrics can be computed here: " + " ".join(unavailable.values()))
         for run in pending:
+            if any((self.runs / run.name / "states").glob("*.pt")):
+                self._check_begun(run)
             preflight(run.entry)
             teacher_of(run.entry, torch.device("cpu"), nullcontext)
         sets = {own.name: own for own in load_image_sets(self.plan.data)}
@@ -205,13 +211,7 @@ class _Work:
             InputError: they are not; names what differs.
         """
         _, description = read_checkpoint(self.outcome.weights(run))
-        if run.parent is not None:
-            parent, start = self.outcome.weights(run.parent), description.get("started_from")
-            if not parent.is_file() or (start is not None and file_sha256(parent) != start):
-                raise InputError(
-                    f"{self.runs / run.name} started from weights of {run.parent.name} that are no longer there. Put "
-                    f"them back, or delete {run.name} too, to train it anew."
-                )
+        self._check_start(run, description.get("started_from"))
         here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
         there = {key: description.get(key, {}) for key in here}
         changed = [
@@ -224,6 +224,28 @@ class _Work:
                 f"{self.runs / run.name} was trained with other settings: {', '.join(changed[:4])}. Delete that "
                 "folder to train it anew, or give another --out."
             )
+
+    def _check_start(self, run: Run, started_from: object) -> None:
+        """See that the weights a run started from, by their SHA-256 where it is known, are those of its parent now."""
+        if run.parent is None:
+            return
+        weights = self.outcome.weights(run.parent)
+        if not weights.is_file() or (isinstance(started_from, str) and file_sha256(weights) != started_from):
+            raise InputError(
+                f"{self.runs / run.name} started from weights of {run.parent.name} that are no longer there. Put "
+                f"them back, or delete {run.name} too, to train it anew."
+            )
+
+    def _check_begun(self, run: Run) -> None:
+        """See to that of a run that has states to go on from; of one that has none, note what it will start from."""
+        if run.parent is None:
+            return
+        note = self.runs / ".locks" / f"{run.name}.start"
+        if any((self.runs / run.name / "states").glob("*.pt")):
+            self._check_start(run, note.read_text() if note.is_file() else None)
+        elif self.outcome.is_finished(run.parent):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(file_sha256(self.outcome.weights(run.parent)))
 
     def claim(self) -> None:
         """Make the folder, or see that it is this ablation's.
@@ -307,8 +329,14 @@ class _Work:
 
     def _await_others(self) -> None:
         """Wait for other processes that are at a run which failed here, since they may finish it."""
-        for run in self.plan.runs():
-            if run.name in self.failed and not self.outcome.is_finished(run):
+        left = [run for run in self.plan.runs() if run.name in self.failed and not self.outcome.is_finished(run)]
+        if left:
+            time.sleep(2 * PATIENCE)  # one that waits for something to do looks for it every so often
+        for run in left:
+            with _lock(self.runs / ".locks" / run.name, timeout=0) as held:
+                free = held
+            if not free:
+                self.announce(f"{run.name} failed here, and another process is at it: waiting for that.")
                 with _lock(self.runs / ".locks" / run.name, timeout=-1):
                     pass
 
@@ -319,6 +347,7 @@ class _Work:
                 return False
             if self.outcome.is_finished(run):
                 return True
+            self._check_begun(run)
             self.trained.append(run.name)
             try:
                 train(
@@ -338,11 +367,8 @@ class _Work:
 
     # --- afterwards -----------------------------------------------------------------------------------------------
 
-    def benchmark(self) -> BenchResult:
-        """Score every finished run, as far as that is not known."""
-        names = self.outcome.finished()
-        if not names:
-            raise TrainingError("Every run failed: " + " ".join(dict.fromkeys(self.failed.values())))
+    def benchmark(self, names: Sequence[str]) -> BenchResult:
+        """Score finished runs, as far as that is not known."""
         budget = self.plan.budget
         return bench(
             [self.runs / name for name in names],
