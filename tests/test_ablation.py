@@ -580,6 +580,7 @@ def test_a_fault_that_another_process_does_not_meet_fails_nothing(
     assert here.computed == there.computed
 
 
+@pytest.mark.slow
 def test_a_column_whose_first_stage_is_another_by_now_is_not_taken_for_finished(tmp_path: Path, photos: str) -> None:
     recipe, out = tiny(tmp_path, photos), tmp_path / "out"
     result = ablate(recipe, "little", out)

@@ -82,6 +82,7 @@ def assert_same(pieces: Path, whole: Path, entry: str) -> None:
     assert told(pieces) == told(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_either_stage_ends_with_the_bytes_of_one_that_is_not(
     tmp_path: Path, photos: str
 ) -> None:

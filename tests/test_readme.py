@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 import subprocess
@@ -183,6 +184,18 @@ def test_the_table_of_interpolation_is_the_result() -> None:
             for text, metric in zip(cell.split(" / "), ("psnr", "lpips_squeeze"), strict=True):
                 of_images = values[f"{kind} {weight}", metric]
                 assert_rounded(text, sum(of_images) / len(of_images), f"{kind}, {weight}, {metric}")
+
+
+def test_what_batch_normalisation_takes_is_what_was_measured() -> None:
+    (section,) = [text for text in ABLATIONS.split("\n### ") if text.startswith("What batch normalisation takes")]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if " blocks of " in line]
+    record = json.loads((ROOT / "benchmarks" / "results" / "batchnorm_step.json").read_text())
+    for cells, found in zip(lines, record["results"], strict=True):
+        assert cells[0].startswith(found["name"])
+        for text, middle, (low, high) in zip(cells[1:3], found["milliseconds"], found["quartiles"], strict=True):
+            assert text == f"{middle:.0f} ({low:.0f} to {high:.0f})"
+        saved = [100 * (1 - without / with_norm) for with_norm, without in (found["milliseconds"], found["peak_bytes"])]
+        assert cells[3:] == [f"{percent:.0f} %" for percent in saved]
 
 
 def test_every_file_the_docs_link_to_exists() -> None:
