@@ -314,7 +314,7 @@ def _warn_of_known_images(models: Sequence[Model], image_sets: Sequence[ImageSet
         if known:
             warnings.warn(
                 f"{', '.join(names)}: trained on {len(known)} of the benchmarked images ({', '.join(known[:3])}"
-                f"{', ...' if len(known) > 3 else ''}), so the scores on them flatter. Give other images by data; of a "
+                f"{', ...' if len(known) > 3 else ''}), so the scores on them flatter. Benchmark on other images; of a "
                 "set of which the first three were trained on, 'NAME[3:]' is the rest.",
                 RecipeWarning,
                 stacklevel=3,

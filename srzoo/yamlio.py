@@ -120,7 +120,7 @@ def read_yaml(path: Path) -> Node:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8.") from None
     except OSError as error:
-        raise DataError(f"Cannot read {path}: {error}.") from error
+        raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
     return parse_yaml(text, str(path))
 
 

@@ -591,6 +591,19 @@ def test_a_column_whose_first_stage_is_another_by_now_is_not_taken_for_finished(
     with pytest.raises(InputError, match=f"{column.name} started from weights of {column.parent.name} that are no"):
         ablate(recipe, "little", out)
     (tmp_path / "aside").rename(parent)
+    small, other = (result.plan.planned(label).runs[0] for label in ("small", "sum"))
+    assert small.parent is not None and small.parent == other.parent
+    (out / "runs" / small.parent.name).rename(tmp_path / "aside")
+    with pytest.raises(
+        InputError, match=f"{small.name}, {other.name} started from .* or delete {small.name}, {other.name}"
+    ):
+        ablate(recipe, "little", out)
+    planned = CliRunner().invoke(
+        app, ["ablate", str(recipe), "--budget", "little", "--plan", "--out", str(out)], env={"COLUMNS": "200"}
+    )
+    found = {words[0]: words[2] for line in planned.output.splitlines() if len(words := line.split()) > 3}
+    assert (found[small.name], found[small.parent.name]) == ("all", "0"), planned.output
+    (tmp_path / "aside").rename(out / "runs" / small.parent.name)
     assert ablate(recipe, "little", out).computed == 0
     weights = parent / f"{parent.name}.safetensors"
     tensors, description = read_checkpoint(weights)

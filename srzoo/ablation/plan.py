@@ -149,6 +149,12 @@ class Plan:
         return list(found.values())
 
 
+def steps_done(folder: Path) -> int:
+    """Return the step of a run's newest state, 0 where it has none."""
+    steps = [int(path.stem.rpartition("-")[2]) for path in (folder / "states").glob("*-*.pt")]
+    return max(steps, default=0)
+
+
 def lineage(run: Run) -> Iterator[Run]:
     """Yield the runs that one builds on, the first one first, and itself."""
     if run.parent is not None:

@@ -36,7 +36,7 @@ from .figure import write_figure
 from .forest import write_forest
 from .outcome import Outcome
 from .page import write_ablation_page
-from .plan import Plan, Run, lineage, make_plan
+from .plan import Plan, Run, lineage, make_plan, steps_done
 from .recipe import Exhibit, read_recipe
 from .results import Findings, duration
 from .table import write_tables
@@ -161,6 +161,7 @@ class _Work:
     def check(self, figure: Sequence[str] | None = None) -> None:
         """Look at everything that could be wrong before the first step."""
         pending = self.pending()
+        self._check_starts(self.plan.runs())
         for run in self.plan.runs():
             if self.outcome.is_finished(run):
                 self._check_trained(run)
@@ -170,8 +171,6 @@ class _Work:
         if not found:
             raise InputError("None of the metrics can be computed here: " + " ".join(unavailable.values()))
         for run in pending:
-            if any((self.runs / run.name / "states").glob("*.pt")):
-                self._check_begun(run)
             preflight(run.entry)
             teacher_of(run.entry, torch.device("cpu"), nullcontext)
         sets = {own.name: own for own in load_image_sets(self.plan.data)}
@@ -203,15 +202,12 @@ class _Work:
         return found[0]
 
     def _check_trained(self, run: Run) -> None:
-        """See that finished weights are of the settings they would have now, and of the stage they started from.
-
-        A default may have changed since, and that stage may have been trained anew.
+        """See that finished weights are of the settings they would have now: a default may have changed since.
 
         Raises:
             InputError: they are not; names what differs.
         """
         _, description = read_checkpoint(self.outcome.weights(run))
-        self._check_start(run, description.get("started_from"))
         here = {"training": _training(run).model_dump(mode="json"), "composition": full_composition(run.entry)}
         there = {key: description.get(key, {}) for key in here}
         changed = [
@@ -225,27 +221,43 @@ class _Work:
                 "folder to train it anew, or give another --out."
             )
 
-    def _check_start(self, run: Run, started_from: object) -> None:
-        """See that the weights a run started from, by their SHA-256 where it is known, are those of its parent now."""
-        if run.parent is None:
-            return
-        weights = self.outcome.weights(run.parent)
-        if not weights.is_file() or (isinstance(started_from, str) and file_sha256(weights) != started_from):
+    def _check_starts(self, runs: Sequence[Run]) -> None:
+        """See that runs, finished or begun, started from what their first stage has now: it may be trained anew.
+
+        Raises:
+            InputError: some did not; names all of them.
+        """
+        stale: dict[str, list[str]] = {}
+        for run in runs:
+            if run.parent is not None and self._is_stale(run, self.outcome.weights(run.parent)):
+                stale.setdefault(run.parent.name, []).append(run.name)
+        if stale:
+            names = [name for members in stale.values() for name in members]
+            told = "; ".join(
+                f"{', '.join(members)} started from weights of {parent} that are no longer there"
+                for parent, members in stale.items()
+            )
             raise InputError(
-                f"{self.runs / run.name} started from weights of {run.parent.name} that are no longer there. Put "
-                f"them back, or delete {run.name} too, to train it anew."
+                f"In {self.runs}, {told}. Put them back, or delete {', '.join(names)} too, to train "
+                f"{'them' if len(names) > 1 else 'it'} anew."
             )
 
-    def _check_begun(self, run: Run) -> None:
-        """See to that of a run that has states to go on from; of one that has none, note what it will start from."""
-        if run.parent is None:
-            return
-        note = self.runs / ".locks" / f"{run.name}.start"
-        if any((self.runs / run.name / "states").glob("*.pt")):
-            self._check_start(run, note.read_text() if note.is_file() else None)
-        elif self.outcome.is_finished(run.parent):
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(file_sha256(self.outcome.weights(run.parent)))
+    def _is_stale(self, run: Run, start: Path) -> bool:
+        started_from: object = None
+        if self.outcome.is_finished(run):
+            started_from = read_checkpoint(self.outcome.weights(run))[1].get("started_from")
+        elif not self._has_states(run):
+            return False
+        elif (note := self._start_note(run)).is_file():
+            started_from = note.read_text()
+        return not start.is_file() or (isinstance(started_from, str) and file_sha256(start) != started_from)
+
+    def _has_states(self, run: Run) -> bool:
+        return any((self.runs / run.name / "states").glob("*.pt"))
+
+    def _start_note(self, run: Run) -> Path:
+        """Return the file in which the SHA-256 of what a run starts from is noted, until its weights say so."""
+        return self.runs / ".locks" / f"{run.name}.start"
 
     def claim(self) -> None:
         """Make the folder, or see that it is this ablation's.
@@ -280,20 +292,16 @@ class _Work:
             return
         costs = StepCosts(self.out / "steps.json")
         seconds = {run.name: step_seconds(run, terms_of(run), costs.alone(run.entry)) for run in pending}
-        left = {run.name: (run.steps - self._steps_done(run)) * seconds[run.name] for run in pending}
+        left = {run.name: (run.steps - steps_done(self.runs / run.name)) * seconds[run.name] for run in pending}
         longest = max(sum(left.get(part.name, 0.0) for part in lineage(run)) for run in pending)  # one after another
         wanted = duration(max(sum(left.values()) / devices, longest))
-        steps = sum(run.steps - self._steps_done(run) for run in pending)
+        steps = sum(run.steps - steps_done(self.runs / run.name) for run in pending)
         about = "about" if best_device().type == "cpu" else "at most about"
         shared = f" shared by {processes} processes" if processes > 1 else ""
         self.announce(
             f"{len(pending)} of {len(total)} runs to train, {steps:,} steps: {about} {wanted} of steps on "
             f"{device_name(best_device())}{shared}, some seconds more for every run to start, and then the benchmark."
         )
-
-    def _steps_done(self, run: Run) -> int:
-        steps = [int(path.stem.rpartition("-")[2]) for path in (self.runs / run.name / "states").glob("*-*.pt")]
-        return max(steps, default=0)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -347,7 +355,9 @@ class _Work:
                 return False
             if self.outcome.is_finished(run):
                 return True
-            self._check_begun(run)
+            self._check_starts([run])
+            if run.parent is not None and not self._has_states(run):
+                self._start_note(run).write_text(file_sha256(self.outcome.weights(run.parent)))
             self.trained.append(run.name)
             try:
                 train(

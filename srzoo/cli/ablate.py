@@ -18,6 +18,7 @@ from .console import console, errors, make_table, print_error, print_table, repo
 from .progress import make_progress
 
 if TYPE_CHECKING:
+    from ..ablation.plan import Plan
     from ..ablation.results import Findings
     from ..ablation.table import Block, Cell
 
@@ -90,7 +91,7 @@ def ablate_command(
         budget = next(iter(source.ablation.budgets)) if len(source.ablation.budgets) == 1 else "smoke"
     plan = make_plan(source, budget, seeds)  # before torch is imported, so that a typo answers at once
     if plan_only:
-        _show_plan(recipe, budget, seeds)
+        _show_plan(plan, Path(runs or Path(out or Path("ablations") / f"{source.name}-{budget}") / "runs"))
         return
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
         console.quiet = errors.quiet = True
@@ -130,7 +131,8 @@ def ablate_command(
     if result.findings is None:
         return
     _print_findings(result.findings)
-    fresh = f"{len(result.trained)} runs trained and {result.computed} scores computed now"
+    trained = f"{len(result.trained)} run{'s' if len(result.trained) != 1 else ''}"
+    fresh = f"{trained} trained and {result.computed} score{'s' if result.computed != 1 else ''} computed now"
     drawn = [name for name in ("changes.png", "figure.png") if (result.out / name).is_file()]
     console.print(
         f"[dim]{fresh}. To look at: {result.out / 'ablation.html'}; also "
@@ -175,22 +177,30 @@ def _list_ablations() -> None:
         raise typer.Exit(2)
 
 
-def _show_plan(recipe: str, budget: str, seeds: int | None) -> None:
-    from ..ablation.plan import lineage, make_plan
-    from ..ablation.recipe import read_recipe
+def _show_plan(plan: Plan, folder: Path) -> None:
+    """Print columns and runs, and how far the runs in a folder are."""
+    from ..ablation.plan import lineage
     from ..ablation.results import what_changed
 
-    plan = make_plan(read_recipe(recipe), budget, seeds)
     columns = make_table(["column", "entry", "change"], title=plan.ablation.title)
     for planned in plan.columns:
         name = planned.column.entry or "the high-resolution image"
         columns.add_row(f"[bold]{escape(planned.label)}[/bold]", name, escape(what_changed(plan, planned)))
     print_table(columns)
-    runs = make_table(["run", "steps", "columns"], right=["steps"], title="What is trained, each once")
+    title = "What is trained, each once" + (f", in {folder}" if folder.is_dir() else "")
+    runs = make_table(["run", "steps", "done", "columns"], right=["steps", "done"], title=title)
     for run in plan.runs():
         users = [p.label for p in plan.trained if any(run in lineage(own) for own in p.runs)]
-        runs.add_row(run.name, f"{run.steps:,}", ", ".join(users))
+        runs.add_row(run.name, f"{run.steps:,}", _done(folder / run.name), ", ".join(users))
     print_table(runs)
+
+
+def _done(run: Path) -> str:
+    from ..ablation.plan import steps_done
+
+    if (run / f"{run.name}.safetensors").is_file():
+        return "all"
+    return f"{steps_done(run):,}"
 
 
 def _print_findings(findings: Findings) -> None:
