@@ -97,7 +97,7 @@ def _cost_lines(findings: Findings) -> list[Line]:
         return line(
             label,
             {k: show(cost.milliseconds) for k, cost in found.items()},
-            {k: f"[{show(cost.quartile_low)}, {show(cost.quartile_high)}]" for k, cost in found.items()},
+            {k: f"{show(cost.quartile_low)} to {show(cost.quartile_high)}" for k, cost in found.items()},
         )
 
     costs, steps = findings.costs, findings.steps
