@@ -30,11 +30,6 @@ SPIN_UP = 0.2
 """Seconds that a GPU is kept busy before a turn."""
 
 
-def measure_latency(call: Callable[[], object], device: torch.device, budget: float = 3.0) -> Latency:
-    """Time a call by itself; see :func:`measure_latencies`."""
-    return measure_latencies([call], device, budget)[0]
-
-
 def measure_latencies(
     calls: Sequence[Callable[[], object]], device: torch.device, budget: float = 3.0
 ) -> list[Latency]:

@@ -83,7 +83,7 @@ def newest_weights(folder: Path) -> tuple[Path, bytes] | None:
             "training": recipe.model_dump(mode="json"),
             "training_digest": recipe.digest(),
             "state": [stage, int(step)],
-            **({"sources": state["sources"]} if "sources" in state else {}),
+            **{key: state[key] for key in ("sources", "started_from") if state.get(key)},
         }
         _tell(folder, path, recipe, averaged="ema" in state, damaged=reasons)
         return path, safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(description, sort_keys=True)})

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -558,6 +559,14 @@ def test_a_stage_that_fails_leaves_the_other_columns(tmp_path: Path, photos: str
     assert change_sentences(result.findings)[0].startswith("small against plain (blocks: 2 → 1): ")
 
 
+def train_but(full: str, meanwhile: Callable[[Path], object], entry: Entry, out: Path, **options: Any) -> object:
+    """Train, but for one run: the disk is full then."""
+    if out.name != full:
+        return train(entry, out, **options)
+    meanwhile(out)
+    raise TrainingError("Cannot write the state: no space left on device.")
+
+
 @pytest.mark.slow
 def test_a_fault_that_another_process_does_not_meet_fails_nothing(
     tmp_path: Path, photos: str, monkeypatch: pytest.MonkeyPatch
@@ -568,12 +577,8 @@ def test_a_fault_that_another_process_does_not_meet_fails_nothing(
     assert stage is not None
     shared = stage.name
 
-    def full(entry: Entry, out: Path, **options: object) -> object:
-        if out.name == shared:  # while this process's disk is full, another one comes to the run's end
-            shutil.copytree(there.out / "runs" / shared, out)
-            raise TrainingError("Cannot write the state: no space left on device.")
-        return train(entry, out, **options)  # type: ignore[arg-type]
-
+    # while this process's disk is full, another one comes to the run's end
+    full = partial(train_but, shared, lambda out: shutil.copytree(there.out / "runs" / shared, out))
     monkeypatch.setattr(work_module, "train", full)
     here = ablate(recipe, "little", tmp_path / "here")
     assert here.findings is not None and here.findings.failed == {}
@@ -652,17 +657,12 @@ def test_a_run_that_another_process_ends_during_the_benchmark_is_in_the_table(
     there = ablate(recipe, "little", tmp_path / "there")
     late = there.plan.planned("sum").runs[0].name
 
-    def failing(entry: Entry, out: Path, **options: Any) -> object:
-        if out.name == late:
-            raise TrainingError("Cannot write the state: no space left on device.")
-        return train(entry, out, **options)
-
     def scored(*arguments: Any, **options: Any) -> object:
         if not (tmp_path / "here" / "runs" / late).exists():
             shutil.copytree(there.out / "runs" / late, tmp_path / "here" / "runs" / late)
         return bench(*arguments, **options)
 
-    monkeypatch.setattr(work_module, "train", failing)
+    monkeypatch.setattr(work_module, "train", partial(train_but, late, lambda out: None))
     monkeypatch.setattr(work_module, "bench", scored)
     here = ablate(recipe, "little", tmp_path / "here")
     assert here.findings is not None and here.findings.failed == {} and here.computed == there.computed

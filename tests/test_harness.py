@@ -413,7 +413,7 @@ def test_a_call_is_repeated_as_often_as_its_budget_allows(
 ) -> None:
     machine = Machine(slow_from=math.inf)
     monkeypatch.setattr(latency, "time", machine)
-    found = latency.measure_latency(machine.call("call", milliseconds), torch.device("cpu"))
+    (found,) = latency.measure_latencies([machine.call("call", milliseconds)], torch.device("cpu"))
     assert (found.median, found.repeats) == (pytest.approx(milliseconds), repeats)
     assert (len(machine.turns) == repeats) is (milliseconds == 5000), "what takes seconds needs no warm-up"
 

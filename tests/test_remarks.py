@@ -298,5 +298,5 @@ def test_a_gpu_is_busy_for_a_while_before_it_is_timed(
     gpu = Gpu()
     monkeypatch.setattr(latency, "time", gpu)
     monkeypatch.setattr(latency, "_synchronise", lambda device: None)
-    found = latency.measure_latency(gpu.call, torch.device(device))
+    (found,) = latency.measure_latencies([gpu.call], torch.device(device))
     assert found.quartile_high == pytest.approx(milliseconds, rel=0.01)

@@ -35,12 +35,12 @@ class Outcome:
     runs: Path
 
     def is_finished(self, run: Run) -> bool:
-        """Whether a run has come to its end: its weights are written then, whole or not at all."""
+        """Whether a run has come to its end."""
         return self.weights(run).is_file()
 
     def weights(self, run: Run) -> Path:
         """Return a run's weight file."""
-        return self.runs / run.name / f"{run.name}.safetensors"
+        return run.weights_in(self.runs)
 
     def members(self) -> dict[str, list[str]]:
         """Return each column's label, and each earlier stage's, to its runs, one for each seed, if any is finished."""

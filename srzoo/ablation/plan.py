@@ -57,6 +57,15 @@ class Run:
         assert self.entry.training is not None
         return self.entry.training.stages[self.stage].steps
 
+    def weights_in(self, runs: Path) -> Path:
+        """Return the file that the weights are written to at the run's end, whole or not at all."""
+        return runs / self.name / f"{self.name}.safetensors"
+
+    def steps_done_in(self, runs: Path) -> int:
+        """Return the step of the newest state, 0 where there is none."""
+        steps = [int(path.stem.rpartition("-")[2]) for path in (runs / self.name / "states").glob("*-*.pt")]
+        return max(steps, default=0)
+
     def starting_in(self, runs: Path) -> Entry:
         """Return the entry to train, which starts from its parent's folder in ``runs``."""
         if self.parent is None:
@@ -104,6 +113,11 @@ class Plan:
     rows: tuple[str, ...]
     columns: tuple[Planned, ...]
 
+    def folders(self, out: str | Path | None, runs: str | Path | None) -> tuple[Path, Path]:
+        """Return the ablation's folder and that of its runs, each by default if it is None."""
+        folder = Path(out) if out is not None else Path("ablations") / f"{self.source.name}-{self.budget_name}"
+        return folder, Path(runs) if runs is not None else folder / "runs"
+
     @property
     def ablation(self) -> Ablation:
         """The recipe."""
@@ -147,12 +161,6 @@ class Plan:
                 for run in lineage(planned.runs[seed]):
                     found.setdefault(run.name, run)
         return list(found.values())
-
-
-def steps_done(folder: Path) -> int:
-    """Return the step of a run's newest state, 0 where it has none."""
-    steps = [int(path.stem.rpartition("-")[2]) for path in (folder / "states").glob("*-*.pt")]
-    return max(steps, default=0)
 
 
 def lineage(run: Run) -> Iterator[Run]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -21,13 +22,22 @@ import torch
 from ..benchmark import BenchResult, bench, load_image_sets
 from ..composition import full_composition
 from ..data import ImageSet, load_image_set
-from ..errors import InputError, InterruptedRunError, TrainingError, UnknownNameError, did_you_mean
+from ..errors import (
+    InputError,
+    InterruptedRunError,
+    RecipeWarning,
+    SrzooError,
+    TrainingError,
+    UnknownNameError,
+    did_you_mean,
+)
 from ..files import acquired, replacing
 from ..inference import best_device, device_name
 from ..preflight import preflight
 from ..recipe import Training
 from ..registry import without_own_owner
 from ..scoring import available_metrics
+from ..states import newest_weights
 from ..teaching import teacher_of
 from ..training import train
 from ..weights import ABSENT, differences, file_sha256, read_checkpoint, shown
@@ -36,7 +46,7 @@ from .figure import write_figure
 from .forest import write_forest
 from .outcome import Outcome
 from .page import write_ablation_page
-from .plan import Plan, Run, lineage, make_plan, steps_done
+from .plan import Plan, Run, lineage, make_plan
 from .recipe import Exhibit, read_recipe
 from .results import Findings, duration
 from .table import write_tables
@@ -102,8 +112,7 @@ def ablate(
     """
     rank, processes, devices = _leave_launcher()
     plan = make_plan(read_recipe(recipe), budget, seeds)
-    folder = Path(out) if out is not None else Path("ablations") / f"{plan.source.name}-{budget}"
-    trained = Path(runs) if runs is not None else folder / "runs"
+    folder, trained = plan.folders(out, runs)
     work = _Work(plan, folder, trained, progress or (lambda *_: None), announce or (lambda _: None))
     work.check(figure)
     work.claim()
@@ -243,21 +252,20 @@ class _Work:
             )
 
     def _is_stale(self, run: Run, start: Path) -> bool:
-        started_from: object = None
         if self.outcome.is_finished(run):
-            started_from = read_checkpoint(self.outcome.weights(run))[1].get("started_from")
-        elif not self._has_states(run):
-            return False
-        elif (note := self._start_note(run)).is_file():
-            started_from = note.read_text()
+            _, description = read_checkpoint(self.outcome.weights(run))
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RecipeWarning)  # that the run is not finished
+                try:
+                    newest = newest_weights(self.runs / run.name)
+                except SrzooError:  # a damaged folder is told where the run is gone on with
+                    return False
+            if newest is None:
+                return False
+            _, description = read_checkpoint(*newest)
+        started_from = description.get("started_from")
         return not start.is_file() or (isinstance(started_from, str) and file_sha256(start) != started_from)
-
-    def _has_states(self, run: Run) -> bool:
-        return any((self.runs / run.name / "states").glob("*.pt"))
-
-    def _start_note(self, run: Run) -> Path:
-        """Return the file in which the SHA-256 of what a run starts from is noted, until its weights say so."""
-        return self.runs / ".locks" / f"{run.name}.start"
 
     def claim(self) -> None:
         """Make the folder, or see that it is this ablation's.
@@ -292,10 +300,10 @@ class _Work:
             return
         costs = StepCosts(self.out / "steps.json")
         seconds = {run.name: step_seconds(run, terms_of(run), costs.alone(run.entry)) for run in pending}
-        left = {run.name: (run.steps - steps_done(self.runs / run.name)) * seconds[run.name] for run in pending}
+        left = {run.name: (run.steps - run.steps_done_in(self.runs)) * seconds[run.name] for run in pending}
         longest = max(sum(left.get(part.name, 0.0) for part in lineage(run)) for run in pending)  # one after another
         wanted = duration(max(sum(left.values()) / devices, longest))
-        steps = sum(run.steps - steps_done(self.runs / run.name) for run in pending)
+        steps = sum(run.steps - run.steps_done_in(self.runs) for run in pending)
         about = "about" if best_device().type == "cpu" else "at most about"
         shared = f" shared by {processes} processes" if processes > 1 else ""
         self.announce(
@@ -356,8 +364,6 @@ class _Work:
             if self.outcome.is_finished(run):
                 return True
             self._check_starts([run])
-            if run.parent is not None and not self._has_states(run):
-                self._start_note(run).write_text(file_sha256(self.outcome.weights(run.parent)))
             self.trained.append(run.name)
             try:
                 train(

@@ -91,7 +91,7 @@ def ablate_command(
         budget = next(iter(source.ablation.budgets)) if len(source.ablation.budgets) == 1 else "smoke"
     plan = make_plan(source, budget, seeds)  # before torch is imported, so that a typo answers at once
     if plan_only:
-        _show_plan(plan, Path(runs or Path(out or Path("ablations") / f"{source.name}-{budget}") / "runs"))
+        _show_plan(plan, plan.folders(out, runs)[1])
         return
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
         console.quiet = errors.quiet = True
@@ -191,16 +191,9 @@ def _show_plan(plan: Plan, folder: Path) -> None:
     runs = make_table(["run", "steps", "done", "columns"], right=["steps", "done"], title=title)
     for run in plan.runs():
         users = [p.label for p in plan.trained if any(run in lineage(own) for own in p.runs)]
-        runs.add_row(run.name, f"{run.steps:,}", _done(folder / run.name), ", ".join(users))
+        done = "all" if run.weights_in(folder).is_file() else f"{run.steps_done_in(folder):,}"
+        runs.add_row(run.name, f"{run.steps:,}", done, ", ".join(users))
     print_table(runs)
-
-
-def _done(run: Path) -> str:
-    from ..ablation.plan import steps_done
-
-    if (run / f"{run.name}.safetensors").is_file():
-        return "all"
-    return f"{steps_done(run):,}"
 
 
 def _print_findings(findings: Findings) -> None:
